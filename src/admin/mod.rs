@@ -1,0 +1,5 @@
+//! The admin listener: health, metrics, the API behind `explain`.
+
+pub mod settings;
+
+pub use settings::{Place, Settings};

@@ -1,0 +1,33 @@
+//! What the cache is told.
+
+use std::time::Duration;
+
+/// Sizes and lifetimes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Octets that everything the cache holds may take, index included. Default 64 MiB; 0 switches it off.
+    pub size: usize,
+    /// Floor for TTLs. Default 0 (TTL-11).
+    pub min_ttl: Duration,
+    /// Ceiling for TTLs. Default 24 h; at most 7 d (RFC 8767 4).
+    pub max_ttl: Duration,
+    /// Ceiling for NXDOMAIN and NODATA. Default 5 min.
+    pub negative_ttl: Duration,
+    /// First ceiling for failures. Default 5 s; doubles while the failure lasts (RFC 9520 3.2).
+    pub failure_ttl: Duration,
+    /// Last ceiling for failures. Default 30 s; at most 300 s.
+    pub failure_ttl_max: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            size: 64 << 20,
+            min_ttl: Duration::ZERO,
+            max_ttl: Duration::from_hours(24),
+            negative_ttl: Duration::from_mins(5),
+            failure_ttl: Duration::from_secs(5),
+            failure_ttl_max: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The configuration file: every problem at once, spans kept.

@@ -1,0 +1,30 @@
+//! What the guard is told.
+
+use super::Network;
+
+/// How a refused client hears of it over UDP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refuse {
+    /// By RCODE REFUSED (with EDE 18 where the client speaks EDNS).
+    #[default]
+    Answer,
+    /// Not at all.
+    Drop,
+}
+
+/// Access and limits. Networks are resolved: `private`, `link` and `any` have been expanded by `config`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who may ask, by door: the index is the `DoorId`.
+    pub allow: Vec<Vec<Network>>,
+    /// How a refused client hears of it.
+    pub refuse: Refuse,
+    /// Connections of all clients together. Default: at most 20 000, less where open files are short.
+    pub connections: usize,
+    /// Connections of one client network (/32, /56). Default 256.
+    pub connections_per_client: u32,
+    /// Questions a second of one client network; 0 switches it off. Default 5000.
+    pub queries_per_second: u32,
+    /// Networks that no rate or connection limit applies to. Default loopback.
+    pub exempt: Vec<Network>,
+}

@@ -1,0 +1,35 @@
+//! What the identity is told.
+
+use std::path::PathBuf;
+
+/// A certificate chain and its key, PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Leaf first.
+    pub chain: PathBuf,
+    /// PKCS#8, SEC1 or PKCS#1.
+    pub key: PathBuf,
+}
+
+/// The lowest TLS version on TCP doors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MinVersion {
+    /// 1.2.
+    #[default]
+    Tls12,
+    /// 1.3.
+    Tls13,
+}
+
+/// The one identity of all encrypted doors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where the private authority lives (0700).
+    pub state_dir: PathBuf,
+    /// Certificates, chosen by server name; the first is the default. None: the private authority signs one for `names`.
+    pub certificates: Vec<Chain>,
+    /// Names and addresses the private authority certifies.
+    pub names: Vec<String>,
+    /// The lowest TLS version.
+    pub min_version: MinVersion,
+}

@@ -1,0 +1,7 @@
+//! The front doors: bytes from sockets to a `Query`, replies back to bytes. No policy, no cache, no upstream.
+
+pub mod context;
+pub mod settings;
+
+pub use context::Context;
+pub use settings::{Door, DoorKind, Limits, Settings};

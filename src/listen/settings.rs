@@ -1,0 +1,63 @@
+//! What the front doors are told.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What is spoken at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DoorKind {
+    /// Plain DNS over UDP and TCP.
+    Dns,
+    /// DNS over TLS.
+    Dot,
+    /// DNS over HTTPS: HTTP/1.1 and HTTP/2 on TCP, HTTP/3 on UDP.
+    Doh,
+    /// DNS over HTTPS in clear text, HTTP/1.1 and h2c on TCP, for a web server in front.
+    DohClear,
+    /// DNS over QUIC.
+    Doq,
+}
+
+/// One configured address. Its index in [`Settings::doors`] is its `DoorId`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Door {
+    /// What is spoken there.
+    pub kind: DoorKind,
+    /// Where; port 0 lets the system choose.
+    pub address: SocketAddr,
+}
+
+/// Bounds and deadlines of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Questions in flight on one connection. Default 100.
+    pub streams_per_connection: usize,
+    /// TLS and QUIC handshakes. Default 5 s.
+    pub handshake_timeout: Duration,
+    /// Idle TCP and DoT connections. Default 10 s.
+    pub tcp_idle_timeout: Duration,
+    /// Idle HTTP and QUIC connections. Default 30 s.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            streams_per_connection: 100,
+            handshake_timeout: Duration::from_secs(5),
+            tcp_idle_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The doors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// In the order of their ids.
+    pub doors: Vec<Door>,
+    /// Paths that DoH answers at. Default `/dns-query`.
+    pub doh_paths: Vec<String>,
+    /// Bounds and deadlines.
+    pub limits: Limits,
+}

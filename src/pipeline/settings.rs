@@ -1,0 +1,32 @@
+//! What the pipeline is told.
+
+use std::time::Duration;
+
+/// When a UDP client must show a valid cookie (RFC 7873 5.2.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CookieRule {
+    /// Never.
+    Never,
+    /// When its network exceeds its rate.
+    #[default]
+    WhenBusy,
+    /// Always: BADCOOKIE without one.
+    Always,
+}
+
+/// The pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What a client waits for, all attempts together. Default 4 s.
+    pub timeout: Duration,
+    /// Are server cookies given and checked?
+    pub cookies: bool,
+    /// When is one required?
+    pub require_cookie: CookieRule,
+    /// Are replies and queries padded on encrypted legs (RFC 8467)?
+    pub padding: bool,
+    /// Octets a datagram may have at most. 1232 (RFC 9715 R3).
+    pub datagram_limit: usize,
+    /// The idle time told to TCP and DoT clients (RFC 7828).
+    pub keepalive: Duration,
+}

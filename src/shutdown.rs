@@ -1,0 +1,42 @@
+//! The word to stop, heard by everything that holds a connection.
+//!
+//! Two steps: `begin` asks loops to stop accepting, tell their peers and finish what is in flight; what is left when the grace
+//! is over ends with its runtime.
+
+use tokio::sync::watch;
+
+/// Says when to stop.
+#[derive(Debug)]
+pub struct Stop(watch::Sender<bool>);
+
+/// Hears when to stop. Cheap to clone; one a connection.
+#[derive(Clone, Debug)]
+pub struct Drain(watch::Receiver<bool>);
+
+impl Stop {
+    /// A pair that has not been stopped.
+    #[must_use]
+    pub fn new() -> (Self, Drain) {
+        let (stop, drain) = watch::channel(false);
+        (Self(stop), Drain(drain))
+    }
+
+    /// Tells every [`Drain`] to finish.
+    pub fn begin(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Drain {
+    /// Has the word been given?
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits for the word; also returns when whoever could say it is gone. Cancel-safe.
+    pub async fn wanted(&mut self) {
+        // An error means that the sender is gone, and with it the gateway: that too is the word to stop.
+        let _ = self.0.wait_for(|&stop| stop).await;
+    }
+}

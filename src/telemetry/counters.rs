@@ -1,0 +1,118 @@
+//! Per-worker counters: written by one thread without a locked instruction, summed when they are read.
+//!
+//! Each worker has one [`Counters`]; nothing in it is shared with another core until a scrape.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::peer::Transport;
+use crate::reply::Source;
+
+/// A counter (or gauge) with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one. One writer: a load and a store, not a locked add.
+    pub fn add_one(&self) {
+        self.add(1);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Takes one away: for gauges.
+    pub fn sub_one(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
+    }
+
+    /// The value now.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The number of RCODEs that have a counter of their own; higher ones share the last.
+pub const RCODES: usize = 24;
+
+/// The buckets of the upstream time histogram: upper bounds in microseconds, the last is everything above.
+pub const UPSTREAM_MICROS: [u32; 12] =
+    [500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 4_000_000];
+
+/// One worker's counters.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Questions by transport.
+    pub questions: [Counter; Transport::ALL.len()],
+    /// Answers by where they came from.
+    pub answers: [Counter; Source::ALL.len()],
+    /// Answers by RCODE; the last counts all from `RCODES - 1` up.
+    pub rcodes: [Counter; RCODES],
+    /// Questions not answered: no query, access, limit (in the order of `Why`).
+    pub dropped: [Counter; 3],
+    /// Replies that had to be truncated.
+    pub truncated: Counter,
+    /// Questions that waited for an upstream.
+    pub waited: Counter,
+    /// Questions that joined an equal one in flight.
+    pub joined: Counter,
+    /// Questions refused because the join table was full.
+    pub join_full: Counter,
+    /// Failures answered from the failure table.
+    pub failures_recalled: Counter,
+    /// Attempts at upstreams.
+    pub attempts: Counter,
+    /// Attempts that ended without an answer.
+    pub attempts_failed: Counter,
+    /// Time of answered attempts, by [`UPSTREAM_MICROS`] and above.
+    pub upstream_micros: [Counter; UPSTREAM_MICROS.len() + 1],
+    /// Sum of the same, in microseconds.
+    pub upstream_micros_sum: Counter,
+    /// Connections accepted, by transport.
+    pub connections: [Counter; Transport::ALL.len()],
+    /// Connections open now, by transport (a gauge).
+    pub connections_open: [Counter; Transport::ALL.len()],
+    /// Connections refused for want of a permit.
+    pub connections_refused: Counter,
+    /// TLS and QUIC handshakes completed.
+    pub handshakes: Counter,
+    /// Handshakes that failed or timed out.
+    pub handshakes_failed: Counter,
+    /// Connections closed for breaking their protocol.
+    pub protocol_errors: Counter,
+    /// Turns that panicked and were caught.
+    pub panics: Counter,
+    /// Datagrams that could not be sent.
+    pub send_failed: Counter,
+    /// Questions dropped because a bound on waiting ones was reached.
+    pub overflow: Counter,
+}
+
+impl Counters {
+    /// Counts an answer.
+    pub fn answered(&self, source: Source, rcode: u16) {
+        if let Some(counter) = self.answers.get(source as usize) {
+            counter.add_one();
+        }
+        if let Some(counter) = self.rcodes.get(usize::from(rcode).min(RCODES - 1)) {
+            counter.add_one();
+        }
+    }
+
+    /// Counts a question over `transport`.
+    pub fn asked(&self, transport: Transport) {
+        if let Some(counter) = self.questions.get(transport as usize) {
+            counter.add_one();
+        }
+    }
+
+    /// Counts the time of an answered attempt.
+    pub fn upstream_time(&self, micros: u32) {
+        let bucket = UPSTREAM_MICROS.iter().position(|&bound| micros <= bound).unwrap_or(UPSTREAM_MICROS.len());
+        if let Some(counter) = self.upstream_micros.get(bucket) {
+            counter.add_one();
+        }
+        self.upstream_micros_sum.add(micros.into());
+    }
+}

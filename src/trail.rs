@@ -1,0 +1,236 @@
+//! The road one question took: a small `Copy` record, one outcome a stage, filled on the stack by every question.
+//!
+//! Metrics, the query log and `explain` all read it. It names things by index; who shows it looks the names up.
+
+use crate::peer::{DoorId, Transport};
+
+/// What the access list said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Not asked: the question came from inside.
+    #[default]
+    Unasked,
+    /// The client's network may ask here.
+    Allowed,
+    /// It may not.
+    Denied,
+}
+
+/// What the cookie stage found (RFC 7873, RFC 9018).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cookie {
+    /// No cookie option, or a transport where none matters.
+    #[default]
+    Absent,
+    /// A client cookie without a server cookie.
+    ClientOnly,
+    /// A server cookie that verifies.
+    Valid,
+    /// A server cookie that does not.
+    Invalid,
+}
+
+/// What the limiter said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Limit {
+    /// Not asked, or the client is exempt.
+    #[default]
+    Unasked,
+    /// Within its rate.
+    Pass,
+    /// Over it: answered with TC so that a real client comes back over TCP.
+    Truncate,
+    /// Over it: answered REFUSED.
+    Refuse,
+    /// Over it: not answered.
+    Drop,
+}
+
+/// What `decide` chose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Decision {
+    /// The message was no query to decide about.
+    #[default]
+    Rejected,
+    /// Answered here: a special name, a refused type, a cookie alone.
+    Local,
+    /// Looked up and, where needed, asked upstream.
+    Forward,
+}
+
+/// What the cache had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recall {
+    /// Not asked.
+    #[default]
+    Unasked,
+    /// Nothing, or nothing fresh.
+    Miss,
+    /// An answer.
+    Hit {
+        /// Seconds since it was received.
+        age: u32,
+        /// Seconds it is still fresh.
+        left: u32,
+        /// Who supplied it.
+        supplier: UpstreamId,
+    },
+    /// A failure that is not tried again yet (RFC 9520).
+    Failure {
+        /// Seconds until it is.
+        left: u32,
+    },
+}
+
+/// What became of a question that had to be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Join {
+    /// It did not have to be.
+    #[default]
+    Unasked,
+    /// It was asked for this client.
+    Led,
+    /// An equal question was in flight already.
+    Followed,
+    /// The table was full.
+    Full,
+}
+
+/// The index of an upstream server in the roster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct UpstreamId(pub u16);
+
+/// How one attempt at one upstream ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AttemptEnd {
+    /// With an answer.
+    #[default]
+    Answered,
+    /// With TC over UDP, and so with another attempt over TCP.
+    Truncated,
+    /// Out of time.
+    Timeout,
+    /// No connection.
+    Connect,
+    /// No trust, or no common TLS ground.
+    Tls,
+    /// Closed under us.
+    Closed,
+    /// With bytes that are no answer to the question.
+    Malformed,
+    /// With an RCODE that says: ask someone else.
+    Failed,
+}
+
+/// One attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attempt {
+    /// At whom.
+    pub upstream: UpstreamId,
+    /// How it ended.
+    pub end: AttemptEnd,
+    /// After how many microseconds.
+    pub micros: u32,
+}
+
+/// The attempts of one question: the first few in full, all of them counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attempts {
+    kept: [Attempt; 4],
+    made: u8,
+}
+
+impl Attempts {
+    /// Adds one.
+    pub fn push(&mut self, attempt: Attempt) {
+        if let Some(place) = self.kept.get_mut(usize::from(self.made)) {
+            *place = attempt;
+        }
+        self.made = self.made.saturating_add(1);
+    }
+
+    /// The first four at most, in order.
+    #[must_use]
+    pub fn kept(&self) -> &[Attempt] {
+        self.kept.get(..usize::from(self.made)).unwrap_or(&self.kept)
+    }
+
+    /// How many were made.
+    #[must_use]
+    pub const fn made(&self) -> u8 {
+        self.made
+    }
+}
+
+/// What `finish` and the legs added, as bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Added(pub u8);
+
+impl Added {
+    /// Our OPT record.
+    pub const OPT: u8 = 1;
+    /// A server cookie.
+    pub const COOKIE: u8 = 2;
+    /// The idle time (RFC 7828).
+    pub const KEEPALIVE: u8 = 4;
+    /// An extended error (RFC 8914).
+    pub const EDE: u8 = 8;
+    /// Padding (RFC 7830).
+    pub const PADDING: u8 = 16;
+
+    /// Is `bit` set?
+    #[must_use]
+    pub const fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+}
+
+/// What was cut on either way, as bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cut(pub u8);
+
+impl Cut {
+    /// The client's subnet option did not go upstream.
+    pub const ECS: u8 = 1;
+    /// Options meant for another hop, or unknown.
+    pub const OPTIONS: u8 = 2;
+    /// Additional records that did not fit.
+    pub const ADDITIONAL: u8 = 4;
+    /// The whole answer, TC set.
+    pub const TRUNCATED: u8 = 8;
+
+    /// Is `bit` set?
+    #[must_use]
+    pub const fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+}
+
+/// The road. `Default` is a question that has not walked yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Trail {
+    /// The door.
+    pub door: DoorId,
+    /// The transport; `None` for questions from inside.
+    pub transport: Option<Transport>,
+    /// The access list.
+    pub access: Access,
+    /// The cookie.
+    pub cookie: Cookie,
+    /// The limiter.
+    pub limit: Limit,
+    /// The decision.
+    pub decision: Decision,
+    /// The cache.
+    pub recall: Recall,
+    /// The join table.
+    pub join: Join,
+    /// The upstreams.
+    pub attempts: Attempts,
+    /// What was added.
+    pub added: Added,
+    /// What was cut.
+    pub cut: Cut,
+    /// The extended error that was (or would have been) sent, RFC 8914.
+    pub ede: Option<u16>,
+}

@@ -1,0 +1,196 @@
+//! An upstream's URL as a type: scheme, host, port, path.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+/// How a server is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// `udp://`, TC=1 retried over TCP. Default port 53.
+    Udp,
+    /// `tcp://`. Default port 53.
+    Tcp,
+    /// `tls://`, DNS over TLS. Default port 853.
+    Tls,
+    /// `https://`, DNS over HTTPS on HTTP/2. Default port 443.
+    Https,
+    /// `h3://`, DNS over HTTPS on HTTP/3. Default port 443.
+    H3,
+    /// `quic://`, DNS over QUIC. Default port 853.
+    Quic,
+}
+
+/// The host of a URL.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// An address.
+    Address(IpAddr),
+    /// A name, to be looked up or given `addresses`.
+    Name(Box<str>),
+}
+
+/// A parsed upstream URL.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// How.
+    pub scheme: Scheme,
+    /// Who.
+    pub host: Host,
+    /// Where.
+    pub port: u16,
+    /// The path of a DoH server, `/dns-query` unless given; empty for others.
+    pub path: Box<str>,
+}
+
+/// Why text is no upstream URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// No `scheme://`, or one we do not speak.
+    #[error("must start with one of udp:// tcp:// tls:// https:// h3:// quic://")]
+    Scheme,
+    /// No host, or one that is neither address nor name.
+    #[error("the host must be an IP address (IPv6 in brackets) or a domain name")]
+    Host,
+    /// No port number.
+    #[error("the port must be 1 to 65535")]
+    Port,
+    /// Port 53 on an encrypted scheme (DOT-02, DOQ-02).
+    #[error("port 53 is for plain DNS only")]
+    PlainPort,
+    /// A path on a scheme that has none.
+    #[error("only https:// and h3:// take a path")]
+    Path,
+}
+
+impl Scheme {
+    /// The word before `://`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Https => "https",
+            Self::H3 => "h3",
+            Self::Quic => "quic",
+        }
+    }
+
+    /// The port where none is given.
+    #[must_use]
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::Udp | Self::Tcp => 53,
+            Self::Tls | Self::Quic => 853,
+            Self::Https | Self::H3 => 443,
+        }
+    }
+
+    /// Is the server authenticated and the question hidden?
+    #[must_use]
+    pub const fn is_encrypted(self) -> bool {
+        !matches!(self, Self::Udp | Self::Tcp)
+    }
+
+    /// Does it have a path?
+    #[must_use]
+    pub const fn is_http(self) -> bool {
+        matches!(self, Self::Https | Self::H3)
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let (scheme, rest) = text.split_once("://").ok_or(AddressError::Scheme)?;
+        let all = [Scheme::Udp, Scheme::Tcp, Scheme::Tls, Scheme::Https, Scheme::H3, Scheme::Quic];
+        let scheme = all.into_iter().find(|known| known.name() == scheme).ok_or(AddressError::Scheme)?;
+        let (authority, path) = match rest.find('/') {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        if !scheme.is_http() && !path.is_empty() {
+            return Err(AddressError::Path);
+        }
+        let (host, port) = split_port(authority)?;
+        let port = match port {
+            None => scheme.port(),
+            Some(port) => port.parse().ok().filter(|&port| port != 0).ok_or(AddressError::Port)?,
+        };
+        if port == 53 && scheme.is_encrypted() {
+            return Err(AddressError::PlainPort);
+        }
+        let path = if scheme.is_http() && path.len() < 2 { "/dns-query" } else { path };
+        Ok(Self { scheme, host: parse_host(host)?, port, path: path.into() })
+    }
+}
+
+fn split_port(authority: &str) -> Result<(&str, Option<&str>), AddressError> {
+    if let Some(inner) = authority.strip_prefix('[') {
+        let (host, after) = inner.split_once(']').ok_or(AddressError::Host)?;
+        return match after.strip_prefix(':') {
+            Some(port) => Ok((host, Some(port))),
+            None if after.is_empty() => Ok((host, None)),
+            None => Err(AddressError::Host),
+        };
+    }
+    match authority.rsplit_once(':') {
+        Some((host, _)) if host.contains(':') => Ok((authority, None)),
+        Some((host, port)) => Ok((host, Some(port))),
+        None => Ok((authority, None)),
+    }
+}
+
+fn parse_host(host: &str) -> Result<Host, AddressError> {
+    if let Ok(address) = host.parse() {
+        return Ok(Host::Address(address));
+    }
+    let wire = crate::wire::name::from_text(host).map_err(|_| AddressError::Host)?;
+    let plain = host.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_' | b'.'));
+    if plain && wire.len() > 1 {
+        Ok(Host::Name(host.trim_end_matches('.').to_ascii_lowercase().into()))
+    } else {
+        Err(AddressError::Host)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://", self.scheme.name())?;
+        match &self.host {
+            Host::Address(IpAddr::V6(v6)) => write!(f, "[{v6}]")?,
+            Host::Address(v4) => write!(f, "{v4}")?,
+            Host::Name(name) => f.write_str(name)?,
+        }
+        if self.port != self.scheme.port() {
+            write!(f, ":{}", self.port)?;
+        }
+        f.write_str(&self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_round_trip_with_default_ports_left_out() {
+        for text in
+            ["udp://10.0.0.53", "tls://dns.quad9.net", "https://1.1.1.2:8443/dns-query", "quic://[2620:fe::fe]:8853"]
+        {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+        assert_eq!("https://a.example".parse::<Address>().unwrap().path.as_ref(), "/dns-query");
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert_eq!("dns.example".parse::<Address>(), Err(AddressError::Scheme));
+        assert_eq!("tls://dns.example:53".parse::<Address>(), Err(AddressError::PlainPort));
+        assert_eq!("tls://dns.example/x".parse::<Address>(), Err(AddressError::Path));
+        assert_eq!("udp://10.0.0.1:0".parse::<Address>(), Err(AddressError::Port));
+        assert_eq!("udp://".parse::<Address>(), Err(AddressError::Host));
+    }
+}

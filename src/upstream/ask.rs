@@ -1,0 +1,111 @@
+//! What is asked of an upstream, free of the client: question, flags, and no option of the client's (EDN-13).
+
+use bytes::{BufMut as _, BytesMut};
+
+use crate::wire::registry::option;
+use crate::wire::{Flags, Header, OptWriter, Question, opt, patch};
+
+/// The EDNS payload size that we announce upstream (RFC 9715 R5).
+pub const UDP_SIZE: u16 = 1232;
+
+/// Block that queries on encrypted legs are padded to (RFC 8467 4.1).
+pub const PADDING_BLOCK: usize = 128;
+
+/// A question to upstreams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// QNAME (in the letter case of the first asker), QTYPE, QCLASS.
+    pub question: Box<[u8]>,
+    /// RD, as the client set it (RFC 5625: passed on).
+    pub recursion_desired: bool,
+    /// CD, as the client set it (SEC-02).
+    pub checking_disabled: bool,
+    /// AD: the client would like to know (SEC-09).
+    pub authentic_data: bool,
+    /// DO.
+    pub dnssec_ok: bool,
+    /// Padded on encrypted legs.
+    pub padding: bool,
+    /// The client came over a stream: a plain upstream is asked over TCP at once (PRG-06).
+    pub prefer_stream: bool,
+}
+
+/// What one leg adds to the message it sends.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Leg<'a> {
+    /// The id: random on UDP and TCP, 0 on DoH and DoQ.
+    pub id: u16,
+    /// Is the leg encrypted, and so padded?
+    pub encrypted: bool,
+    /// COOKIE option data toward a plain server.
+    pub cookie: Option<&'a [u8]>,
+    /// Leave out OPT, for a server that does not know EDNS (EDN-16).
+    pub plain: bool,
+}
+
+/// Why bytes are not the answer to an [`Ask`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
+    /// No response to a standard query, or a header cut short.
+    #[error("not a response to a query")]
+    NotAResponse,
+    /// Another id.
+    #[error("another id")]
+    Id,
+    /// Another question.
+    #[error("another question")]
+    Question,
+}
+
+impl Ask {
+    /// Appends the message for `leg` to `out`.
+    pub fn compose(&self, leg: Leg<'_>, out: &mut BytesMut) {
+        let start = out.len();
+        let flags = Flags::default()
+            .with(Flags::RD, self.recursion_desired)
+            .with(Flags::CD, self.checking_disabled)
+            .with(Flags::AD, self.authentic_data);
+        let header = Header { id: leg.id, flags, questions: 1, ..Header::default() };
+        out.put_slice(&header.to_octets());
+        out.put_slice(&self.question);
+        if leg.plain {
+            return;
+        }
+        let mut length = out.len() - start + opt::OPT_LEN;
+        let mut writer = OptWriter::start(out, UDP_SIZE, 0, self.dnssec_ok);
+        if let Some(cookie) = leg.cookie {
+            writer.option(option::COOKIE, &[cookie]);
+            length += opt::OPTION_HEAD + cookie.len();
+        }
+        let wanted = leg.encrypted && self.padding;
+        if let Some(padding) = opt::padding(length, PADDING_BLOCK, crate::wire::MAX_MESSAGE).filter(|_| wanted) {
+            writer.pad(padding);
+        }
+        writer.finish();
+        if let Some(message) = out.get_mut(start..) {
+            patch::add_additional(message);
+        }
+    }
+
+    /// Does `answer` belong to this question asked under `id`? Letter case aside, all must match (RFC 5452 9.1).
+    ///
+    /// A response without a question section passes only with an error RCODE (some servers cut FORMERR, NOTIMP, REFUSED short).
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn check(&self, answer: &[u8], id: u16) -> Result<(), Mismatch> {
+        let header = Header::parse(answer).map_err(|_| Mismatch::NotAResponse)?;
+        if header.id != id {
+            return Err(Mismatch::Id);
+        }
+        if !header.flags.has(Flags::QR) || header.flags.opcode() != 0 {
+            return Err(Mismatch::NotAResponse);
+        }
+        if header.questions == 0 && header.flags.rcode() != 0 && header.answers == 0 {
+            return Ok(());
+        }
+        let question = Question::parse(answer).map_err(|_| Mismatch::Question)?;
+        let same = header.questions == 1 && question.octets(answer).eq_ignore_ascii_case(&self.question);
+        if same { Ok(()) } else { Err(Mismatch::Question) }
+    }
+}

@@ -1,0 +1,78 @@
+//! Why an exchange brought no answer: names the upstream, says whether to ask again and where.
+
+use crate::trail::{AttemptEnd, UpstreamId};
+
+/// What went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// No answer in time.
+    Timeout,
+    /// No connection.
+    Connect,
+    /// The certificate or the handshake failed: never answered over anything weaker.
+    Tls,
+    /// The connection closed with the question unanswered.
+    Closed,
+    /// Bytes that are no DNS message, or an HTTP status or media type that carries none.
+    Malformed,
+    /// A message that answers another question.
+    Mismatched,
+    /// Still truncated over a stream, or TCP could not be reached after TC.
+    Truncated,
+    /// Our own bound on questions in flight was reached.
+    Busy,
+    /// No server is configured, or its address is not known.
+    Unknown,
+}
+
+/// Where the question may be asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// At another server.
+    Elsewhere,
+    /// At the same one too: the failure was the connection's.
+    Same,
+    /// Nowhere.
+    Never,
+}
+
+/// An exchange without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("upstream {}: {cause:?}", upstream.0)]
+pub struct ExchangeError {
+    /// At whom.
+    pub upstream: UpstreamId,
+    /// What.
+    pub cause: Cause,
+}
+
+impl ExchangeError {
+    /// May it be asked again, and where?
+    #[must_use]
+    pub const fn again(&self) -> Again {
+        match self.cause {
+            Cause::Closed => Again::Same,
+            Cause::Timeout
+            | Cause::Connect
+            | Cause::Tls
+            | Cause::Malformed
+            | Cause::Mismatched
+            | Cause::Truncated
+            | Cause::Busy => Again::Elsewhere,
+            Cause::Unknown => Again::Never,
+        }
+    }
+
+    /// The same, as the trail tells it.
+    #[must_use]
+    pub const fn end(&self) -> AttemptEnd {
+        match self.cause {
+            Cause::Timeout => AttemptEnd::Timeout,
+            Cause::Connect | Cause::Busy | Cause::Unknown => AttemptEnd::Connect,
+            Cause::Tls => AttemptEnd::Tls,
+            Cause::Closed => AttemptEnd::Closed,
+            Cause::Malformed | Cause::Mismatched => AttemptEnd::Malformed,
+            Cause::Truncated => AttemptEnd::Truncated,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Asking a server: one trait, [`Exchange`], behind which every transport, a pool and a route look alike.
+//!
+//! Raw answers pass through: a leg checks that an answer belongs to its question, `pipeline/digest` judges it.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::trail::{Attempts, UpstreamId};
+
+pub mod address;
+pub mod ask;
+pub mod error;
+pub mod settings;
+
+pub use address::{Address, Scheme};
+pub use ask::Ask;
+pub use error::ExchangeError;
+pub use settings::{Server, Settings};
+
+/// An answer that belongs to the question asked.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// The message as received, OPT included, without a stream's length prefix.
+    pub message: Bytes,
+    /// Who gave it.
+    pub upstream: UpstreamId,
+    /// Seconds the answer has aged on its way (the HTTP Age header, RFC 8484 5.1).
+    pub age: u32,
+    /// Did it come over a leg whose AD bit may be believed: encrypted and authenticated (SEC-07)?
+    pub trusted: bool,
+}
+
+/// How an exchange ended, and every attempt it took.
+#[derive(Debug)]
+pub struct Ended {
+    /// The answer, or why there is none.
+    pub result: Result<Answered, ExchangeError>,
+    /// The attempts.
+    pub attempts: Attempts,
+}
+
+/// An exchange under way.
+pub type Exchanging = Pin<Box<dyn Future<Output = Ended> + Send + 'static>>;
+
+/// Something that can be asked: a server over some transport, or a pool of them.
+pub trait Exchange: Send + Sync + fmt::Debug {
+    /// Asks. Ends by `deadline` whatever the server does; the future owns all it needs.
+    fn exchange(&self, ask: Arc<Ask>, deadline: Instant) -> Exchanging;
+
+    /// Stands for this route in cache keys: differs wherever the answers may.
+    fn fingerprint(&self) -> u64;
+
+    /// The server with this id, for people.
+    fn name(&self, upstream: UpstreamId) -> Option<&str>;
+}
