@@ -1,0 +1,2 @@
+//! demo
+pub mod zone;

@@ -1,0 +1,137 @@
+//! The rig: a scripted upstream, a gateway on ports of its own, clients for every transport, certificates made by the gateway.
+
+pub mod client;
+pub mod message;
+pub mod upstream;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hushgate::config::{self, Source};
+use hushgate::gateway::{Gateway, Running};
+use hushgate::listen::DoorKind;
+use hushgate::peer::Transport;
+
+pub use client::Answered;
+pub use message::{Answer, Ask};
+pub use upstream::{Act, Upstream};
+
+/// Streams and HTTP alike: every transport but UDP.
+pub const STREAMS: [Transport; 6] =
+    [Transport::Tcp, Transport::Dot, Transport::Doh1, Transport::Doh2, Transport::Doh3, Transport::Doq];
+
+/// The encrypted ones.
+pub const ENCRYPTED: [Transport; 5] =
+    [Transport::Dot, Transport::Doh1, Transport::Doh2, Transport::Doh3, Transport::Doq];
+
+/// A gateway under test with its upstream.
+pub struct Rig {
+    pub upstream: Upstream,
+    running: Option<Running>,
+    doors: Vec<(DoorKind, SocketAddr)>,
+    admin: SocketAddr,
+    state: tempfile::TempDir,
+}
+
+impl Rig {
+    /// A gateway with the defaults, on loopback, in front of a scripted upstream.
+    pub async fn start() -> Self {
+        Self::with("").await
+    }
+
+    /// The same with more configuration: TOML whose tables must not repeat `[listen]`, `[admin]` or `[upstream]` (see [`Rig::set`]).
+    pub async fn with(extra: &str) -> Self {
+        Self::set(extra, &[]).await
+    }
+
+    /// The same with `--set` overrides.
+    pub async fn set(extra: &str, sets: &[&str]) -> Self {
+        let upstream = Upstream::start().await;
+        let state = tempfile::tempdir().unwrap();
+        let file = state.path().join("hushgate.toml");
+        let text = format!(
+            "state_dir = {:?}\nworkers = 2\n[listen]\ndns = [\"127.0.0.1:0\"]\ndot = [\"127.0.0.1:0\"]\n\
+             doh = [\"127.0.0.1:0\", {{ address = \"127.0.0.1:0\", tls = false }}]\ndoq = [\"127.0.0.1:0\"]\n\
+             [admin]\nlisten = [\"127.0.0.1:0\"]\n[upstream]\nservers = [\"udp://{}\"]\nfallback = []\n{extra}\n",
+            state.path().join("state"),
+            upstream.address
+        );
+        std::fs::write(&file, text).unwrap();
+        let sets = sets.iter().map(ToString::to_string).collect();
+        let loaded = config::load(&Source { file: Some(file), environment: None, sets });
+        let problems: Vec<String> = loaded.problems.iter().map(ToString::to_string).collect();
+        let config = loaded.config.unwrap_or_else(|| panic!("bad test configuration: {problems:#?}"));
+        let bound = Gateway::build(config).unwrap().bind().unwrap();
+        let doors = bound.doors();
+        let admin = bound.admin_addresses()[0];
+        let running = bound.serve().unwrap();
+        Self { upstream, running: Some(running), doors, admin, state }
+    }
+
+    fn door(&self, kind: DoorKind) -> SocketAddr {
+        self.doors.iter().find(|(found, _)| *found == kind).map(|(_, address)| *address).unwrap()
+    }
+
+    pub fn dns(&self) -> SocketAddr {
+        self.door(DoorKind::Dns)
+    }
+
+    pub fn dot(&self) -> SocketAddr {
+        self.door(DoorKind::Dot)
+    }
+
+    pub fn doh(&self) -> SocketAddr {
+        self.door(DoorKind::Doh)
+    }
+
+    pub fn doh_clear(&self) -> SocketAddr {
+        self.door(DoorKind::DohClear)
+    }
+
+    pub fn doq(&self) -> SocketAddr {
+        self.door(DoorKind::Doq)
+    }
+
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The private authority's certificate, PEM.
+    pub fn authority(&self) -> Vec<u8> {
+        std::fs::read(self.state.path().join("state/authority.pem")).unwrap()
+    }
+
+    /// The folder that holds the configuration and the state.
+    pub fn folder(&self) -> &std::path::Path {
+        self.state.path()
+    }
+
+    /// Lets `seconds` pass for every TTL in the gateway.
+    pub fn pass(&self, seconds: u64) {
+        self.running.as_ref().unwrap().clock().advance(Duration::from_secs(seconds));
+    }
+
+    /// The running gateway.
+    pub fn running(&mut self) -> &mut Running {
+        self.running.as_mut().unwrap()
+    }
+
+    /// Stops the gateway as SIGTERM would, and waits for its end off this thread.
+    pub fn stop(&mut self) -> tokio::task::JoinHandle<()> {
+        let running = self.running.take().unwrap();
+        tokio::task::spawn_blocking(move || {
+            running.stop();
+        })
+    }
+}
+
+/// Runs `$body` for each transport, naming it when it fails.
+#[macro_export]
+macro_rules! over_all {
+    ($transports:expr, |$transport:ident| $body:expr) => {
+        for $transport in $transports {
+            eprintln!("over {}", $transport.name());
+            $body;
+        }
+    };
+}
