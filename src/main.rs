@@ -1,3 +1,7 @@
-//! Arguments to command.
+//! Arguments to command, and the command's outcome to an exit status.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hushgate::cli::run()
+}

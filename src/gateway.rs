@@ -1,0 +1,234 @@
+//! The gateway's life in three types: [`Gateway`] (built, no socket), [`Bound`] (ports known), [`Running`] (serving until stopped).
+//!
+//! `main`, the tests and an embedding program take the same steps. Workers serve; a control thread does what is slow.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::admin::{Admin, AdminError};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::control::{self, Control};
+use crate::guard::Guard;
+use crate::identity::{Identity, IdentityError};
+use crate::listen::bind::{self, BindError, BoundDoor};
+use crate::listen::quic::WorkerId;
+use crate::listen::{Context, DoorKind};
+use crate::pipeline::{Pipeline, Shared};
+use crate::plan;
+use crate::shutdown::Stop;
+use crate::telemetry::Counters;
+use crate::upstream::{BuildError, Pool};
+use crate::worker::{self, Station};
+
+/// Why a gateway does not start. Each names the file, address or server at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// Certificates or the private authority.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A front door's address.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The admin listener's address.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// An upstream server.
+    #[error(transparent)]
+    Upstream(#[from] BuildError),
+    /// No thread or runtime from the system.
+    #[error("the system gave no thread or event queue: {0}; raise the limit on processes or open files")]
+    System(#[source] std::io::Error),
+}
+
+/// A gateway that has read its keys and opened nothing.
+pub struct Gateway {
+    config: Config,
+    identity: Arc<Identity>,
+}
+
+/// A gateway that holds its sockets and serves nobody yet.
+pub struct Bound {
+    config: Config,
+    identity: Arc<Identity>,
+    doors: Vec<BoundDoor>,
+    admin: Admin,
+}
+
+/// A gateway that serves.
+pub struct Running {
+    workers: Vec<JoinHandle<()>>,
+    control: Option<JoinHandle<()>>,
+    state: Arc<State>,
+    stop: Stop,
+    stop_control: Stop,
+    delay: Duration,
+    clock: Clock,
+    counters: Vec<Arc<Counters>>,
+}
+
+/// What the control thread and the stopping thread share.
+#[derive(Debug)]
+pub struct State {
+    /// When serving began.
+    pub started: Instant,
+    /// Has an upstream answered yet?
+    pub upstream_answered: AtomicBool,
+    /// Has stopping begun?
+    pub stopping: AtomicBool,
+}
+
+impl Gateway {
+    /// Reads certificates, or makes the private authority.
+    ///
+    /// # Errors
+    /// [`GatewayError::Identity`].
+    pub fn build(config: Config) -> Result<Self, GatewayError> {
+        let identity = Identity::load(config.tls.clone())?;
+        Ok(Self { config, identity })
+    }
+
+    /// Binds every address. Privileges may drop afterwards.
+    ///
+    /// # Errors
+    /// [`GatewayError::Bind`] or [`GatewayError::Admin`], naming the address.
+    pub fn bind(self) -> Result<Bound, GatewayError> {
+        let Self { config, identity } = self;
+        let doors = bind::bind(&config.listen.doors, config.workers, config.absent)?;
+        let admin = Admin::bind(&config.admin)?;
+        Ok(Bound { config, identity, doors, admin })
+    }
+}
+
+impl Bound {
+    /// The doors in the order of their ids, with the ports in use.
+    #[must_use]
+    pub fn doors(&self) -> Vec<(DoorKind, SocketAddr)> {
+        self.doors.iter().map(|door| (door.kind, door.address)).collect()
+    }
+
+    /// The admin listener's TCP addresses.
+    #[must_use]
+    pub fn admin_addresses(&self) -> Vec<SocketAddr> {
+        self.admin.addresses()
+    }
+
+    /// The private authority's certificate file, if there is one.
+    #[must_use]
+    pub fn authority(&self) -> Option<std::path::PathBuf> {
+        self.identity.authority_path().map(Into::into)
+    }
+
+    /// Starts the workers and the control thread.
+    ///
+    /// # Errors
+    /// [`GatewayError::Upstream`] for a server that cannot be set up, [`GatewayError::System`] where threads cannot be had.
+    pub fn serve(self) -> Result<Running, GatewayError> {
+        let Self { config, identity, doors, admin } = self;
+        let runtimes = (0..config.workers.max(1)).map(|_| runtime()).collect::<Result<Vec<_>, _>>()?;
+        // The first worker is the home of upstream connections.
+        let home = runtimes.first().map(|runtime| runtime.handle().clone());
+        let control_runtime = runtime()?;
+        let home = home.unwrap_or_else(|| control_runtime.handle().clone());
+        let pool = Arc::new(Pool::new(&config.upstream, home)?);
+        let guard = Guard::new(config.guard.clone());
+        let clock = Clock::start();
+        let shared = Shared::new(
+            config.pipeline.clone(),
+            config.cache.clone(),
+            Arc::clone(&guard),
+            Arc::clone(&pool) as _,
+            clock.clone(),
+        );
+        let (stop, drain) = Stop::new();
+        let counters: Vec<Arc<Counters>> = (0..=runtimes.len()).map(|_| Arc::default()).collect();
+        let state = Arc::new(State {
+            started: Instant::now(),
+            upstream_answered: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        });
+        let door_facts = plan::door_facts(&doors);
+        let posts = plan::posts(doors, &config.listen, &identity, runtimes.len())?;
+        let paths: Arc<[String]> = config.listen.doh_paths.clone().into();
+        let generation = rand::random();
+        let mut workers = Vec::new();
+        for ((index, runtime), posts) in (0u8..).zip(runtimes).zip(posts) {
+            let own = counters.get(usize::from(index)).cloned().unwrap_or_default();
+            let context = Context {
+                answer: Arc::new(Pipeline::new(Arc::clone(&shared), Arc::clone(&own))),
+                guard: Arc::clone(&guard),
+                counters: own,
+                limits: config.listen.limits,
+                paths: Arc::clone(&paths),
+                drain: drain.clone(),
+            };
+            let station =
+                Station { id: WorkerId { index, generation }, context, posts, grace: config.shutdown.grace };
+            workers.push(worker::start(runtime, station).map_err(GatewayError::System)?);
+        }
+        let (stop_control, drain_control) = Stop::new();
+        let control = Control {
+            admin,
+            shared,
+            pool,
+            guard,
+            identity,
+            counters: counters.clone(),
+            state: Arc::clone(&state),
+            doors: door_facts,
+            ready_wait: config.admin.ready_wait,
+        };
+        let control = control::start(control_runtime, control, drain_control).map_err(GatewayError::System)?;
+        let delay = config.shutdown.delay;
+        Ok(Running { workers, control: Some(control), state, stop, stop_control, delay, clock, counters })
+    }
+}
+
+impl Running {
+    /// The clock that answers are aged by.
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Every worker's counters, the control thread's last.
+    #[must_use]
+    pub fn counters(&self) -> &[Arc<Counters>] {
+        &self.counters
+    }
+
+    /// Stops: not ready for `shutdown.delay` while still serving, then drains, then ends. Blocks until all threads have ended.
+    pub fn stop(mut self) {
+        self.begin_stop();
+        for worker in self.workers.drain(..) {
+            // A worker that panicked has nothing left to drain.
+            let _ = worker.join();
+        }
+        self.stop_control.begin();
+        if let Some(control) = self.control.take() {
+            let _ = control.join();
+        }
+    }
+
+    fn begin_stop(&self) {
+        self.state.stopping.store(true, Ordering::Relaxed);
+        std::thread::sleep(self.delay);
+        self.stop.begin();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A gateway that is dropped instead of stopped still ends its threads, without waiting for them.
+        self.stop.begin();
+        self.stop_control.begin();
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, GatewayError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatewayError::System)
+}
+

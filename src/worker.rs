@@ -1,0 +1,108 @@
+//! One worker: a thread with a runtime of its own, its own sockets on every address, its own counters.
+//!
+//! A worker starts every door's loop and keeps it alive: a loop that dies is started again on the same socket. It ends when every
+//! loop has drained, or when the grace after the word to stop is over.
+
+use std::future::Future;
+use std::net::{TcpListener, UdpSocket};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::task::{JoinSet, LocalSet};
+
+use crate::listen::quic::{self, QuicDoors, WorkerId};
+use crate::listen::{Context, accept, datagram};
+use crate::peer::DoorId;
+
+/// One socket and what is spoken on it.
+pub enum Post {
+    /// Plain DNS datagrams.
+    Datagram(UdpSocket, DoorId),
+    /// Connections of any stream door.
+    Stream(TcpListener, DoorId, accept::Service),
+    /// QUIC: DoQ, DoH3 or both.
+    Quic(UdpSocket, QuicDoors, Arc<rustls::ServerConfig>),
+}
+
+/// What one worker serves.
+pub struct Station {
+    /// Its number and the process's generation, for connection ids.
+    pub id: WorkerId,
+    /// What its front doors share.
+    pub context: Context,
+    /// Its sockets.
+    pub posts: Vec<Post>,
+    /// How long questions in flight may take after the word to stop.
+    pub grace: Duration,
+}
+
+/// Starts `station` on a thread that drives `runtime`.
+///
+/// # Errors
+/// Where the system gives no thread.
+pub fn start(runtime: Runtime, station: Station) -> std::io::Result<thread::JoinHandle<()>> {
+    let name = format!("worker-{}", station.id.index);
+    thread::Builder::new().name(name).spawn(move || {
+        // Datagram loops hold buffers that may not leave their thread.
+        LocalSet::new().block_on(&runtime, serve(station));
+        runtime.shutdown_background();
+    })
+}
+
+async fn serve(station: Station) {
+    let Station { id, context, posts, grace } = station;
+    let mut drain = context.drain.clone();
+    let mut loops = JoinSet::new();
+    for post in posts {
+        loops.spawn_local(keep(post, id, context.clone()));
+    }
+    let ended = async { while loops.join_next().await.is_some() {} };
+    let late = async {
+        drain.wanted().await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        () = ended => {}
+        () = late => tracing::warn!(worker = id.index, "questions were still in flight when the grace was over"),
+    }
+}
+
+/// Runs the loop of `post` until it ends by itself; starts it anew on the same socket when it panics.
+async fn keep(post: Post, id: WorkerId, context: Context) {
+    loop {
+        let Some(run) = run(&post, id, &context) else { return };
+        match tokio::task::spawn_local(run).await {
+            Ok(()) => return,
+            Err(error) if error.is_panic() && !context.drain.is_wanted() => {
+                context.counters.panics.add_one();
+                tracing::error!(worker = id.index, "a front door's loop panicked and is started again");
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+type Loop = Pin<Box<dyn Future<Output = ()>>>;
+
+/// The loop of `post` on a duplicate of its socket, so that the socket outlives the loop.
+fn run(post: &Post, id: WorkerId, context: &Context) -> Option<Loop> {
+    let context = context.clone();
+    let started = match post {
+        Post::Datagram(socket, door) => {
+            let door = *door;
+            socket.try_clone().map(|socket| Box::pin(datagram::serve(socket, door, context)) as Loop)
+        }
+        Post::Stream(listener, door, service) => {
+            let (door, service) = (*door, service.clone());
+            listener.try_clone().map(|listener| Box::pin(accept::serve(listener, door, service, context)) as Loop)
+        }
+        Post::Quic(socket, doors, tls) => {
+            let (doors, tls) = (*doors, Arc::clone(tls));
+            socket.try_clone().map(|socket| Box::pin(quic::serve(socket, id, doors, tls, context)) as Loop)
+        }
+    };
+    started.inspect_err(|error| tracing::error!(%error, "a front door's socket could not be duplicated")).ok()
+}
