@@ -1,3 +1,100 @@
-//! The commands. The only place that prints.
+//! The commands: arguments to command, one file a command. The only place that prints.
 
+pub mod check;
 pub mod demo;
+pub mod explain;
+pub mod query;
+pub mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  hushgate demo                                     see every door answer, on sample data
+  hushgate serve                                    run with the defaults, on loopback
+  hushgate serve --config /etc/hushgate.toml
+  hushgate check --config hushgate.toml --effective
+  hushgate query tls://dns.quad9.net example.com AAAA
+  hushgate explain example.com --door dot           the road a question takes in the running gateway
+
+Exit status: 0 done, 1 failed, 2 a mistake in the configuration or the arguments.";
+
+/// An encrypted DNS gateway: DoT, DoH and DoQ in, one cached and explainable pipeline, any transport out.
+#[derive(Debug, Parser)]
+#[command(name = "hushgate", version, after_help = EXAMPLES, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM or SIGINT.
+    Serve(ConfigArgs),
+    /// Name every problem of a configuration; start nothing.
+    Check(check::Args),
+    /// Run the gateway on an embedded sample zone and ask it over every transport.
+    Demo(demo::Args),
+    /// Ask any server over any transport.
+    Query(query::Args),
+    /// Show the road that a question takes in the running gateway.
+    Explain(explain::Args),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ConfigArgs {
+    /// The configuration file; without one the defaults apply.
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Override one key, `--set upstream.timeout=2s`; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+impl ConfigArgs {
+    /// The source that `config::load` reads: file, environment, `--set`.
+    #[must_use]
+    pub fn source(&self) -> crate::config::Source {
+        crate::config::Source {
+            file: self.config.clone(),
+            environment: std::env::var("HUSHGATE_SET").ok(),
+            sets: self.set.clone(),
+        }
+    }
+}
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn run() -> ExitCode {
+    let status = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Query(args) => query::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "hushgate", &mut std::io::stdout());
+            0
+        }
+    };
+    ExitCode::from(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,112 @@
+//! `hushgate serve`: load, bind, serve, and stop on a signal without losing a question.
+#![allow(clippy::print_stderr, reason = "this is a command")]
+
+use std::io::IsTerminal as _;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::ConfigArgs;
+use crate::config::{self, Config};
+use crate::gateway::{Bound, Gateway, GatewayError, Running};
+use crate::listen::DoorKind;
+use crate::telemetry::log;
+
+/// Runs the command; answers its exit status.
+#[must_use]
+pub fn run(args: &ConfigArgs) -> u8 {
+    let Some(config) = load(args) else { return 2 };
+    if let Err(error) = log::start(&config.log) {
+        eprintln!("hushgate: {error}");
+        return 1;
+    }
+    crate::config::files::raise_limit();
+    let outcome = start(config).map_err(|error| error.to_string()).and_then(|running| {
+        attend(running).map_err(|error| format!("signals cannot be heard: {error}"))
+    });
+    match outcome {
+        Ok(()) => 0,
+        Err(message) => {
+            eprintln!("hushgate: {message}");
+            1
+        }
+    }
+}
+
+/// The configuration, or all its problems on standard error.
+pub fn load(args: &ConfigArgs) -> Option<Config> {
+    let loaded = config::load(&args.source());
+    for problem in &loaded.problems {
+        eprintln!("{problem}");
+    }
+    if loaded.config.is_none() {
+        eprintln!("hushgate: nothing was started; `hushgate check` names every key and what it allows");
+    }
+    loaded.config
+}
+
+fn start(config: Config) -> Result<Running, GatewayError> {
+    let bound = Gateway::build(config)?.bind()?;
+    announce(&bound);
+    bound.serve()
+}
+
+/// One line a door, so that a person sees where to point a client.
+fn announce(bound: &Bound) {
+    for (kind, address) in bound.doors() {
+        tracing::info!(door = name(kind), %address, "listening");
+    }
+    for address in bound.admin_addresses() {
+        tracing::info!(%address, "admin: /healthz /readyz /metrics, and what `hushgate explain` asks");
+    }
+    if let Some(path) = bound.authority() {
+        tracing::info!(authority = %path.display(), "clients must trust this certificate; certs/README.md says how");
+    }
+    if std::io::stderr().is_terminal() {
+        eprintln!("Ctrl-C stops it; questions in flight are answered first.");
+    }
+}
+
+/// What a door speaks, for people.
+#[must_use]
+pub const fn name(kind: DoorKind) -> &'static str {
+    match kind {
+        DoorKind::Dns => "dns (udp, tcp)",
+        DoorKind::Dot => "dot",
+        DoorKind::Doh => "doh (http/1.1, h2, h3)",
+        DoorKind::DohClear => "doh in clear text",
+        DoorKind::Doq => "doq",
+    }
+}
+
+/// Waits for SIGTERM or SIGINT, then stops; a second signal ends the process at once.
+///
+/// # Errors
+/// Where the system lets no signal be heard.
+pub fn attend(running: Running) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut terminate, mut interrupt) = runtime.block_on(async { listen() })?;
+    runtime.block_on(async {
+        either(&mut terminate, &mut interrupt).await;
+        tracing::info!("stopping: questions in flight are answered first; a second signal ends at once");
+        let stopping = tokio::task::spawn_blocking(move || running.stop());
+        tokio::select! {
+            _ = stopping => tracing::info!("stopped"),
+            () = either(&mut terminate, &mut interrupt) => {
+                tracing::warn!("a second signal: ending at once");
+                std::process::exit(1);
+            }
+        }
+    });
+    Ok(())
+}
+
+fn listen() -> std::io::Result<(Signal, Signal)> {
+    Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+}
+
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -1,0 +1,99 @@
+//! From the bound doors to what each worker serves: sockets dealt out, TLS made once a kind of door.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use crate::admin::DoorFacts;
+use crate::identity::Identity;
+use crate::listen::accept::Service;
+use crate::listen::bind::BoundDoor;
+use crate::listen::doh::Site;
+use crate::listen::quic::QuicDoors;
+use crate::listen::DoorKind;
+use crate::peer::DoorId;
+use crate::worker::Post;
+
+/// How long clients may remember that HTTP/3 is served here (RFC 7838 3.1), in seconds.
+const ALT_SVC_AGE: u32 = 86_400;
+
+/// The TLS configurations of one gateway, shared by its workers.
+struct Tls {
+    dot: Arc<rustls::ServerConfig>,
+    doh: Arc<rustls::ServerConfig>,
+}
+
+/// Deals the sockets of `doors` out to `workers` workers.
+#[must_use]
+pub fn posts(doors: Vec<BoundDoor>, identity: &Identity, workers: usize) -> Vec<Vec<Post>> {
+    let tls = Tls { dot: identity.stream_config(&[b"dot"]), doh: identity.stream_config(&[b"h2", b"http/1.1"]) };
+    let mut stations: Vec<Vec<Post>> = (0..workers).map(|_| Vec::new()).collect();
+    let kinds: Vec<(DoorId, DoorKind)> = doors.iter().map(|door| (door.id, door.kind)).collect();
+    for door in doors {
+        let service = service(&door, &tls);
+        let quic = quic_doors(&door, &kinds);
+        let config = quic.map(|quic| (quic, identity.quic_config(alpn(quic))));
+        for (station, listener) in stations.iter_mut().zip(door.tcp) {
+            station.push(Post::Stream(listener, door.id, service.clone()));
+        }
+        for (station, socket) in stations.iter_mut().zip(door.udp) {
+            station.push(match &config {
+                Some((quic, config)) => Post::Quic(socket, *quic, Arc::clone(config)),
+                None => Post::Datagram(socket, door.id),
+            });
+        }
+    }
+    stations
+}
+
+fn service(door: &BoundDoor, tls: &Tls) -> Service {
+    match door.kind {
+        DoorKind::Dns | DoorKind::Doq => Service::Tcp,
+        DoorKind::Dot => Service::Dot { tls: Arc::clone(&tls.dot) },
+        DoorKind::Doh => {
+            Service::Doh { tls: Arc::clone(&tls.doh), site: Arc::new(Site { alt_svc: Some(alt_svc(door.address)) }) }
+        }
+        DoorKind::DohClear => Service::DohClear { site: Arc::new(Site { alt_svc: None }) },
+    }
+}
+
+/// `h3=":443"; ma=86400`: the same port, because a DoH door opens both (DH3-02).
+fn alt_svc(address: SocketAddr) -> HeaderValue {
+    HeaderValue::try_from(format!("h3=\":{}\"; ma={ALT_SVC_AGE}", address.port()))
+        .unwrap_or(HeaderValue::from_static("clear"))
+}
+
+/// The QUIC protocols at a door's UDP address, its own and those of the doors that share it; `None` for plain DNS.
+fn quic_doors(door: &BoundDoor, kinds: &[(DoorId, DoorKind)]) -> Option<QuicDoors> {
+    let mut quic = QuicDoors { doq: None, doh3: None };
+    let sharing = kinds.iter().filter(|(id, _)| *id == door.id || door.shares.contains(id));
+    for &(id, kind) in sharing {
+        match kind {
+            DoorKind::Doq => _ = quic.doq.get_or_insert(id),
+            DoorKind::Doh => _ = quic.doh3.get_or_insert(id),
+            DoorKind::Dns | DoorKind::Dot | DoorKind::DohClear => return None,
+        }
+    }
+    Some(quic)
+}
+
+fn alpn(doors: QuicDoors) -> &'static [&'static [u8]] {
+    match (doors.doq, doors.doh3) {
+        (Some(_), Some(_)) => &[b"doq", b"h3"],
+        (Some(_), None) => &[b"doq"],
+        (None, _) => &[b"h3"],
+    }
+}
+
+/// The doors as the status page and `explain` name them.
+#[must_use]
+pub fn door_facts(doors: &[BoundDoor]) -> Vec<DoorFacts> {
+    doors.iter().map(|door| DoorFacts { id: door.id, kind: door.kind, address: door.address }).collect()
+}
+
+/// The id of the first door that speaks `kind`, for questions asked from inside.
+#[must_use]
+pub fn first_door(doors: &[DoorFacts], kind: DoorKind) -> Option<(DoorId, SocketAddr)> {
+    doors.iter().find(|door| door.kind == kind).map(|door| (door.id, door.address))
+}
