@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Runtime;
+
 use crate::admin::{Admin, AdminError};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Problem};
 use crate::control::{self, Control};
 use crate::guard::Guard;
 use crate::identity::{Identity, IdentityError};
@@ -19,10 +21,10 @@ use crate::listen::quic::WorkerId;
 use crate::listen::{Context, DoorKind};
 use crate::pipeline::{Pipeline, Shared};
 use crate::plan;
-use crate::shutdown::Stop;
+use crate::shutdown::{Drain, Stop};
 use crate::telemetry::Counters;
-use crate::upstream::{BuildError, Pool};
-use crate::worker::{self, Station};
+use crate::upstream::{BuildError, Exchange, Pool};
+use crate::worker::{self, Post, Station};
 
 /// Why a gateway does not start. Each names the file, address or server at fault.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,9 @@ pub enum GatewayError {
     /// The admin listener's address.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The configuration itself: only where it was made in code.
+    #[error("the configuration has {} problem(s), the first: {}", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]
+    Config(Vec<Problem>),
     /// An upstream server.
     #[error(transparent)]
     Upstream(#[from] BuildError),
@@ -129,61 +134,84 @@ impl Bound {
     pub fn serve(self) -> Result<Running, GatewayError> {
         let Self { config, identity, doors, admin } = self;
         let runtimes = (0..config.workers.max(1)).map(|_| runtime()).collect::<Result<Vec<_>, _>>()?;
-        // The first worker is the home of upstream connections.
-        let home = runtimes.first().map(|runtime| runtime.handle().clone());
         let control_runtime = runtime()?;
-        let home = home.unwrap_or_else(|| control_runtime.handle().clone());
-        let pool = Arc::new(Pool::new(&config.upstream, home)?);
-        let guard = Guard::new(config.guard.clone());
-        let clock = Clock::start();
-        let shared = Shared::new(
-            config.pipeline.clone(),
-            config.cache.clone(),
-            Arc::clone(&guard),
-            Arc::clone(&pool) as _,
-            clock.clone(),
-        );
+        // The first worker is the home of upstream connections.
+        let home = runtimes.first().unwrap_or(&control_runtime).handle().clone();
+        let core = Core::new(&config, home, runtimes.len())?;
+        let facts = plan::door_facts(&doors);
+        let posts = plan::posts(doors, &identity, runtimes.len());
         let (stop, drain) = Stop::new();
-        let counters: Vec<Arc<Counters>> = (0..=runtimes.len()).map(|_| Arc::default()).collect();
-        let state = Arc::new(State {
-            started: Instant::now(),
-            upstream_answered: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-        });
-        let door_facts = plan::door_facts(&doors);
-        let posts = plan::posts(doors, &config.listen, &identity, runtimes.len())?;
-        let paths: Arc<[String]> = config.listen.doh_paths.clone().into();
-        let generation = rand::random();
-        let mut workers = Vec::new();
-        for ((index, runtime), posts) in (0u8..).zip(runtimes).zip(posts) {
-            let own = counters.get(usize::from(index)).cloned().unwrap_or_default();
-            let context = Context {
-                answer: Arc::new(Pipeline::new(Arc::clone(&shared), Arc::clone(&own))),
-                guard: Arc::clone(&guard),
-                counters: own,
-                limits: config.listen.limits,
-                paths: Arc::clone(&paths),
-                drain: drain.clone(),
-            };
-            let station =
-                Station { id: WorkerId { index, generation }, context, posts, grace: config.shutdown.grace };
-            workers.push(worker::start(runtime, station).map_err(GatewayError::System)?);
-        }
+        let workers = core.start_workers(&config, runtimes.into_iter().zip(posts), &drain)?;
         let (stop_control, drain_control) = Stop::new();
+        let Core { shared, pool, guard, clock, counters, state } = core;
         let control = Control {
-            admin,
             shared,
             pool,
             guard,
             identity,
             counters: counters.clone(),
             state: Arc::clone(&state),
-            doors: door_facts,
+            doors: facts,
             ready_wait: config.admin.ready_wait,
         };
-        let control = control::start(control_runtime, control, drain_control).map_err(GatewayError::System)?;
+        let control =
+            control::start(control_runtime, admin, control, drain_control).map_err(GatewayError::System)?;
         let delay = config.shutdown.delay;
         Ok(Running { workers, control: Some(control), state, stop, stop_control, delay, clock, counters })
+    }
+}
+
+/// What all workers share, made once.
+struct Core {
+    shared: Arc<Shared>,
+    pool: Arc<Pool>,
+    guard: Arc<Guard>,
+    clock: Clock,
+    /// One a worker, and the control thread's last.
+    counters: Vec<Arc<Counters>>,
+    state: Arc<State>,
+}
+
+impl Core {
+    fn new(config: &Config, home: tokio::runtime::Handle, workers: usize) -> Result<Self, GatewayError> {
+        let pool = Arc::new(Pool::new(&config.upstream, home)?);
+        let guard = Guard::new(config.guard.clone());
+        let clock = Clock::start();
+        let exchange = Arc::clone(&pool) as Arc<dyn Exchange>;
+        let (settings, cache) = (config.pipeline.clone(), config.cache.clone());
+        let shared = Shared::new(settings, cache, Arc::clone(&guard), exchange, clock.clone());
+        let counters = (0..=workers).map(|_| Arc::default()).collect();
+        let state = Arc::new(State {
+            started: Instant::now(),
+            upstream_answered: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        });
+        Ok(Self { shared, pool, guard, clock, counters, state })
+    }
+
+    fn start_workers(
+        &self,
+        config: &Config,
+        stations: impl Iterator<Item = (Runtime, Vec<Post>)>,
+        drain: &Drain,
+    ) -> Result<Vec<JoinHandle<()>>, GatewayError> {
+        let paths: Arc<[String]> = config.listen.doh_paths.clone().into();
+        let generation = rand::random();
+        let mut workers = Vec::new();
+        for ((index, (runtime, posts)), counters) in (0u8..).zip(stations).zip(&self.counters) {
+            let context = Context {
+                answer: Arc::new(Pipeline::new(Arc::clone(&self.shared), Arc::clone(counters))),
+                guard: Arc::clone(&self.guard),
+                counters: Arc::clone(counters),
+                limits: config.listen.limits,
+                paths: Arc::clone(&paths),
+                drain: drain.clone(),
+            };
+            let id = WorkerId { index, generation };
+            let station = Station { id, context, posts, grace: config.shutdown.grace };
+            workers.push(worker::start(runtime, station).map_err(GatewayError::System)?);
+        }
+        Ok(workers)
     }
 }
 
@@ -228,7 +256,7 @@ impl Drop for Running {
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, GatewayError> {
+fn runtime() -> Result<Runtime, GatewayError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatewayError::System)
 }
 

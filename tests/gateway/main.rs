@@ -1,0 +1,7 @@
+//! The gateway as its clients and upstreams see it: real sockets, real TLS, every transport.
+//!
+//! One module a behaviour or RFC; tests are named by the requirement they hold.
+
+mod harness;
+
+mod doors;
