@@ -1,22 +1,32 @@
-//! The guard itself: access by door, connection permits, question rates.
+//! The guard itself: access by door, connection permits, question rates. One for all workers.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Settings;
+use super::access::{Access, Exempt};
+use super::client::ClientNetwork;
+use super::permits::Permits;
+use super::rate::{Rate, Rates};
+use super::{Refuse, Settings};
 use crate::clock::Moment;
 use crate::peer::DoorId;
 
 /// Access and limits, shared by all workers.
 #[derive(Debug)]
 pub struct Guard {
-    settings: Settings,
+    access: Access,
+    exempt: Exempt,
+    permits: Permits,
+    rates: Option<Rates>,
+    refuse: Refuse,
 }
 
 /// The right to hold one connection; given back on drop.
 #[derive(Debug)]
 pub struct Permit {
-    _guard: Arc<Guard>,
+    guard: Arc<Guard>,
+    /// `None` for an exempt client, which has no bound of its own.
+    client: Option<ClientNetwork>,
 }
 
 /// Why a connection was not let in.
@@ -30,29 +40,22 @@ pub enum Refusal {
     ClientFull,
 }
 
-/// What the limiter says of one question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rate {
-    /// The client is exempt, or limits are off.
-    Exempt,
-    /// Within its rate.
-    Within,
-    /// Over its rate, but not over twice its rate.
-    Over,
-    /// Over twice its rate.
-    FarOver,
-}
-
 impl Guard {
     /// A guard by these settings.
     #[must_use]
     pub fn new(settings: Settings) -> Arc<Self> {
-        Arc::new(Self { settings })
+        Arc::new(Self {
+            access: Access::new(settings.allow),
+            exempt: Exempt::new(settings.exempt),
+            permits: Permits::new(settings.connections, settings.connections_per_client),
+            rates: Rates::new(settings.queries_per_second),
+            refuse: settings.refuse,
+        })
     }
 
     /// May `client` ask at `door`?
     pub fn may_ask(&self, door: DoorId, client: IpAddr) -> bool {
-        self.settings.allow.get(usize::from(door.0)).is_some_and(|list| list.iter().any(|net| net.contains(client)))
+        self.access.allows(door, client)
     }
 
     /// Admits a connection.
@@ -60,16 +63,110 @@ impl Guard {
     /// # Errors
     /// The [`Refusal`].
     pub fn admit(self: &Arc<Self>, door: DoorId, client: IpAddr) -> Result<Permit, Refusal> {
-        if self.may_ask(door, client) { Ok(Permit { _guard: Arc::clone(self) }) } else { Err(Refusal::Access) }
+        if !self.may_ask(door, client) {
+            return Err(Refusal::Access);
+        }
+        let client = (!self.is_exempt(client)).then(|| ClientNetwork::of(client));
+        self.permits.take(client)?;
+        Ok(Permit { guard: Arc::clone(self), client })
     }
 
-    /// Takes one token of `client`'s network.
-    pub fn rate(&self, _client: IpAddr, _now: Moment) -> Rate {
-        Rate::Exempt
+    /// Takes one token of `client`'s network: [`Rate::Over`] once its tokens are used up, [`Rate::FarOver`] once it has asked for
+    /// as many again.
+    pub fn rate(&self, client: IpAddr, now: Moment) -> Rate {
+        match &self.rates {
+            Some(rates) if !self.is_exempt(client) => rates.count(ClientNetwork::of(client), now),
+            _ => Rate::Exempt,
+        }
     }
 
     /// How refused clients hear of it over UDP.
-    pub fn refuse(&self) -> super::Refuse {
-        self.settings.refuse
+    pub fn refuse(&self) -> Refuse {
+        self.refuse
+    }
+
+    /// Connections that hold a permit now.
+    pub fn connections(&self) -> usize {
+        self.permits.held()
+    }
+
+    /// Is `client` free of rates and of the bound on connections of one client?
+    pub fn is_exempt(&self, client: IpAddr) -> bool {
+        self.exempt.contains(client)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.guard.permits.give_back(self.client);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(queries_per_second: u32) -> Arc<Guard> {
+        Guard::new(Settings {
+            allow: vec![vec!["0.0.0.0/0".parse().unwrap()], vec!["10.0.0.0/8".parse().unwrap()]],
+            refuse: Refuse::Drop,
+            connections: 5,
+            connections_per_client: 2,
+            queries_per_second,
+            exempt: vec!["127.0.0.0/8".parse().unwrap()],
+        })
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn refused(guard: &Arc<Guard>, door: u16, client: &str) -> Option<Refusal> {
+        guard.admit(DoorId(door), ip(client)).err()
+    }
+
+    #[test]
+    fn a_dropped_permit_frees_its_place_in_both_bounds() {
+        let guard = guard(0);
+        let first = guard.admit(DoorId(0), ip("192.0.2.1")).unwrap();
+        let second = guard.admit(DoorId(0), ip("::ffff:192.0.2.1")).unwrap();
+        assert_eq!(refused(&guard, 0, "192.0.2.1"), Some(Refusal::ClientFull));
+        assert_eq!(guard.connections(), 2);
+        drop(first);
+        assert_eq!(guard.connections(), 1);
+        assert_eq!(refused(&guard, 0, "192.0.2.1"), None);
+        drop(second);
+        assert_eq!(guard.connections(), 0);
+    }
+
+    #[test]
+    fn exempt_clients_pass_their_own_bound_but_not_the_total() {
+        let guard = guard(0);
+        let held: Vec<_> = (0..5).map(|_| guard.admit(DoorId(0), ip("127.0.0.1")).unwrap()).collect();
+        assert_eq!(refused(&guard, 0, "127.0.0.1"), Some(Refusal::Full));
+        assert_eq!(refused(&guard, 0, "192.0.2.1"), Some(Refusal::Full));
+        drop(held);
+        assert_eq!(refused(&guard, 0, "192.0.2.1"), None);
+    }
+
+    #[test]
+    fn access_is_asked_before_permits_and_by_door() {
+        let guard = guard(0);
+        assert_eq!(refused(&guard, 1, "192.0.2.1"), Some(Refusal::Access));
+        assert_eq!(refused(&guard, 1, "10.0.0.1"), None);
+        assert_eq!(refused(&guard, 2, "10.0.0.1"), Some(Refusal::Access));
+        assert!(!guard.may_ask(DoorId(1), ip("127.0.0.1")), "exempt is not allowed");
+        assert_eq!(guard.connections(), 0);
+        assert_eq!(guard.refuse(), Refuse::Drop);
+    }
+
+    #[test]
+    fn rates_apply_to_all_but_exempt_clients_and_not_at_all_when_off() {
+        let limited = guard(1);
+        let said = ["192.0.2.1", "192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2", "127.0.0.1", "127.0.0.1"]
+            .map(|client| limited.rate(ip(client), Moment(0)));
+        assert_eq!(said, [Rate::Within, Rate::Over, Rate::FarOver, Rate::Within, Rate::Exempt, Rate::Exempt]);
+        let off = guard(0);
+        assert_eq!([off.rate(ip("192.0.2.1"), Moment(0)), off.rate(ip("192.0.2.1"), Moment(0))], [Rate::Exempt; 2]);
     }
 }

@@ -1,9 +1,15 @@
 //! Who may ask, and how much: shared by `listen` (at accept) and `pipeline` (per question).
 
+pub mod access;
+pub mod buckets;
+pub mod client;
 pub mod gate;
 pub mod network;
+pub mod permits;
+pub mod rate;
 pub mod settings;
 
-pub use gate::{Guard, Permit, Rate, Refusal};
+pub use gate::{Guard, Permit, Refusal};
 pub use network::Network;
+pub use rate::Rate;
 pub use settings::{Refuse, Settings};

@@ -27,3 +27,31 @@ pub fn next(buffer: &[u8]) -> Frame<'_> {
         None => Frame::Partial { wanted: 2 + length },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tcp_02_frames_are_found_whatever_the_segments() {
+        let stream = [0, 3, b'a', b'b', b'c', 0, 0, 0, 1, b'd'];
+        for cut in 0..5 {
+            let wanted = if cut < 2 { 2 } else { 5 };
+            assert_eq!(next(&stream[..cut]), Frame::Partial { wanted });
+        }
+        let mut rest = &stream[..];
+        for expected in [&b"abc"[..], b"", b"d"] {
+            let Frame::Whole { message, used } = next(rest) else { panic!("a frame is there") };
+            assert_eq!(message, expected);
+            rest = &rest[used..];
+        }
+        assert_eq!(next(rest), Frame::Partial { wanted: 2 });
+    }
+
+    #[test]
+    fn tcp_17_the_longest_message_is_65535_octets() {
+        let stream = vec![0xff; 2 + 65_535];
+        assert!(matches!(next(&stream), Frame::Whole { message, used: 65_537 } if message.len() == 65_535));
+        assert_eq!(next(&stream[..65_536]), Frame::Partial { wanted: 65_537 });
+    }
+}

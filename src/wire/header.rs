@@ -105,3 +105,28 @@ impl Header {
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_reads_back_as_written() {
+        let octets = [0xbe, 0xef, 0x81, 0xa3, 0, 1, 0, 2, 0, 3, 0, 4];
+        let header = Header::parse(&octets).unwrap();
+        assert_eq!((header.id, header.questions, header.answers), (0xbeef, 1, 2));
+        assert_eq!((header.authorities, header.additionals), (3, 4));
+        assert_eq!(header.to_octets(), octets);
+        assert_eq!(Header::parse(&octets[..11]), Err(WireError::Short));
+    }
+
+    #[test]
+    fn flags_are_told_apart() {
+        let flags = Flags(0xaa93);
+        assert!(flags.has(Flags::QR | Flags::TC | Flags::RA | Flags::CD));
+        assert!(!flags.has(Flags::QR | Flags::AA) && !flags.has(Flags::RD) && !flags.has(Flags::AD));
+        assert_eq!((flags.opcode(), flags.rcode()), (5, 3));
+        assert_eq!(flags.with_rcode(0x12), Flags(0xaa92));
+        assert_eq!(flags.with(Flags::AD, true).with(Flags::QR, false), Flags(0x2ab3));
+    }
+}

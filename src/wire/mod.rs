@@ -15,6 +15,11 @@ pub mod question;
 pub mod records;
 pub mod registry;
 
+#[cfg(test)]
+mod oracle_tests;
+#[cfg(test)]
+pub(crate) mod shapes;
+
 pub use edns::{Edns, Options};
 pub use header::{Flags, HEADER_LEN, Header};
 pub use opt::OptWriter;

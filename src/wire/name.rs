@@ -7,6 +7,10 @@ use super::{HEADER_LEN, WireError};
 /// The longest name, in octets, its root label included.
 pub const MAX_NAME: usize = 255;
 
+/// The most pointers one name may be made of: a name has at most 127 labels, and each pointer leads to one. Without this bound the
+/// records of one long message could all walk the same chain of pointers to pointers.
+const MAX_JUMPS: usize = 128;
+
 /// Skips an uncompressed name that starts at `at` and answers the offset after it.
 ///
 /// Questions may not be compressed: there is nothing before them to point at.
@@ -45,11 +49,11 @@ pub fn skip(message: &[u8], at: usize) -> Result<usize, WireError> {
 /// A walk over the labels of a possibly compressed name.
 ///
 /// # Errors
-/// Its `step` answers [`WireError::BadPointer`] for a pointer that is not strictly backward, [`WireError::BadName`] for reserved label types
-/// or a name over 255 octets, [`WireError::Short`] at the end of the message.
+/// Its `step` answers [`WireError::BadPointer`] for a pointer that is not strictly backward or the 129th of a name,
+/// [`WireError::BadName`] for reserved label types or a name over 255 octets, [`WireError::Short`] at the end of the message.
 #[must_use]
 pub const fn labels(message: &[u8], at: usize) -> Labels<'_> {
-    Labels { message, next: at, segment: at, after: at, jumped: false, length: 0 }
+    Labels { message, next: at, segment: at, after: at, jumps: 0, length: 0 }
 }
 
 /// See [`labels`].
@@ -59,7 +63,7 @@ pub struct Labels<'a> {
     next: usize,
     segment: usize,
     after: usize,
-    jumped: bool,
+    jumps: usize,
     length: usize,
 }
 
@@ -86,7 +90,7 @@ impl<'a> Labels<'a> {
                 return Err(WireError::BadName);
             }
             self.next = end;
-            if !self.jumped {
+            if self.jumps == 0 {
                 self.after = end;
             }
             return Ok(if length == 0 { None } else { Some(label) });
@@ -96,23 +100,23 @@ impl<'a> Labels<'a> {
     fn jump(&mut self, high: u8) -> Result<(), WireError> {
         let low = *self.message.get(self.next + 1).ok_or(WireError::Short)?;
         let target = usize::from(u16::from_be_bytes([high & 0x3f, low]));
-        if target < HEADER_LEN || target >= self.segment {
+        if target < HEADER_LEN || target >= self.segment || self.jumps >= MAX_JUMPS {
             return Err(WireError::BadPointer);
         }
-        if !self.jumped {
+        if self.jumps == 0 {
             self.after = self.next + 2;
         }
-        self.jumped = true;
+        self.jumps += 1;
         self.segment = target;
         self.next = target;
         Ok(())
     }
 }
 
-/// Writes the uncompressed form of the name at `at` to `out`.
+/// Appends the uncompressed form of the name at `at` to `out` and answers the offset after the compressed one.
 ///
 /// # Errors
-/// As [`labels`].
+/// As [`labels`]; `out` then ends with the labels before the error.
 pub fn expand(message: &[u8], at: usize, out: &mut Vec<u8>) -> Result<usize, WireError> {
     let mut walk = labels(message, at);
     while let Some(label) = walk.step()? {
@@ -157,9 +161,13 @@ pub fn is_under(name: &[u8], suffix: &[u8]) -> bool {
 /// Parses presentation form (`www.example.com`, `a\.b`, `\065`), with or without the final dot, to wire form.
 ///
 /// # Errors
-/// [`WireError::BadName`] for an empty or over-long label, a bad escape, or over 255 octets.
+/// [`WireError::BadName`] for an empty or over-long label, a bad escape, over 255 octets, or a letter outside ASCII: that would have
+/// to be written as an A-label (RFC 5890 2.3.2.1), and as itself would never match.
 pub fn from_text(text: &str) -> Result<Vec<u8>, WireError> {
     let mut out = Vec::with_capacity(text.len() + 2);
+    if text.is_empty() || !text.is_ascii() {
+        return Err(WireError::BadName);
+    }
     if text != "." {
         let mut octets = text.bytes();
         let mut label = Vec::new();
@@ -249,6 +257,58 @@ mod tests {
         let mut forward = vec![0; 12];
         forward.extend([0xc0, 14, 0]);
         assert_eq!(skip(&forward, 12), Err(WireError::BadPointer));
+    }
+
+    #[test]
+    fn a_name_may_follow_as_many_pointers_as_it_may_have_labels_and_no_more() {
+        // Labels of one octet, each continued by a pointer to the one before: the last name has `labels` labels.
+        let chain = |labels: usize| {
+            let mut message = vec![0; 12];
+            message.push(0);
+            for n in 0..labels {
+                let target = if n == 0 { 12 } else { 13 + 4 * (n - 1) };
+                message.extend([1, b'x']);
+                message.extend((0xc000 | u16::try_from(target).unwrap()).to_be_bytes());
+            }
+            skip(&message, 13 + 4 * (labels - 1))
+        };
+        assert_eq!(chain(127), Ok(13 + 4 * 127));
+        assert_eq!(chain(128), Err(WireError::BadName));
+        // Pointers that lead to nothing but pointers.
+        let bare = |pointers: usize| {
+            let mut message = vec![0; 13];
+            for n in 0..pointers {
+                let target = if n == 0 { 12 } else { 13 + 2 * (n - 1) };
+                message.extend((0xc000 | u16::try_from(target).unwrap()).to_be_bytes());
+            }
+            skip(&message, 13 + 2 * (pointers - 1))
+        };
+        assert_eq!(bare(128), Ok(13 + 2 * 128));
+        assert_eq!(bare(129), Err(WireError::BadPointer));
+    }
+
+    #[test]
+    fn gen_09_the_bounds_of_labels_and_names_hold_in_text_too() {
+        let name = |labels: &[usize]| labels.iter().map(|&length| "x".repeat(length) + ".").collect::<String>();
+        assert_eq!(from_text(&name(&[63, 63, 63, 61])).map(|wire| wire.len()), Ok(255));
+        for bad in [name(&[63, 63, 63, 62]), name(&[64]), String::new()] {
+            assert_eq!(from_text(&bad), Err(WireError::BadName), "{bad}");
+        }
+        for bad in ["a..b", ".a", "..", r"a\", r"a\25", r"a\256", r"a\2x5", "m\u{fc}ller.example"] {
+            assert_eq!(from_text(bad), Err(WireError::BadName), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_are_equal_without_regard_to_case_or_compression() {
+        let mut message = vec![0; 12];
+        message.extend(b"\x03www\x07EXAMPLE\x00\x03WWW\xc0\x10\x03wwx\xc0\x10");
+        assert_eq!(equal(&message, 12, &message, 25), Ok(true));
+        assert_eq!(equal(&message, 12, &message, 31), Ok(false));
+        assert_eq!(equal(&message, 12, &message, 16), Ok(false));
+        let mut out = Vec::new();
+        assert_eq!(expand(&message, 25, &mut out), Ok(31));
+        assert_eq!(out, b"\x03WWW\x07EXAMPLE\x00");
     }
 
     #[test]

@@ -71,3 +71,45 @@ pub const fn padding(length: usize, block: usize, limit: usize) -> Option<usize>
     let target = bare.div_ceil(block) * block;
     Some(if target > limit { limit - bare } else { target - bare })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Edns, Header, Records};
+    use super::*;
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let mut out = Header { additionals: 1, ..Header::default() }.to_octets().to_vec();
+        let mut opt = OptWriter::start(&mut out, 1232, 23, true);
+        opt.option(option::COOKIE, &[&[1; 8], &[2; 16]]);
+        opt.option(option::EDE, &[]);
+        opt.pad(5);
+        opt.finish();
+        let record = Records::at(&out, &Header::parse(&out).unwrap(), 12).next().unwrap().unwrap();
+        let edns = Edns::parse(&out, record.class, record.ttl, record.rdata).unwrap();
+        assert_eq!((edns.udp_size, edns.extended_rcode, edns.version), (1232, 1, 0));
+        assert!(edns.dnssec_ok && edns.padding && edns.foreign);
+        assert_eq!(edns.cookie.unwrap().of(&out), [[1; 8], [2; 8], [2; 8]].as_flattened());
+        assert_eq!(out.len(), 12 + OPT_LEN + 3 * OPTION_HEAD + 24 + 5);
+        assert_eq!(usize::from(record.rdata.end), out.len());
+    }
+
+    #[test]
+    fn pad_01_padding_fills_a_block() {
+        for length in 12..2000 {
+            let data = padding(length, 468, 65_535).unwrap();
+            assert_eq!((length + OPTION_HEAD + data) % 468, 0);
+            assert!(data < 468);
+        }
+    }
+
+    #[test]
+    fn pad_07_padding_stays_within_the_limit() {
+        assert_eq!(padding(65_000, 468, 65_535), Some(65_052 - 65_004));
+        assert_eq!(padding(65_100, 468, 65_535), Some(65_520 - 65_104));
+        assert_eq!(padding(65_520, 468, 65_535), Some(11));
+        assert_eq!(padding(65_531, 468, 65_535), Some(0));
+        assert_eq!(padding(65_532, 468, 65_535), None);
+        assert_eq!(padding(100, 0, 65_535), None);
+    }
+}

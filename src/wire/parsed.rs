@@ -4,7 +4,7 @@
 //! echo the question and carry an OPT (RFC 6891 6.1.1, RFC 8906 3).
 
 use super::registry::rtype;
-use super::{Edns, Flags, HEADER_LEN, Header, Question, Records, Section};
+use super::{Edns, Flags, HEADER_LEN, Header, Question, Record, Records, Section};
 
 /// The facts of a well-formed query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum FaultKind {
     Opcode,
     /// QDCOUNT is not one (RFC 9619), and there is no cookie to ask for.
     QuestionCount,
-    /// A name, pointer or record that cannot be read.
+    /// A name, pointer or record that cannot be read, or fewer records than the header counts.
     Malformed,
     /// More than one OPT, an OPT outside the additional section or not at the root, or options out of bounds.
     Opt,
@@ -51,7 +51,7 @@ pub struct Fault {
     pub header: Option<Header>,
     /// The question, where it could be read.
     pub question: Option<Question>,
-    /// The OPT record, where one was seen (a default one if its content is unreadable).
+    /// The OPT record, where one was seen. Where its options cannot be read, only its fixed fields are told.
     pub edns: Option<Edns>,
 }
 
@@ -59,72 +59,292 @@ impl Parsed {
     /// Reads `message` as a query.
     ///
     /// # Errors
-    /// A [`Fault`]; see [`FaultKind`].
+    /// A [`Fault`]; see [`FaultKind`]. Of several faults the first in the message counts.
     pub fn parse(message: &[u8]) -> Result<Self, Fault> {
-        let header = Header::parse(message).map_err(|_| Fault {
-            kind: FaultKind::Short,
-            header: None,
-            question: None,
-            edns: None,
-        })?;
-        let mut seen = Fault { kind: FaultKind::Malformed, header: Some(header), question: None, edns: None };
+        let bare = |kind, header| Fault { kind, header, question: None, edns: None };
+        let header = Header::parse(message).map_err(|_| bare(FaultKind::Short, None))?;
         if header.flags.has(Flags::QR) {
-            return Err(Fault { kind: FaultKind::Response, ..seen });
+            return Err(bare(FaultKind::Response, Some(header)));
         }
-        let kind = match header.questions {
-            0 => FaultKind::QuestionCount,
-            1 => {
-                seen.question = Some(Question::parse(message).map_err(|_| seen)?);
-                FaultKind::Malformed
-            }
-            _ => {
-                if let Some(records) = Records::new(message, &header).ok().filter(|_| header.flags.opcode() == 0) {
-                    seen.edns = additional(message, records, &mut seen.clone()).ok().and_then(|(edns, _)| edns);
-                }
-                let kind = if header.flags.opcode() == 0 { FaultKind::QuestionCount } else { FaultKind::Opcode };
-                return Err(Fault { kind, ..seen });
-            }
+        if header.flags.opcode() != 0 || header.questions > 1 {
+            return Err(unserved(message, header));
+        }
+        let question = match header.questions {
+            0 => None,
+            _ => Some(Question::parse(message).map_err(|_| bare(FaultKind::Malformed, Some(header)))?),
         };
-        seen.kind = kind;
-        let start = seen.question.map_or(HEADER_LEN, Question::end);
-        let outcome = additional(message, Records::at(message, &header, start), &mut seen);
-        if header.flags.opcode() != 0 {
-            return Err(Fault { kind: FaultKind::Opcode, ..seen });
+        let start = question.map_or(HEADER_LEN, Question::end);
+        let Rest { edns, end, fault } = Rest::read(message, Records::at(message, &header, start));
+        let asks_nothing = question.is_none() && edns.is_none_or(|edns| edns.cookie.is_none());
+        match fault.or(asks_nothing.then_some(FaultKind::QuestionCount)) {
+            Some(kind) => Err(Fault { kind, header: Some(header), question, edns }),
+            None => Ok(Self { header, question, edns, end: u16::try_from(end).unwrap_or(u16::MAX) }),
         }
-        let (edns, end) = outcome.map_err(|kind| Fault { kind, ..seen })?;
-        seen.edns = edns;
-        let version = edns.map_or(0, |edns| edns.version);
-        let cookie = edns.and_then(|edns| edns.cookie);
-        if version > 0 {
-            return Err(Fault { kind: FaultKind::Version, ..seen });
-        }
-        if cookie.is_some_and(|data| !matches!(data.of(message).len(), 8 | 16..=40)) {
-            return Err(Fault { kind: FaultKind::OptionContent, ..seen });
-        }
-        if seen.question.is_none() && cookie.is_none() {
-            return Err(Fault { kind: FaultKind::QuestionCount, ..seen });
-        }
-        Ok(Self { header, question: seen.question, edns, end: u16::try_from(end).unwrap_or(u16::MAX) })
     }
 }
 
-/// Walks the records after the question: finds the one OPT and the end; records in `seen` what an error reply needs.
-fn additional(message: &[u8], mut records: Records<'_>, seen: &mut Fault) -> Result<(Option<Edns>, usize), FaultKind> {
-    for record in records.by_ref() {
-        let record = record.map_err(|_| FaultKind::Malformed)?;
-        match record.rtype {
-            rtype::OPT => {
-                let second = seen.edns.is_some();
-                let root = message.get(usize::from(record.owner)) == Some(&0);
+/// The fault of a message of a kind that is not served, with what its error reply can still echo.
+fn unserved(message: &[u8], header: Header) -> Fault {
+    let kind = if header.flags.opcode() == 0 { FaultKind::QuestionCount } else { FaultKind::Opcode };
+    let question = if header.questions == 1 { Question::parse(message).ok() } else { None };
+    let edns = Records::new(message, &header).ok().and_then(|records| Rest::read(message, records).edns);
+    Fault { kind, header: Some(header), question, edns }
+}
+
+/// What follows the question: the one OPT, the end, and the first thing that is wrong.
+///
+/// The walk goes on behind a fault, so that an OPT there is still seen: a reply has one if the query had one (EDN-01).
+struct Rest {
+    edns: Option<Edns>,
+    end: usize,
+    fault: Option<FaultKind>,
+}
+
+impl Rest {
+    fn read(message: &[u8], mut records: Records<'_>) -> Self {
+        let mut rest = Self { edns: None, end: 0, fault: None };
+        for record in records.by_ref() {
+            let fault = match record {
+                Ok(record) => rest.note(message, &record),
+                Err(_) => Some(FaultKind::Malformed),
+            };
+            rest.fault = rest.fault.or(fault);
+        }
+        rest.end = records.position();
+        rest
+    }
+
+    fn note(&mut self, message: &[u8], record: &Record) -> Option<FaultKind> {
+        match (record.rtype, record.section) {
+            (rtype::OPT, _) if self.edns.is_some() => Some(FaultKind::Opt),
+            (rtype::OPT, _) => {
                 let edns = Edns::parse(message, record.class, record.ttl, record.rdata);
-                seen.edns.get_or_insert(edns.unwrap_or_default());
-                if second || !root || record.section != Section::Additional || edns.is_err() {
-                    return Err(FaultKind::Opt);
-                }
+                self.edns = Some(edns.unwrap_or_else(|_| Edns::fixed(record.class, record.ttl)));
+                opt_fault(message, record, edns.ok())
             }
-            rtype::TSIG | rtype::SIG if record.section == Section::Additional => return Err(FaultKind::Signed),
-            _ => {}
+            (rtype::TSIG | rtype::SIG, Section::Additional) => Some(FaultKind::Signed),
+            _ => None,
         }
     }
-    Ok((seen.edns, records.position()))
+}
+
+/// What is wrong with an OPT record whose content is `edns`, `None` where its options cannot be read.
+fn opt_fault(message: &[u8], record: &Record, edns: Option<Edns>) -> Option<FaultKind> {
+    let at_root = message.get(usize::from(record.owner)) == Some(&0);
+    if !at_root || record.section != Section::Additional {
+        return Some(FaultKind::Opt);
+    }
+    // Before the options: another version may write them in another way (RFC 6891 6.1.3).
+    if Edns::fixed(record.class, record.ttl).version > 0 {
+        return Some(FaultKind::Version);
+    }
+    let Some(edns) = edns else { return Some(FaultKind::Opt) };
+    let cookie_fits = edns.cookie.is_none_or(|data| matches!(data.of(message).len(), 8 | 16..=40));
+    if cookie_fits { None } else { Some(FaultKind::OptionContent) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Records as octets: type A at the root, an OPT without options, TSIG and SIG(0) without content.
+    const A: &[u8] = &[0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0];
+    const OPT: &[u8] = &[0, 0, 41, 4, 208, 0, 0, 0x80, 0, 0, 0];
+    const TSIG: &[u8] = &[0, 0, 250, 0, 255, 0, 0, 0, 0, 0, 0];
+    const SIG: &[u8] = &[0, 0, 24, 0, 255, 0, 0, 0, 0, 0, 0];
+    const QUESTION: &[u8] = b"\x03www\x07Example\x00\x00\x01\x00\x01";
+
+    fn message(flags: u16, counts: [u16; 4], parts: &[&[u8]]) -> Vec<u8> {
+        let [questions, answers, authorities, additionals] = counts;
+        let header = Header { id: 0xbeef, flags: Flags(flags), questions, answers, authorities, additionals };
+        [&header.to_octets()[..], &parts.concat()].concat()
+    }
+
+    /// A query with one question and these additional records.
+    fn query(additionals: &[&[u8]]) -> Vec<u8> {
+        let count = u16::try_from(additionals.len()).unwrap();
+        message(Flags::RD, [1, 0, 0, count], &[&[QUESTION], additionals].concat())
+    }
+
+    /// An OPT of `version` with one option of `length` octets that says it has `told`.
+    fn opt(version: u8, code: u16, length: u16, told: u16) -> Vec<u8> {
+        let mut out = vec![0, 0, 41, 4, 208, 0, version, 0x80, 0];
+        out.extend((length + 4).to_be_bytes());
+        out.extend(code.to_be_bytes());
+        out.extend(told.to_be_bytes());
+        out.resize(out.len() + usize::from(length), 7);
+        out
+    }
+
+    fn cookie(length: u16) -> Vec<u8> {
+        opt(0, 10, length, length)
+    }
+
+    fn kind(message: &[u8]) -> Option<FaultKind> {
+        Parsed::parse(message).err().map(|fault| fault.kind)
+    }
+
+    /// The kind of the fault of `message`, which must come with DO as its OPT had it, and with the question.
+    fn kind_with_opt(message: &[u8]) -> FaultKind {
+        let fault = Parsed::parse(message).unwrap_err();
+        let edns = fault.edns.unwrap();
+        assert_eq!((edns.udp_size, edns.dnssec_ok), (1232, true));
+        assert_eq!(fault.header.unwrap().id, 0xbeef);
+        assert_eq!(fault.question.unwrap().octets(message), QUESTION);
+        fault.kind
+    }
+
+    #[test]
+    fn a_plain_query_is_read_with_and_without_opt() {
+        let plain = query(&[]);
+        let parsed = Parsed::parse(&plain).unwrap();
+        let question = parsed.question.unwrap();
+        assert_eq!((question.name(&plain), question.rtype, question.class), (&b"\x03www\x07Example\x00"[..], 1, 1));
+        assert_eq!((parsed.edns, usize::from(parsed.end)), (None, plain.len()));
+        let with_opt = query(&[OPT]);
+        let parsed = Parsed::parse(&with_opt).unwrap();
+        assert_eq!((parsed.edns, usize::from(parsed.end)), (Some(Edns::fixed(1232, 0x8000)), with_opt.len()));
+    }
+
+    #[test]
+    fn gen_09_over_long_labels_and_names_are_malformed() {
+        let label = |length: u8| [vec![length], vec![b'x'; length.into()]].concat();
+        let named = |labels: &[u8]| {
+            let mut bytes: Vec<u8> = labels.iter().flat_map(|&length| label(length)).collect();
+            bytes.extend([0, 0, 1, 0, 1]);
+            message(0, [1, 0, 0, 0], &[&bytes])
+        };
+        assert_eq!(kind(&named(&[63, 63, 63, 61])), None);
+        assert_eq!(kind(&named(&[63, 63, 63, 62])), Some(FaultKind::Malformed));
+        assert_eq!(kind(&named(&[64])), Some(FaultKind::Malformed));
+        assert_eq!(kind(&named(&[0x80])), Some(FaultKind::Malformed));
+        assert_eq!(kind(&message(0, [1, 0, 0, 0], &[b"\xc0\x0c\x00\x01\x00\x01"])), Some(FaultKind::Malformed));
+    }
+
+    #[test]
+    fn gen_10_a_query_cut_short_or_with_an_unsound_pointer_is_malformed() {
+        let whole = query(&[A, &cookie(8)]);
+        assert_eq!(kind(&whole), None);
+        for cut in HEADER_LEN..whole.len() {
+            assert_eq!(kind(&whole[..cut]), Some(FaultKind::Malformed), "cut at {cut}");
+        }
+        for target in [0, 11, 29, 255] {
+            let unsound = [0xc0, target, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0];
+            assert_eq!(kind(&query(&[&unsound])), Some(FaultKind::Malformed), "to {target}");
+        }
+        let forward = [0xff, 0xff, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0];
+        assert_eq!(kind_with_opt(&query(&[OPT, &forward])), FaultKind::Malformed);
+    }
+
+    #[test]
+    fn gen_11_more_than_one_question_is_a_fault_that_keeps_the_opt() {
+        for count in [2, 3] {
+            let parts = [&vec![QUESTION; count.into()][..], &[OPT]].concat();
+            let fault = Parsed::parse(&message(0, [count, 0, 0, 1], &parts)).unwrap_err();
+            assert_eq!((fault.kind, fault.question), (FaultKind::QuestionCount, None));
+            assert_eq!(fault.edns, Some(Edns::fixed(1232, 0x8000)));
+        }
+        let lying = Parsed::parse(&message(0, [2, 0, 0, 0], &[QUESTION])).unwrap_err();
+        assert_eq!((lying.kind, lying.edns), (FaultKind::QuestionCount, None));
+    }
+
+    #[test]
+    fn gen_12_no_question_is_legal_only_with_a_cookie() {
+        let asking = |opt: &[u8]| message(0, [0, 0, 0, 1], &[opt]);
+        let parsed = Parsed::parse(&asking(&cookie(8))).unwrap();
+        assert_eq!((parsed.question, parsed.edns.unwrap().cookie.is_some()), (None, true));
+        assert_eq!(kind(&asking(OPT)), Some(FaultKind::QuestionCount));
+        assert_eq!(kind(&message(0, [0; 4], &[])), Some(FaultKind::QuestionCount));
+        assert_eq!(kind(&asking(&cookie(9))), Some(FaultKind::OptionContent));
+        assert_eq!(kind(&asking(&opt(1, 10, 8, 8))), Some(FaultKind::Version));
+        assert_eq!(kind(&message(0, [0, 0, 0, 2], &[&cookie(8)])), Some(FaultKind::Malformed));
+    }
+
+    #[test]
+    fn gen_13_a_response_is_told_before_anything_else() {
+        let response = message(Flags::QR, [1, 0, 0, 0], &[QUESTION]);
+        assert_eq!(kind(&response), Some(FaultKind::Response));
+        assert_eq!(kind(&message(Flags::QR | 0x2800, [9, 9, 9, 9], &[])), Some(FaultKind::Response));
+    }
+
+    #[test]
+    fn gen_14_under_twelve_octets_there_is_no_header() {
+        for length in 0..HEADER_LEN {
+            let fault = Parsed::parse(&vec![0; length]).unwrap_err();
+            assert_eq!((fault.kind, fault.header), (FaultKind::Short, None));
+        }
+    }
+
+    #[test]
+    fn gen_15_octets_after_the_last_record_are_not_part_of_the_message() {
+        for whole in [query(&[]), query(&[OPT]), query(&[A, &cookie(24)])] {
+            let parsed = Parsed::parse(&[&whole[..], &[0xff; 16]].concat()).unwrap();
+            assert_eq!(usize::from(parsed.end), whole.len());
+        }
+    }
+
+    #[test]
+    fn other_opcodes_are_told_with_question_and_opt_whatever_else_is_wrong() {
+        let update = |counts, parts: &[&[u8]]| message(5 << 11, counts, parts);
+        assert_eq!(kind_with_opt(&update([1, 0, 0, 1], &[QUESTION, OPT])), FaultKind::Opcode);
+        assert_eq!(kind_with_opt(&update([1, 1, 1, 2], &[QUESTION, A, A, OPT, TSIG])), FaultKind::Opcode);
+        assert_eq!(kind_with_opt(&update([1, 0, 0, 2], &[QUESTION, OPT])), FaultKind::Opcode);
+        let bare = Parsed::parse(&update([3, 0, 0, 0], &[])).unwrap_err();
+        assert_eq!((bare.kind, bare.question, bare.edns), (FaultKind::Opcode, None, None));
+        assert_eq!(kind(&update([0; 4], &[])), Some(FaultKind::Opcode));
+    }
+
+    #[test]
+    fn edn_03_two_opts_are_a_fault_and_the_first_is_told() {
+        let other: &[u8] = &[0, 0, 41, 16, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(kind_with_opt(&query(&[OPT, other])), FaultKind::Opt);
+        assert_eq!(kind_with_opt(&query(&[OPT, A, A, other])), FaultKind::Opt);
+    }
+
+    #[test]
+    fn edn_04_a_version_above_zero_is_told_even_where_its_options_are_not_ours_to_read() {
+        assert_eq!(kind_with_opt(&query(&[&opt(1, 10, 8, 8)])), FaultKind::Version);
+        assert_eq!(kind_with_opt(&query(&[&opt(255, 10, 3, 3)])), FaultKind::Version);
+        assert_eq!(kind_with_opt(&query(&[&opt(1, 10, 8, 900)])), FaultKind::Version);
+    }
+
+    #[test]
+    fn edn_07_an_option_past_the_end_of_its_opt_is_a_fault() {
+        assert_eq!(kind_with_opt(&query(&[&opt(0, 12, 4, 5)])), FaultKind::Opt);
+        assert_eq!(kind_with_opt(&query(&[&opt(0, 12, 4, 5), A])), FaultKind::Opt);
+        assert_eq!(kind(&query(&[&opt(0, 12, 4, 4), A])), None);
+    }
+
+    #[test]
+    fn edn_08_an_opt_stands_at_the_root_anywhere_in_the_additional_section() {
+        assert_eq!(kind(&query(&[A, OPT, A])), None);
+        let named = [&b"\x01x"[..], OPT].concat();
+        assert_eq!(kind_with_opt(&query(&[&named])), FaultKind::Opt);
+        for counts in [[1, 1, 0, 0], [1, 0, 1, 0]] {
+            assert_eq!(kind_with_opt(&message(0, counts, &[QUESTION, OPT])), FaultKind::Opt);
+        }
+    }
+
+    #[test]
+    fn cki_01_a_cookie_has_8_or_16_to_40_octets() {
+        for length in 0..64 {
+            let legal = length == 8 || (16..=40).contains(&length);
+            let query = query(&[&cookie(length)]);
+            if legal {
+                assert_eq!(kind(&query), None, "{length}");
+            } else {
+                assert_eq!(kind_with_opt(&query), FaultKind::OptionContent, "{length}");
+            }
+        }
+    }
+
+    #[test]
+    fn edn_17_signed_messages_are_told_with_their_opt() {
+        for signature in [TSIG, SIG] {
+            assert_eq!(kind_with_opt(&query(&[OPT, signature])), FaultKind::Signed);
+            assert_eq!(kind_with_opt(&query(&[signature, OPT])), FaultKind::Signed);
+            assert_eq!(kind(&query(&[signature])), Some(FaultKind::Signed));
+        }
+        assert_eq!(kind(&message(0, [1, 1, 0, 0], &[QUESTION, SIG])), None);
+    }
 }

@@ -53,3 +53,37 @@ pub fn put_u16(message: &mut [u8], at: usize, value: u16) {
         *field = value.to_be_bytes();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ttl_01_ttls_fall_by_the_age_and_no_lower_than_the_floor() {
+        let mut message = [9, 0, 0, 1, 0, 0, 0, 0, 10, 9, 0xff, 0xff, 0xff, 0xff];
+        age_ttls(&mut message, &[0, 1, 0, 5, 0, 10], 20, 1);
+        assert_eq!(message, [9, 0, 0, 0, 236, 0, 0, 0, 1, 9, 0xff, 0xff, 0xff, 0xeb]);
+        set_ttls(&mut message, &[0, 5], 30);
+        assert_eq!(message[5..9], [0, 0, 0, 30]);
+    }
+
+    #[test]
+    fn offsets_outside_the_message_change_nothing() {
+        let mut message = [1, 2, 3, 4, 5, 6];
+        age_ttls(&mut message, &[0, 3, 0xff, 0xff, 0], 1, 0);
+        set_id(&mut [0], 7);
+        put_u16(&mut message, 5, 0);
+        add_additional(&mut message);
+        assert_eq!(message, [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn header_edits_touch_their_fields_alone() {
+        let mut message = [0xff; 13];
+        set_id(&mut message, 0x0102);
+        set_flags(&mut message, Flags(0x0304));
+        set_counts(&mut message, [5, 6, 7, 8]);
+        add_additional(&mut message);
+        assert_eq!(message, [1, 2, 3, 4, 0, 5, 0, 6, 0, 7, 0, 9, 0xff]);
+    }
+}

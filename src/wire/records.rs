@@ -71,16 +71,14 @@ impl<'a> Records<'a> {
     }
 
     fn section(&mut self) -> Option<Section> {
-        let [answers, authorities, additionals] = &mut self.left;
-        for (left, section) in
-            [(answers, Section::Answer), (authorities, Section::Authority), (additionals, Section::Additional)]
-        {
-            if *left > 0 {
-                *left -= 1;
-                return Some(section);
-            }
-        }
-        None
+        let (left, section) = match &mut self.left {
+            [0, 0, 0] => return None,
+            [0, 0, left] => (left, Section::Additional),
+            [0, left, _] => (left, Section::Authority),
+            [left, ..] => (left, Section::Answer),
+        };
+        *left -= 1;
+        Some(section)
     }
 
     fn read(&self, section: Section) -> Result<Record, WireError> {
@@ -114,5 +112,59 @@ impl Iterator for Records<'_> {
             Err(_) => self.left = [0; 3],
         }
         Some(record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header with these counts, then `body`.
+    fn message(counts: [u16; 4], body: &[u8]) -> Vec<u8> {
+        let [questions, answers, authorities, additionals] = counts;
+        let header = Header { questions, answers, authorities, additionals, ..Header::default() };
+        [&header.to_octets(), body].concat()
+    }
+
+    fn walk(message: &[u8]) -> (Vec<Result<Record, WireError>>, usize) {
+        let mut records = Records::new(message, &Header::parse(message).unwrap()).unwrap();
+        (records.by_ref().collect(), records.position())
+    }
+
+    const A: [u8; 15] = [0, 0, 1, 0, 1, 0, 0, 1, 0x2c, 0, 4, 192, 0, 2, 1];
+
+    #[test]
+    fn sections_follow_the_counts_and_the_walk_ends_behind_the_last() {
+        let bytes = message([0, 1, 1, 2], &[&A[..], &A, &A, &A, b"junk"].concat());
+        let (records, end) = walk(&bytes);
+        let sections: Vec<_> = records.iter().map(|record| record.unwrap().section).collect();
+        assert_eq!(sections, [Section::Answer, Section::Authority, Section::Additional, Section::Additional]);
+        assert_eq!(end, bytes.len() - 4);
+        let last = records.last().unwrap().unwrap();
+        assert_eq!((last.owner, last.ttl, last.ttl_at, last.rdata.of(&bytes)), (57, 300, 62, &[192, 0, 2, 1][..]));
+    }
+
+    #[test]
+    fn gen_10_a_record_cut_short_ends_the_walk_where_it_began() {
+        for cut in 1..A.len() {
+            let bytes = message([0, 2, 0, 0], &[&A[..], &A[..cut]].concat());
+            let (records, position) = walk(&bytes);
+            assert_eq!(records.get(1..), Some(&[Err(WireError::Short)][..]));
+            assert_eq!(position, HEADER_LEN + A.len());
+        }
+    }
+
+    #[test]
+    fn rdata_that_looks_like_a_pointer_is_left_alone() {
+        let bytes = message([0, 1, 0, 0], &[0, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 2, 0xc0, 0xff]);
+        assert_eq!(walk(&bytes).0.first().unwrap().unwrap().rdata.of(&bytes), [0xc0, 0xff]);
+    }
+
+    #[test]
+    fn questions_are_skipped_and_must_be_whole() {
+        let bytes = message([2, 1, 0, 0], &[&[1, b'a', 0, 0, 1, 0, 1, 0xc0, 12, 0, 1, 0, 1][..], &A].concat());
+        assert_eq!(walk(&bytes).0.len(), 1);
+        let short = message([1, 0, 0, 0], &[0, 0, 1, 0]);
+        assert_eq!(Records::new(&short, &Header::parse(&short).unwrap()).err(), Some(WireError::Short));
     }
 }
