@@ -177,7 +177,9 @@ impl Node {
         let whole = match &self.value {
             Value::List(_) => return "a list".to_owned(),
             Value::Table(_) => return "a table".to_owned(),
-            Value::Text(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Other(_) => self.to_toml(),
+            Value::Text(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Other(_) => {
+                self.to_toml()
+            }
         };
         if whole.chars().count() <= LONGEST_SHOWN {
             return whole;
@@ -207,7 +209,8 @@ fn quote(text: &str) -> String {
 
 /// `key` bare where TOML allows it.
 fn quote_key(key: &str) -> String {
-    let bare = !key.is_empty() && key.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'));
+    let bare =
+        !key.is_empty() && key.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'));
     if bare { key.to_owned() } else { quote(key) }
 }
 

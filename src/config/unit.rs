@@ -58,7 +58,8 @@ mod tests {
         {
             assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "5", "s", "-5s", "1.5s", "5 sec", "5S", "99999999999999999999s", "9999999999999999d", "1h30m"] {
+        for text in ["", "5", "s", "-5s", "1.5s", "5 sec", "5S", "99999999999999999999s", "9999999999999999d", "1h30m"]
+        {
             assert_eq!(duration(text), None, "{text}");
         }
     }
