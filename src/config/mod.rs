@@ -1,1 +1,184 @@
-//! The configuration file: every problem at once, spans kept.
+//! The configuration: defaults, a file, the environment and the command line, laid over one another key by key.
+//!
+//! The road of a value: text → [`node`] (positions kept) → [`layers`] (who wins) → [`effect`] (what this version does with it) →
+//! [`kinds`] (typed, in range) → each component's own `Settings`. Nothing stops at the first mistake: [`problem`] collects all of
+//! them. This module alone knows the file; components know their settings.
+
+use std::path::{Path, PathBuf};
+
+use crate::{cache, guard, listen, pipeline, upstream};
+
+mod admin;
+mod capacity;
+mod claims;
+mod doors;
+pub mod effect;
+pub mod effective;
+mod identity;
+pub mod keys;
+mod kinds;
+mod layers;
+pub mod log;
+mod memory;
+mod nearest;
+mod networks;
+pub mod node;
+mod origin;
+mod privacy;
+mod problem;
+mod reader;
+mod routes;
+mod servers;
+mod surroundings;
+pub mod unit;
+
+pub use admin::Shutdown;
+pub use effective::EffectiveRow;
+pub use layers::Values;
+pub use origin::Origin;
+use problem::Findings;
+pub use problem::{Problem, Severity};
+use reader::Reader;
+pub use surroundings::Surroundings;
+
+/// Everything the gateway is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The front doors.
+    pub listen: listen::Settings,
+    /// Who the gateway is to its clients.
+    pub tls: crate::identity::Settings,
+    /// Who may ask, and how much.
+    pub guard: guard::Settings,
+    /// The admin listener.
+    pub admin: crate::admin::Settings,
+    /// How the gateway stops.
+    pub shutdown: Shutdown,
+    /// Whom it asks.
+    pub upstream: upstream::Settings,
+    /// What it keeps.
+    pub cache: cache::Settings,
+    /// What it does with a question.
+    pub pipeline: pipeline::Settings,
+    /// Secrets that cookies are signed with: the first signs, all verify; none: one is made and rotated.
+    pub cookie_secrets: Vec<[u8; 16]>,
+    /// What it writes down.
+    pub log: log::Settings,
+    /// How many workers there are; `"auto"` is resolved.
+    pub workers: usize,
+    /// Where state is kept (0700).
+    pub state_dir: PathBuf,
+}
+
+/// Where a configuration comes from, beside the defaults; a later one wins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// The file; None: no file.
+    pub file: Option<PathBuf>,
+    /// The value of `HUSHGATE_SET`: `key=value, key=value`.
+    pub environment: Option<String>,
+    /// `key=value`, each from one `--set`.
+    pub sets: Vec<String>,
+}
+
+/// What came of a source.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration, if there is no error among the problems.
+    pub config: Option<Config>,
+    /// Everything that is wrong, in the order of the file.
+    pub problems: Vec<Problem>,
+    /// What holds for every key, and who said so.
+    pub effective: Vec<EffectiveRow>,
+}
+
+impl Source {
+    /// A file and `--set`s, and what the environment says.
+    #[must_use]
+    pub fn with_environment(file: Option<PathBuf>, sets: Vec<String>) -> Self {
+        let environment = std::env::var_os("HUSHGATE_SET").map(|text| text.to_string_lossy().into_owned());
+        Self { file, environment, sets }
+    }
+}
+
+impl Config {
+    /// What holds when nobody says anything.
+    ///
+    /// # Errors
+    /// The machine's shortcomings: no place to keep state.
+    pub fn default_without_file() -> Result<Self, Vec<Problem>> {
+        let loaded = load(&Source::default());
+        loaded.config.ok_or(loaded.problems)
+    }
+}
+
+/// Reads a configuration on this machine.
+#[must_use]
+pub fn load(source: &Source) -> Loaded {
+    load_in(source, &Surroundings::look_up())
+}
+
+/// Reads a configuration as if on the machine that `around` describes.
+#[must_use]
+pub fn load_in(source: &Source, around: &Surroundings) -> Loaded {
+    let name = source.file.as_ref().map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
+    let mut findings = Findings::new(name.clone());
+    let mut values = Values::defaults();
+    if let Some(path) = &source.file {
+        lay_file(&mut values, path, &mut findings);
+    }
+    for assignment in layers::split_assignments(source.environment.as_deref().unwrap_or_default()) {
+        values.assign(assignment, Origin::Environment, &mut findings);
+    }
+    for assignment in &source.sets {
+        values.assign(assignment, Origin::Set, &mut findings);
+    }
+    values.close_unnamed_doors();
+    effect::judge_all(&values, &mut findings);
+    let base = source.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    let config = fill(&mut Reader { values: &values, findings: &mut findings, around, base });
+    let config = if findings.is_fatal() { None } else { Some(config) };
+    let effective = effective::rows(&values, config.as_ref(), &name);
+    Loaded { config, problems: findings.into_sorted(), effective }
+}
+
+fn lay_file(values: &mut Values, path: &Path, findings: &mut Findings) {
+    let read = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"));
+    let text = read.and_then(|octets| String::from_utf8(octets).map_err(|_| "is not UTF-8 text".to_owned()));
+    match text {
+        Err(what) => findings.error("", Origin::Default, what),
+        Ok(text) => {
+            let (entries, faults) = node::parse_file(&text);
+            for fault in faults {
+                findings.syntax(fault.origin, format!("not TOML: {}", fault.message));
+            }
+            values.overlay(entries, findings);
+        }
+    }
+}
+
+fn fill(reader: &mut Reader<'_>) -> Config {
+    let mut claims = claims::Claims::default();
+    let doors = doors::read(reader, &mut claims);
+    let limits = capacity::read_deadlines(reader);
+    let guard = capacity::read_guard(reader, &doors);
+    let upstream = routes::read(reader);
+    routes::read_refused(reader);
+    let tls = identity::read(reader, &doors.list);
+    let config = Config {
+        guard,
+        admin: admin::read(reader, &mut claims),
+        shutdown: admin::read_shutdown(reader),
+        cache: memory::read(reader),
+        pipeline: privacy::read(reader, upstream.timeout, limits.tcp_idle_timeout),
+        cookie_secrets: privacy::read_secrets(reader),
+        log: log::read(reader),
+        workers: capacity::read_workers(reader),
+        state_dir: tls.state_dir.clone(),
+        tls,
+        upstream,
+        listen: listen::Settings { doors: doors.list, doh_paths: doors.doh_paths, limits },
+    };
+    routes::check_loops(reader, &config.upstream, &config.listen.doors);
+    config
+}

@@ -1,0 +1,76 @@
+//! `[admin]` and `[shutdown]`: how the gateway is watched, and how it stops.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::claims::{Claimant, Claims};
+use super::node::Node;
+use super::{Reader, doors, kinds};
+use crate::admin::{Place, Settings};
+
+/// How the gateway stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Not ready but still serving, for load balancers to notice. Default 0 s.
+    pub delay: Duration,
+    /// For questions in flight. Default 10 s.
+    pub grace: Duration,
+}
+
+const LONGEST_WAIT: Duration = Duration::from_mins(10);
+
+/// Reads `[admin]`.
+pub fn read(reader: &mut Reader<'_>, claims: &mut Claims) -> Settings {
+    let token_file = token_file(reader);
+    let has_token = reader.values.get("admin.token_file").is_some();
+    let mut listen = Vec::new();
+    for (key, node) in reader.read_items("admin.listen") {
+        let parsed = place(reader, node);
+        let Some(place) = reader.check(&key, node, |_| parsed) else { continue };
+        if let Place::Address(address) = place {
+            claim(reader, claims, (&key, node), address);
+            if !has_token && !doors::is_loopback(address.ip()) {
+                let what =
+                    format!("\"{address}\" is not loopback: set admin.token_file, so that not everybody may use it");
+                reader.findings.error(&key, node.origin, what);
+            }
+        }
+        listen.push(place);
+    }
+    let mut probes = Vec::new();
+    for (key, node) in reader.read_items("admin.probes") {
+        let Some(address) = reader.check(&key, node, kinds::address) else { continue };
+        claim(reader, claims, (&key, node), address);
+        probes.push(address);
+    }
+    let ready_wait = reader.read("admin.ready_wait", kinds::duration(Duration::ZERO..=LONGEST_WAIT));
+    Settings { listen, probes, token_file, ready_wait }
+}
+
+/// Reads `[shutdown]`.
+pub fn read_shutdown(reader: &mut Reader<'_>) -> Shutdown {
+    let mut wait = |key: &str| reader.read(key, kinds::duration(Duration::ZERO..=LONGEST_WAIT));
+    Shutdown { delay: wait("shutdown.delay"), grace: wait("shutdown.grace") }
+}
+
+fn token_file(reader: &mut Reader<'_>) -> Option<PathBuf> {
+    let node = reader.values.get("admin.token_file")?;
+    let file = reader.file(node);
+    reader.check("admin.token_file", node, |_| file)
+}
+
+fn place(reader: &Reader<'_>, node: &Node) -> Result<Place, kinds::What> {
+    let Some(path) = kinds::text(node)?.strip_prefix("unix:") else {
+        return kinds::address(node)
+            .map(Place::Address)
+            .map_err(|what| format!("{what}, or a socket \"unix:admin.sock\""));
+    };
+    reader.path(&Node { value: super::node::Value::Text(path.to_owned()), ..node.clone() }).map(Place::Unix)
+}
+
+fn claim(reader: &mut Reader<'_>, claims: &mut Claims, (key, node): (&str, &Node), address: SocketAddr) {
+    if let Err(holder) = claims.claim(Claimant::Admin, address, key) {
+        reader.findings.error(key, node.origin, format!("\"{address}\" is already taken by {holder}"));
+    }
+}

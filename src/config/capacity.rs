@@ -1,0 +1,93 @@
+//! `[limits]` and `workers`: how much the gateway takes on, and how long it waits for a client.
+
+use std::time::Duration;
+
+use super::doors::Doors;
+use super::kinds::{self, What};
+use super::node::Node;
+use super::{Reader, Surroundings};
+use crate::{guard, listen};
+
+/// What `"auto"` connections never exceed.
+const MOST_CONNECTIONS: u64 = 20_000;
+/// Files kept for what is no client's connection: listeners, upstreams, certificates, the log. Half where files are few.
+const SPARE_FILES: u64 = 256;
+const MOST_WORKERS: u32 = 1024;
+
+/// Reads the deadlines.
+pub fn read_deadlines(reader: &mut Reader<'_>) -> listen::Limits {
+    let second = Duration::from_secs(1);
+    let idle = second..=Duration::from_hours(1);
+    let handshake = Duration::from_millis(100)..=Duration::from_mins(1);
+    let streams = reader.read("limits.streams_per_connection", kinds::whole(1..=10_000));
+    listen::Limits {
+        streams_per_connection: usize::try_from(streams).unwrap_or(usize::MAX),
+        handshake_timeout: reader.read("limits.handshake_timeout", kinds::duration(handshake)),
+        tcp_idle_timeout: reader.read("limits.tcp_idle_timeout", kinds::duration(idle.clone())),
+        idle_timeout: reader.read("limits.idle_timeout", kinds::duration(idle)),
+    }
+}
+
+/// Reads the limits; `doors` knows who may ask at each.
+pub fn read_guard(reader: &mut Reader<'_>, doors: &Doors) -> guard::Settings {
+    guard::Settings {
+        allow: doors.allow.clone(),
+        refuse: doors.refuse,
+        connections: connections(reader),
+        connections_per_client: reader.read("limits.connections_per_client", kinds::whole(1..=1_000_000)),
+        queries_per_second: reader.read("limits.queries_per_second", kinds::whole(0..=10_000_000)),
+        exempt: reader.read_list("limits.exempt", kinds::network),
+    }
+}
+
+/// Reads how many workers there are.
+pub fn read_workers(reader: &mut Reader<'_>) -> usize {
+    let cores = reader.around.cores.max(1);
+    let chosen = reader.read("workers", |node| auto_or(node, 1..=MOST_WORKERS));
+    chosen.map_or(cores, |count| usize::try_from(count).unwrap_or(cores))
+}
+
+/// Connections that the open-file limit leaves room for.
+#[must_use]
+pub fn room(around: &Surroundings) -> usize {
+    let room = around.open_files - SPARE_FILES.min(around.open_files / 2);
+    usize::try_from(room).unwrap_or(usize::MAX)
+}
+
+fn connections(reader: &mut Reader<'_>) -> usize {
+    let room = room(reader.around);
+    let key = "limits.connections";
+    let Some(chosen) = reader.read(key, |node| auto_or(node, 1..=10_000_000)) else {
+        return room.min(usize::try_from(MOST_CONNECTIONS).unwrap_or(usize::MAX));
+    };
+    let chosen = usize::try_from(chosen).unwrap_or(usize::MAX);
+    if let Some(node) = reader.values.get(key).filter(|_| chosen > room) {
+        let limit = reader.around.open_files;
+        let what =
+            format!("{chosen} is more than the {room} that the open-file limit ({limit}) leaves: raise LimitNOFILE");
+        reader.findings.warning(key, node.origin, what);
+    }
+    chosen
+}
+
+/// `"auto"` is None.
+fn auto_or(node: &Node, range: std::ops::RangeInclusive<u32>) -> Result<Option<u32>, What> {
+    if node.text() == Some("auto") {
+        return Ok(None);
+    }
+    kinds::whole(range)(node).map(Some).map_err(|what| format!("{what}, or \"auto\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_open_files_leave_half_of_them_to_clients() {
+        let with = |open_files| room(&Surroundings { open_files, ..Surroundings::default() });
+        assert_eq!(with(100), 50);
+        assert_eq!(with(1024), 768);
+        assert_eq!(with(0), 0);
+        assert!(with(u64::MAX) > 1_000_000);
+    }
+}

@@ -1,0 +1,79 @@
+//! Who claims which port: two listeners that cannot both have it are a mistake to name before anything is bound.
+
+use std::net::SocketAddr;
+
+use crate::listen::DoorKind;
+
+/// Who wants an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claimant {
+    /// A front door.
+    Door(DoorKind),
+    /// The admin listener or a probe, on TCP.
+    Admin,
+}
+
+/// Everything claimed so far.
+#[derive(Debug, Default)]
+pub struct Claims(Vec<(Claimant, SocketAddr, String)>);
+
+impl Claims {
+    /// Claims `address` for what stands at `key`.
+    ///
+    /// # Errors
+    /// The key that already has it.
+    pub fn claim(&mut self, claimant: Claimant, address: SocketAddr, key: &str) -> Result<(), String> {
+        // Port 0 lets the system choose, each time another.
+        let taken = self
+            .0
+            .iter()
+            .find(|(other, theirs, _)| address.port() != 0 && *theirs == address && claimant.clashes(*other));
+        if let Some((_, _, holder)) = taken {
+            return Err(holder.clone());
+        }
+        self.0.push((claimant, address, key.to_owned()));
+        Ok(())
+    }
+}
+
+impl Claimant {
+    /// DoH and DoQ share a UDP port: ALPN tells them apart.
+    fn clashes(self, other: Self) -> bool {
+        let quic_and_udp = |one: Self, two: Self| one.has_quic() && two.has_udp();
+        self == other || (self.has_tcp() && other.has_tcp()) || quic_and_udp(self, other) || quic_and_udp(other, self)
+    }
+
+    const fn has_tcp(self) -> bool {
+        match self {
+            Self::Door(DoorKind::Dns | DoorKind::Dot | DoorKind::Doh | DoorKind::DohClear) | Self::Admin => true,
+            Self::Door(DoorKind::Doq) => false,
+        }
+    }
+
+    const fn has_udp(self) -> bool {
+        matches!(self, Self::Door(DoorKind::Dns))
+    }
+
+    const fn has_quic(self) -> bool {
+        matches!(self, Self::Door(DoorKind::Doh | DoorKind::Doq))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_doors_that_need_the_same_port_of_the_same_protocol_clash() {
+        let kinds = [DoorKind::Dns, DoorKind::Dot, DoorKind::Doh, DoorKind::DohClear, DoorKind::Doq];
+        for one in kinds {
+            for two in kinds {
+                let pair = [one, two];
+                let doq = pair.contains(&DoorKind::Doq);
+                let apart = doq && one != two && !pair.contains(&DoorKind::Dns);
+                assert_eq!(Claimant::Door(one).clashes(Claimant::Door(two)), !apart, "{pair:?}");
+            }
+            assert_eq!(Claimant::Admin.clashes(Claimant::Door(one)), one != DoorKind::Doq);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What is wrong with a configuration, said so that an operator can mend it: where, which key, which value, what is allowed.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::Origin;
+
+/// Does the configuration stand in spite of it?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// It does not.
+    Error,
+    /// It does, but not all of it has the effect that was asked for.
+    Warning,
+}
+
+impl Severity {
+    /// The word in messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The key, dotted, with indexes into lists; empty where no key is at fault.
+    pub key_path: String,
+    /// The layer, and the position in the file.
+    pub origin: Origin,
+    /// The file, or the other layer, by name.
+    pub file: String,
+    /// Line in the file from 1; 0 where there is none.
+    pub line: usize,
+    /// Column in characters from 1; 0 where there is none.
+    pub column: usize,
+    /// The value and what is allowed.
+    pub what: String,
+    /// For an unknown key, the known one that was probably meant.
+    pub nearest: Option<String>,
+    /// Error or warning.
+    pub severity: Severity,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if self.line > 0 {
+            write!(f, ":{}:{}", self.line, self.column)?;
+        }
+        write!(f, ": {}: ", self.severity.name())?;
+        if !self.key_path.is_empty() {
+            write!(f, "{}: ", self.key_path)?;
+        }
+        f.write_str(&self.what)?;
+        match &self.nearest {
+            Some(nearest) => write!(f, "; did you mean {nearest}?"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Collects problems, so that all of them come at once.
+#[derive(Debug, Default)]
+pub struct Findings {
+    file: String,
+    problems: Vec<Problem>,
+    unreadable: BTreeSet<usize>,
+}
+
+impl Findings {
+    /// None yet, about a file of this name.
+    #[must_use]
+    pub fn new(file: String) -> Self {
+        Self { file, ..Self::default() }
+    }
+
+    /// The file's name.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// The configuration cannot stand: `what` is the value and what is allowed.
+    pub fn error(&mut self, key: &str, origin: Origin, what: impl Into<String>) {
+        self.add(key, origin, Severity::Error, what.into());
+    }
+
+    /// The configuration stands, with less effect than was asked for.
+    pub fn warning(&mut self, key: &str, origin: Origin, what: impl Into<String>) {
+        self.add(key, origin, Severity::Warning, what.into());
+    }
+
+    /// A key that nobody knows.
+    pub fn unknown(&mut self, key: &str, origin: Origin, nearest: Option<String>) {
+        let count = self.problems.len();
+        self.error(key, origin, "unknown key");
+        if let Some(added) = self.problems.get_mut(count) {
+            added.nearest = nearest;
+        }
+    }
+
+    /// A line that is no TOML. What else is found on the same line is only its echo and is left out.
+    pub fn syntax(&mut self, origin: Origin, what: impl Into<String>) {
+        self.error("", origin, what);
+        self.unreadable.insert(origin.position().0);
+    }
+
+    /// Is there an error among them?
+    pub fn is_fatal(&self) -> bool {
+        self.problems.iter().any(|problem| problem.severity == Severity::Error)
+    }
+
+    /// All of them, in the order of the file, then the environment's and the command line's.
+    #[must_use]
+    pub fn into_sorted(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|problem| problem.origin);
+        self.problems
+    }
+
+    fn add(&mut self, key: &str, origin: Origin, severity: Severity, what: String) {
+        let (line, column) = origin.position();
+        if line > 0 && self.unreadable.contains(&line) {
+            return;
+        }
+        let file = match origin {
+            Origin::Default => self.file.clone(),
+            Origin::File { .. } | Origin::Environment | Origin::Set => origin.layer(&self.file).to_owned(),
+        };
+        self.problems.push(Problem {
+            key_path: key.to_owned(),
+            origin,
+            file,
+            line,
+            column,
+            what,
+            nearest: None,
+            severity,
+        });
+    }
+}
