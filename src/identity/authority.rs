@@ -198,3 +198,132 @@ fn alternative(name: &str) -> Result<SanType, IdentityError> {
     }
     Ok(SanType::DnsName(domain.to_ascii_lowercase().try_into().map_err(|_| refused())?))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::Barrier;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::identity::scratch::Scratch;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    fn error(directory: &Path) -> String {
+        Authority::open(directory, SystemTime::now()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn authority_is_made_once_for_its_owner_alone_and_found_again() {
+        let scratch = Scratch::new();
+        let directory = scratch.path().join("a/state");
+        let first = Authority::open(&directory, SystemTime::now()).unwrap();
+        let made = fs::read(first.path()).unwrap();
+        let second = Authority::open(&directory, SystemTime::now()).unwrap();
+        assert_eq!(fs::read(second.path()).unwrap(), made);
+        assert_eq!(mode(&directory), 0o700);
+        assert_eq!(mode(&directory.join(KEY)), 0o600);
+        let left: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.iter().all(|name| !name.to_string_lossy().ends_with(".new")), "{left:?}");
+    }
+
+    #[test]
+    fn instances_that_start_at_once_share_one_authority() {
+        let scratch = Scratch::new();
+        let directory = scratch.path().join("state");
+        let barrier = Barrier::new(8);
+        let seen: Vec<_> = std::thread::scope(|scope| {
+            let start = || {
+                barrier.wait();
+                let authority = Authority::open(&directory, SystemTime::now()).unwrap();
+                (fs::read(authority.path()).unwrap(), authority.issuer.key().serialize_der())
+            };
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(seen.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+
+    #[test]
+    fn authority_is_a_constrained_ca_that_lasts_ten_years() {
+        let scratch = Scratch::new();
+        let authority = Authority::open(scratch.path(), SystemTime::now()).unwrap();
+        let pem = fs::read(authority.path()).unwrap();
+        let (_, block) = x509_parser::pem::parse_x509_pem(&pem).unwrap();
+        let certificate = block.parse_x509().unwrap();
+        let constraints = certificate.basic_constraints().unwrap().unwrap().value;
+        assert!(constraints.ca && constraints.path_len_constraint == Some(0));
+        assert!(certificate.key_usage().unwrap().unwrap().value.key_cert_sign());
+        assert!(certificate.subject().to_string().starts_with("CN=hushgate private authority ("));
+        let days = (authority.validity.not_after - unix(SystemTime::now())) / DAY;
+        assert!((3650..3653).contains(&days), "{days}");
+    }
+
+    #[test]
+    fn leaf_is_short_lived_and_says_what_it_is_for() {
+        let scratch = Scratch::new();
+        let authority = Authority::open(scratch.path(), SystemTime::now()).unwrap();
+        let provider = crate::identity::profile::provider();
+        let names = ["*.Home.Arpa.".to_owned(), "192.0.2.1".to_owned()];
+        let leaf = authority.sign(&names, &provider, SystemTime::now()).unwrap();
+        assert_eq!((leaf.domains, leaf.addresses), (vec!["*.home.arpa".to_owned()], vec!["192.0.2.1".to_owned()]));
+        let (_, certificate) = x509_parser::parse_x509_certificate(&leaf.certified.cert[0]).unwrap();
+        assert!(!certificate.is_ca());
+        assert!(certificate.extended_key_usage().unwrap().unwrap().value.server_auth);
+        assert!(certificate.key_usage().unwrap().unwrap().value.digital_signature());
+        let oids: Vec<_> = certificate.extensions().iter().map(|extension| extension.oid.to_id_string()).collect();
+        for needed in ["2.5.29.14", "2.5.29.35"] {
+            assert!(oids.iter().any(|oid| oid == needed), "{needed} is not among {oids:?}");
+        }
+        assert!((leaf.not_after - leaf.not_before) / DAY < 398);
+    }
+
+    #[test]
+    fn damaged_authority_is_an_error_that_names_the_file_and_is_left_alone() {
+        let scratch = Scratch::new();
+        Authority::open(scratch.path(), SystemTime::now()).unwrap();
+        let good = fs::read(scratch.path().join(CERTIFICATE)).unwrap();
+        scratch.write(CERTIFICATE, "rubbish");
+        let message = error(scratch.path());
+        assert!(message.contains("authority.pem") && message.contains("have a new one made"), "{message}");
+        assert_eq!(fs::read(scratch.path().join(CERTIFICATE)).unwrap(), b"rubbish");
+
+        scratch.write(CERTIFICATE, &good);
+        scratch.write(KEY, KeyPair::generate().unwrap().serialize_pem());
+        assert!(error(scratch.path()).contains("does not belong"));
+        scratch.write(KEY, "rubbish");
+        assert!(error(scratch.path()).contains("authority-key.pem"));
+        fs::remove_file(scratch.path().join(KEY)).unwrap();
+        assert!(error(scratch.path()).contains("missing"));
+    }
+
+    #[test]
+    fn lost_certificate_comes_back_from_its_key() {
+        let scratch = Scratch::new();
+        let first = Authority::open(scratch.path(), SystemTime::now()).unwrap();
+        let old = scratch.path().join("old.pem");
+        fs::rename(first.path(), &old).unwrap();
+        let second = Authority::open(scratch.path(), SystemTime::now()).unwrap();
+        assert_eq!(first.issuer.key().serialize_der(), second.issuer.key().serialize_der());
+    }
+
+    #[test]
+    fn clock_that_was_never_set_makes_no_authority() {
+        let scratch = Scratch::new();
+        let unset = SystemTime::UNIX_EPOCH + Duration::from_hours(1);
+        let message = Authority::open(scratch.path(), unset).unwrap_err().to_string();
+        assert!(message.contains("1970-01-01"), "{message}");
+        assert!(!scratch.path().join(CERTIFICATE).exists());
+    }
+
+    #[test]
+    fn names_that_no_certificate_can_carry_are_refused() {
+        for name in ["", "a b", "*.", "a..b", "dns.*.example", "münchen.example", "*"] {
+            assert!(matches!(alternative(name), Err(IdentityError::Name { .. })), "{name}");
+        }
+    }
+}

@@ -196,3 +196,84 @@ fn address(octets: &[u8]) -> Option<String> {
     let v4 = <[u8; 4]>::try_from(octets).map(std::net::IpAddr::from);
     v4.or_else(|_| <[u8; 16]>::try_from(octets).map(std::net::IpAddr::from)).ok().map(|address| address.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{KeyPair, PKCS_ECDSA_P384_SHA384};
+
+    use super::*;
+    use crate::identity::profile::provider;
+    use crate::identity::scratch::Scratch;
+
+    fn load(files: &Chain) -> Result<Credential, IdentityError> {
+        Credential::from_files(files, &provider(), SystemTime::now())
+    }
+
+    fn message(files: &Chain) -> String {
+        load(files).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn certificate_in_files_is_read_with_its_names() {
+        let scratch = Scratch::new();
+        let credential = load(&scratch.chain("dns", &["DNS.example", "192.0.2.1", "2001:db8::1"], 0)).unwrap();
+        let facts = credential.facts(SystemTime::now(), true);
+        assert_eq!(facts.names, ["dns.example", "192.0.2.1", "2001:db8::1"]);
+        assert!((0..=1).contains(&facts.days_left));
+        assert!(facts.source.to_string().ends_with("dns.pem"));
+    }
+
+    #[test]
+    fn expired_and_future_certificates_are_named_with_their_day() {
+        let scratch = Scratch::new();
+        let expired = message(&scratch.chain("old", &["dns.example"], -10));
+        assert!(
+            expired.contains("old.pem") && expired.contains("expired on 2") && expired.contains("Renew"),
+            "{expired}"
+        );
+        let future = message(&scratch.chain("new", &["dns.example"], 10));
+        assert!(future.contains("new.pem") && future.contains("clock"), "{future}");
+    }
+
+    #[test]
+    fn key_of_another_certificate_is_refused_with_both_files_named() {
+        let scratch = Scratch::new();
+        let (one, two) = (scratch.chain("one", &["a.example"], 0), scratch.chain("two", &["b.example"], 0));
+        let crossed = message(&Chain { chain: one.chain, key: two.key });
+        assert!(crossed.contains("one.pem") && crossed.contains("two-key.pem"), "{crossed}");
+    }
+
+    #[test]
+    fn missing_and_senseless_files_are_named() {
+        let scratch = Scratch::new();
+        let good = scratch.chain("good", &["a.example"], 0);
+        let absent = scratch.path().join("absent.pem");
+        assert!(message(&Chain { chain: absent.clone(), ..good.clone() }).contains("absent.pem"));
+        assert!(message(&Chain { key: absent, ..good.clone() }).contains("absent.pem"));
+        let rubbish = scratch.write("rubbish.pem", "rubbish");
+        assert!(message(&Chain { chain: rubbish.clone(), ..good.clone() }).contains("rubbish.pem"));
+        assert!(message(&Chain { key: rubbish, ..good.clone() }).contains("PKCS#8, SEC1 or PKCS#1"));
+        let locked = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let locked = scratch.write("locked.pem", locked);
+        assert!(message(&Chain { key: locked, ..good.clone() }).contains("pass phrase"));
+        let huge = scratch.write("huge.pem", vec![b'-'; (1 << 20) + 1]);
+        assert!(message(&Chain { chain: huge, ..good }).contains("larger than any certificate"));
+    }
+
+    #[test]
+    fn keys_in_sec1_are_read_too() {
+        let scratch = Scratch::new();
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
+        let certificate = rcgen::CertificateParams::new(vec!["a.example".into()]).unwrap().self_signed(&key).unwrap();
+        // The ECPrivateKey of RFC 5915 is the octet string at the end of PKCS#8.
+        let pkcs8 = key.serialize_der();
+        let at = pkcs8.windows(2).rposition(|pair| pair == [0x30, 0x81]).unwrap();
+        let sec1 = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &pkcs8[at..]);
+        let pem = format!("-----BEGIN EC PRIVATE KEY-----\n{sec1}\n-----END EC PRIVATE KEY-----\n");
+        let files = Chain { chain: scratch.write("c.pem", certificate.pem()), key: scratch.write("k.pem", pem) };
+        assert!(fs::metadata(&files.chain).is_ok());
+        load(&files).unwrap();
+    }
+}

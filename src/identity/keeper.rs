@@ -143,3 +143,184 @@ fn stamps(chains: &[Chain]) -> Vec<Stamp> {
     let files = chains.iter().flat_map(|files| [&files.chain, &files.key]);
     files.map(|file| std::fs::metadata(file).ok().and_then(|data| Some((data.modified().ok()?, data.len())))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use rustls::{HandshakeKind, ProtocolVersion};
+
+    use super::*;
+    use crate::identity::scratch::{Scratch, client, handshake, presented};
+    use crate::identity::{MinVersion, Origin};
+
+    fn private(scratch: &Scratch) -> (Arc<Identity>, Arc<rustls::ClientConfig>) {
+        let identity = Identity::load(scratch.settings(Vec::new())).unwrap();
+        let trust = Arc::new(client(identity.authority_path().unwrap()));
+        (identity, trust)
+    }
+
+    #[test]
+    fn private_certificate_verifies_for_every_name_and_address_and_no_other() {
+        let scratch = Scratch::new();
+        let (identity, trust) = private(&scratch);
+        let server = identity.stream_config(&[]);
+        for name in ["localhost", "dns.home.arpa", "127.0.0.1", "::1"] {
+            handshake(&trust, &server, name).unwrap();
+        }
+        handshake(&trust, &server, "elsewhere.example").unwrap_err();
+        handshake(&trust, &server, "127.0.0.2").unwrap_err();
+    }
+
+    #[test]
+    fn trust_given_once_outlives_restarts_and_new_names() {
+        let scratch = Scratch::new();
+        let (_, trust) = private(&scratch);
+        let mut settings = scratch.settings(Vec::new());
+        settings.names = vec!["renamed.example".into()];
+        let again = Identity::load(settings).unwrap();
+        handshake(&trust, &again.stream_config(&[]), "renamed.example").unwrap();
+    }
+
+    #[test]
+    fn lost_authority_certificate_comes_back_under_the_trust_given_to_the_first() {
+        let scratch = Scratch::new();
+        let (identity, trust) = private(&scratch);
+        fs::remove_file(identity.authority_path().unwrap()).unwrap();
+        let again = Identity::load(scratch.settings(Vec::new())).unwrap();
+        handshake(&trust, &again.stream_config(&[]), "localhost").unwrap();
+    }
+
+    #[test]
+    fn renewal_shows_under_a_configuration_handed_out_before() {
+        let scratch = Scratch::new();
+        let (identity, _) = private(&scratch);
+        let server = identity.stream_config(&[]);
+        // A new client each time: one that resumes is shown no certificate.
+        let trust = || Arc::new(client(identity.authority_path().unwrap()));
+        let shown = || presented(&handshake(&trust(), &server, "localhost").unwrap().0);
+        let first = shown();
+        assert_eq!(identity.maintain(SystemTime::now()).unwrap(), Upkeep::Unchanged);
+        assert_eq!(first, shown());
+        let later = SystemTime::now() + Duration::from_hours(24 * 21);
+        assert_eq!(identity.maintain(later).unwrap(), Upkeep::Renewed);
+        assert_eq!(identity.maintain(later).unwrap(), Upkeep::Unchanged);
+        assert!(identity.certificates()[0].days_left > 48);
+        // Made for that later day, it still begins a day before it: back to the real day to look at it.
+        identity.renew().unwrap();
+        assert_ne!(first, shown());
+    }
+
+    #[test]
+    fn dot_17_server_name_chooses_and_the_first_certificate_is_the_default() {
+        let scratch = Scratch::new();
+        let chains = vec![
+            scratch.chain("one", &["one.example", "127.0.0.1"], 0),
+            scratch.chain("wild", &["*.two.example"], 0),
+            scratch.chain("exact", &["dns.two.example"], 0),
+        ];
+        let trust = scratch.path().join("all.pem");
+        let all: String = chains.iter().map(|files| fs::read_to_string(&files.chain).unwrap()).collect();
+        fs::write(&trust, all).unwrap();
+        let trust = Arc::new(client(&trust));
+        let identity = Identity::load(scratch.settings(chains)).unwrap();
+        let server = identity.stream_config(&[]);
+        for name in ["ONE.example", "a.two.example", "dns.two.example", "127.0.0.1"] {
+            handshake(&trust, &server, name).unwrap();
+        }
+        let names = |name: Option<&str>| {
+            let certified = identity.chooser.choose(name, &[]).unwrap();
+            let current = identity.chooser.current();
+            let found = current.iter().find(|credential| Arc::ptr_eq(&credential.certified, &certified));
+            found.unwrap().domains.clone()
+        };
+        assert_eq!(names(Some("dns.two.example")), ["dns.two.example"]);
+        for unknown in [None, Some("two.example"), Some("a.b.two.example"), Some(".two.example"), Some("x")] {
+            assert_eq!(names(unknown), ["one.example"], "{unknown:?}");
+        }
+        let facts = identity.certificates();
+        assert!(facts[0].default && !facts[1].default && facts.len() == 3);
+        assert!(matches!(&facts[2].source, Origin::File(file) if file.ends_with("exact.pem")));
+        assert!(identity.authority_path().is_none());
+    }
+
+    #[test]
+    fn tls_12_changed_files_are_taken_and_broken_ones_are_reported_once() {
+        let scratch = Scratch::new();
+        let identity = Identity::load(scratch.settings(vec![scratch.chain("dns", &["a.example"], 0)])).unwrap();
+        assert_eq!(identity.maintain(SystemTime::now()).unwrap(), Upkeep::Unchanged);
+        scratch.chain("dns", &["much.longer.name.example"], 0);
+        assert_eq!(identity.maintain(SystemTime::now()).unwrap(), Upkeep::Renewed);
+        assert_eq!(identity.certificates()[0].names, ["much.longer.name.example"]);
+        scratch.write("dns.pem", "broken");
+        assert!(identity.maintain(SystemTime::now()).is_err());
+        assert_eq!(identity.maintain(SystemTime::now()).unwrap(), Upkeep::Unchanged);
+        assert_eq!(identity.certificates()[0].names, ["much.longer.name.example"]);
+    }
+
+    #[test]
+    fn dot_07_clients_resume_by_one_ticket_and_dot_08_never_with_early_data() {
+        let scratch = Scratch::new();
+        let (identity, trust) = private(&scratch);
+        let server = identity.stream_config(&[b"dot"]);
+        let (near, _) = handshake(&trust, &server, "localhost").unwrap();
+        assert_eq!(near.handshake_kind(), Some(HandshakeKind::Full));
+        assert_eq!(near.tls13_tickets_received(), 1);
+        // Another worker, another configuration, the same tickets.
+        let (near, _) = handshake(&trust, &identity.stream_config(&[b"dot"]), "localhost").unwrap();
+        assert_eq!(near.handshake_kind(), Some(HandshakeKind::Resumed));
+        assert_eq!(server.max_early_data_size, 0);
+        assert_eq!(identity.quic_config(&[b"doq"]).max_early_data_size, 0);
+    }
+
+    #[test]
+    fn tls_10_alpn_is_chosen_optional_and_fatal_without_overlap() {
+        let scratch = Scratch::new();
+        let (identity, _) = private(&scratch);
+        let server = identity.stream_config(&[b"h2", b"http/1.1"]);
+        let offering = |alpn: &[&[u8]]| {
+            let mut trust = client(identity.authority_path().unwrap());
+            trust.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+            handshake(&Arc::new(trust), &server, "localhost").map(|(near, _)| near.alpn_protocol().map(<[u8]>::to_vec))
+        };
+        assert_eq!(offering(&[b"http/1.1", b"h2"]).unwrap().unwrap(), b"h2");
+        assert_eq!(offering(&[]).unwrap(), None);
+        offering(&[b"dot"]).unwrap_err();
+    }
+
+    #[test]
+    fn tls_02_versions_follow_the_lowest_allowed_and_tls_11_quic_takes_1_3_alone() {
+        let scratch = Scratch::new();
+        let (identity, trust) = private(&scratch);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let old = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS12])
+            .unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in rustls::pki_types::pem::PemObject::pem_file_iter(identity.authority_path().unwrap()).unwrap()
+        {
+            roots.add(certificate.unwrap()).unwrap();
+        }
+        let old = Arc::new(old.with_root_certificates(roots).with_no_client_auth());
+        let stream = identity.stream_config(&[]);
+        let (near, _) = handshake(&trust, &stream, "localhost").unwrap();
+        assert_eq!(near.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+        let (near, _) = handshake(&old, &stream, "localhost").unwrap();
+        assert_eq!(near.protocol_version(), Some(ProtocolVersion::TLSv1_2));
+        let mut strict = scratch.settings(Vec::new());
+        strict.min_version = MinVersion::Tls13;
+        let strict = Identity::load(strict).unwrap();
+        for server in [strict.stream_config(&[]), identity.quic_config(&[])] {
+            handshake(&old, &server, "localhost").unwrap_err();
+        }
+    }
+
+    #[test]
+    fn quinn_takes_the_quic_configuration() {
+        let scratch = Scratch::new();
+        let (identity, _) = private(&scratch);
+        let config = identity.quic_config(&[b"doq"]);
+        assert!(quinn::crypto::rustls::QuicServerConfig::try_from(config).is_ok());
+    }
+}

@@ -6,6 +6,8 @@ pub mod credential;
 pub mod error;
 pub mod keeper;
 pub mod profile;
+#[cfg(test)]
+pub(crate) mod scratch;
 pub mod settings;
 pub mod state_dir;
 

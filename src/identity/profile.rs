@@ -9,7 +9,7 @@ use rustls::version::{TLS12, TLS13};
 use super::MinVersion;
 
 /// AEAD and ephemeral elliptic-curve suites alone (TLS-03). A client's own order decides, so that a device without AES
-/// instructions gets its ChaCha20.
+/// instructions gets the suite it asks for first.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     use aws_lc_rs::{cipher_suite as suite, kx_group};
