@@ -1,7 +1,17 @@
 //! Who the gateway is to its clients: certificates from files or from a private authority of its own.
 
+pub mod authority;
+pub mod chooser;
+pub mod credential;
+pub mod error;
 pub mod keeper;
+pub mod profile;
+#[cfg(test)]
+pub(crate) mod scratch;
 pub mod settings;
+pub mod state_dir;
 
-pub use keeper::{Identity, IdentityError};
+pub use credential::{CertificateFacts, Origin};
+pub use error::IdentityError;
+pub use keeper::{Identity, Upkeep};
 pub use settings::{Chain, MinVersion, Settings};

@@ -1,0 +1,72 @@
+//! Which certificate a client hello gets: by the server it names, else the first (RFC 8310 9, DOT-17; lenient, TLS-09).
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::SignatureScheme;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use super::credential::Credential;
+
+/// The certificates in force. What has been handed to TLS follows a [`Chooser::replace`].
+#[derive(Debug)]
+pub struct Chooser {
+    current: ArcSwap<Vec<Credential>>,
+}
+
+impl Chooser {
+    /// A chooser among `credentials`; the first is the default.
+    #[must_use]
+    pub fn new(credentials: Vec<Credential>) -> Self {
+        Self { current: ArcSwap::from_pointee(credentials) }
+    }
+
+    /// Puts others in their place, for handshakes that begin after this.
+    pub fn replace(&self, credentials: Vec<Credential>) {
+        self.current.store(Arc::new(credentials));
+    }
+
+    /// Those in force.
+    #[must_use]
+    pub fn current(&self) -> Arc<Vec<Credential>> {
+        self.current.load_full()
+    }
+
+    /// The one for a client that names `server` and verifies `schemes`.
+    #[must_use]
+    pub fn choose(&self, server: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let current = self.current.load();
+        let rank = |credential: &Credential| server.map_or(Fit::None, |server| fit(credential, server));
+        let best = current.iter().map(rank).max()?;
+        let fitting = || current.iter().filter(|credential| rank(credential) == best);
+        // One name may have an ECDSA and an RSA certificate; without a name, only the first counts as asked for.
+        let verifiable = |credential: &&Credential| credential.certified.key.choose_scheme(schemes).is_some();
+        fitting().find(verifiable).or_else(|| fitting().next()).map(|credential| Arc::clone(&credential.certified))
+    }
+}
+
+/// How well a certificate fits a server name, worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    None,
+    Wildcard,
+    Exact,
+}
+
+fn fit(credential: &Credential, server: &str) -> Fit {
+    // RFC 6125 6.4.3: a wildcard stands for exactly one label.
+    let parent = server.split_once('.').filter(|(label, _)| !label.is_empty()).map(|(_, parent)| parent);
+    let best = credential.domains.iter().map(|domain| match domain.strip_prefix("*.") {
+        Some(suffix) if parent.is_some_and(|parent| parent.eq_ignore_ascii_case(suffix)) => Fit::Wildcard,
+        None if domain.eq_ignore_ascii_case(server) => Fit::Exact,
+        Some(_) | None => Fit::None,
+    });
+    best.max().unwrap_or(Fit::None)
+}
+
+impl ResolvesServerCert for Chooser {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.choose(hello.server_name(), hello.signature_schemes())
+    }
+}

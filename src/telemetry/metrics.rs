@@ -1,0 +1,348 @@
+//! Metrics as text for Prometheus (`OpenMetrics` 1.0): the workers' counters, summed on scrape, and gauges handed in.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::counters::{Counter, Counters, UPSTREAM_MICROS};
+use super::{names, totals};
+use crate::peer::Transport;
+use crate::reply::Source;
+
+/// What is measured at the moment of a scrape, not counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Answers in the cache.
+    pub cache_entries: u64,
+    /// Octets the cache takes.
+    pub cache_bytes: u64,
+    /// Octets it may take.
+    pub cache_bytes_limit: u64,
+    /// Different questions waiting for an upstream.
+    pub joins: u64,
+    /// Connection permits given out.
+    pub connections_held: u64,
+    /// Certificates in force.
+    pub certificates: Vec<CertificateGauge>,
+    /// When the gateway started, in seconds since 1970.
+    pub started: u64,
+    /// Does `/readyz` say yes?
+    pub ready: bool,
+    /// Workers serving.
+    pub workers: u64,
+}
+
+/// A certificate in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertificateGauge {
+    /// The names it is for.
+    pub names: Vec<String>,
+    /// Its file, or `private authority`.
+    pub source: String,
+    /// When it ends, in seconds since 1970.
+    pub not_after: i64,
+    /// Whole days until then.
+    pub days_left: i64,
+}
+
+/// The media type of [`encode`]'s text.
+pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// One scrape.
+#[must_use]
+pub fn encode(workers: &[Arc<Counters>], gauges: Gauges) -> String {
+    let mut registry = Registry::with_prefix("hushgate");
+    registry.register_collector(Box::new(Scrape { totals: totals::sum(workers), gauges }));
+    let mut out = String::with_capacity(16 * 1024);
+    // Writing to a String cannot fail.
+    let _ = text::encode(&mut out, &registry);
+    out
+}
+
+#[derive(Debug)]
+struct Scrape {
+    totals: Counters,
+    gauges: Gauges,
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page(encoder);
+        self.questions(&mut page)?;
+        self.upstreams(&mut page)?;
+        self.connections(&mut page)?;
+        self.troubles(&mut page)?;
+        self.state(&mut page)?;
+        self.certificates(&mut page)
+    }
+}
+
+impl Scrape {
+    fn questions(&self, page: &mut Page<'_>) -> fmt::Result {
+        let totals = &self.totals;
+        let transports = Transport::ALL.map(Transport::name);
+        let sources = Source::ALL.map(Source::name);
+        page.counters("questions", "Questions asked", ("transport", &transports), &totals.questions)?;
+        page.counters("answers", "Answers given, by where they came from", ("source", &sources), &totals.answers)?;
+        let help = "Answers given by RCODE, higher ones than BADCOOKIE counted with it";
+        page.counters("rcodes", help, ("rcode", names::rcodes()), &totals.rcodes)?;
+        page.counters(
+            "dropped",
+            "Questions not answered",
+            ("reason", &["no_query", "access", "limit"]),
+            &totals.dropped,
+        )?;
+        page.counter("truncated", "Answers sent with TC because they did not fit", &totals.truncated)?;
+        page.counter("failures_recalled", "Answers from the table of recent failures", &totals.failures_recalled)
+    }
+
+    fn upstreams(&self, page: &mut Page<'_>) -> fmt::Result {
+        let totals = &self.totals;
+        page.counter("waited", "Questions that waited for an upstream", &totals.waited)?;
+        page.counter("joined", "Questions that joined an equal one in flight", &totals.joined)?;
+        page.counter("join_full", "Questions refused because too many were in flight", &totals.join_full)?;
+        page.counter("upstream_attempts", "Attempts at upstreams", &totals.attempts)?;
+        page.counter("upstream_attempts_failed", "Attempts without an answer", &totals.attempts_failed)?;
+        page.upstream_seconds(totals)
+    }
+
+    fn connections(&self, page: &mut Page<'_>) -> fmt::Result {
+        let totals = &self.totals;
+        let transports = Transport::ALL.map(Transport::name);
+        page.counters("connections", "Connections accepted", ("transport", &transports), &totals.connections)?;
+        let mut family =
+            page.0.encode_descriptor("connections_open", "Connections open now", None, MetricType::Gauge)?;
+        for (transport, open) in transports.iter().zip(&totals.connections_open) {
+            // One worker may take away what another added: the sum wraps back to the truth.
+            family.encode_family(&[("transport", *transport)])?.encode_gauge(&signed(open.value()))?;
+        }
+        page.counter("connections_refused", "Connections refused for want of a permit", &totals.connections_refused)?;
+        page.counter("handshakes", "TLS and QUIC handshakes completed", &totals.handshakes)?;
+        page.counter("handshakes_failed", "TLS and QUIC handshakes failed or timed out", &totals.handshakes_failed)
+    }
+
+    fn troubles(&self, page: &mut Page<'_>) -> fmt::Result {
+        let totals = &self.totals;
+        page.counter("protocol_errors", "Connections closed for breaking their protocol", &totals.protocol_errors)?;
+        page.counter("panics", "Turns that panicked and were caught", &totals.panics)?;
+        page.counter("send_failed", "Datagrams that could not be sent", &totals.send_failed)?;
+        page.counter("overflow", "Questions dropped because too many were waiting", &totals.overflow)
+    }
+
+    fn state(&self, page: &mut Page<'_>) -> fmt::Result {
+        let Gauges { cache_entries, cache_bytes, cache_bytes_limit, joins, connections_held, .. } = &self.gauges;
+        page.gauge("cache_entries", "Answers in the cache", *cache_entries)?;
+        page.gauge("cache_bytes", "Memory the cache takes, index included", *cache_bytes)?;
+        page.gauge("cache_limit_bytes", "Memory the cache may take", *cache_bytes_limit)?;
+        page.gauge("joins", "Different questions waiting for an upstream now", *joins)?;
+        page.gauge("connections_held", "Connection permits given out", *connections_held)?;
+        page.gauge("workers", "Workers serving", self.gauges.workers)?;
+        page.gauge("ready", "1 while /readyz says yes", u64::from(self.gauges.ready))?;
+        page.gauge("start_time_seconds", "When the gateway started, since 1970", self.gauges.started)?;
+        let mut info = page.0.encode_descriptor("build", "What is running", None, MetricType::Info)?;
+        info.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])
+    }
+
+    fn certificates(&self, page: &mut Page<'_>) -> fmt::Result {
+        let mut seen = HashSet::new();
+        // A file that is named twice must not make a series twice.
+        let certificates = self.gauges.certificates.iter().filter(|one| seen.insert((one.names.first(), &one.source)));
+        let certificates: Vec<_> = certificates.collect();
+        let labels = |one: &CertificateGauge| {
+            [("name", one.names.first().cloned().unwrap_or_default()), ("source", one.source.clone())]
+        };
+        let days = certificates.iter().map(|one| (labels(one), one.days_left));
+        page.gauges("certificate_days_left", "Whole days until the certificate expires", days)?;
+        let ends = certificates.iter().map(|one| (labels(one), one.not_after));
+        page.gauges("certificate_expiry_timestamp_seconds", "When the certificate expires, since 1970", ends)
+    }
+}
+
+/// The few shapes that metrics have here.
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn counter(&mut self, name: &str, help: &str, counter: &Counter) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, _, u64>(&counter.value(), None)
+    }
+
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        (label, values): (&str, &[&str]),
+        counters: &[Counter],
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (value, counter) in values.iter().zip(counters) {
+            let labels = [(label, *value)];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&counter.value(), None)?;
+        }
+        Ok(())
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&signed(value))
+    }
+
+    fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl Iterator<Item = (L, V)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in series {
+            family.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    fn upstream_seconds(&mut self, totals: &Counters) -> fmt::Result {
+        let bounds = UPSTREAM_MICROS.iter().map(|&micros| f64::from(micros) / 1e6).chain([f64::INFINITY]);
+        let buckets: Vec<_> = bounds.zip(totals.upstream_micros.iter().map(Counter::value)).collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        #[allow(clippy::cast_precision_loss, reason = "a sum of microseconds is exact for 285 years")]
+        let sum = totals.upstream_micros_sum.value() as f64 / 1e6;
+        let help = "Time until an upstream answered";
+        let mut metric = self.0.encode_descriptor("upstream_seconds", help, None, MetricType::Histogram)?;
+        metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    value.cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn gauges() -> Gauges {
+        let certificate = CertificateGauge {
+            names: vec!["dns.example".into()],
+            source: "a \"quoted\"\nfile.pem".into(),
+            not_after: 1_900_000_000,
+            days_left: 12,
+        };
+        Gauges {
+            cache_entries: 7,
+            certificates: vec![certificate.clone(), certificate],
+            ready: true,
+            ..Gauges::default()
+        }
+    }
+
+    /// Series and their values; panics at anything that is not the exposition format.
+    fn parse(text: &str) -> BTreeMap<String, f64> {
+        let (mut series, mut described) = (BTreeMap::new(), HashSet::new());
+        assert!(text.ends_with("# EOF\n"));
+        for line in text.lines().filter(|line| *line != "# EOF") {
+            if let Some(comment) = line.strip_prefix("# ") {
+                let (keyword, rest) = comment.split_once(' ').unwrap();
+                let name = rest.split(' ').next().unwrap();
+                assert!(described.insert((keyword, name)), "twice: {line}");
+                continue;
+            }
+            let (key, value) = line.rsplit_once(' ').unwrap();
+            let name = key.split('{').next().unwrap();
+            assert!(
+                name.starts_with("hushgate_") && name.bytes().all(|c| c.is_ascii_lowercase() || c == b'_'),
+                "{line}"
+            );
+            let family = ["_total", "_bucket", "_sum", "_count", "_info"].iter().find_map(|end| name.strip_suffix(end));
+            assert!(described.contains(&("HELP", family.unwrap_or(name))), "no help: {line}");
+            assert!(series.insert(key.to_owned(), value.parse().unwrap()).is_none(), "twice: {line}");
+        }
+        series
+    }
+
+    #[test]
+    fn every_counter_is_shown_once_and_summed_over_workers() {
+        let workers: Vec<_> = (0..2).map(|_| Arc::new(Counters::default())).collect();
+        // Each counter of each worker gets a weight of its own, so that a missing or repeated one shows in the total.
+        let mut expected = 0;
+        for worker in &workers {
+            let arrays: [&[Counter]; 7] = [
+                &worker.questions,
+                &worker.answers,
+                &worker.rcodes,
+                &worker.dropped,
+                &worker.upstream_micros,
+                &worker.connections,
+                &worker.connections_open,
+            ];
+            let singles = [
+                &worker.truncated,
+                &worker.waited,
+                &worker.joined,
+                &worker.join_full,
+                &worker.failures_recalled,
+                &worker.attempts,
+                &worker.attempts_failed,
+                &worker.connections_refused,
+                &worker.handshakes,
+                &worker.handshakes_failed,
+                &worker.protocol_errors,
+                &worker.panics,
+                &worker.send_failed,
+                &worker.overflow,
+            ];
+            for (weight, counter) in (1_u64..).zip(arrays.into_iter().flatten().chain(singles)) {
+                counter.add(weight * weight);
+                expected += weight * weight;
+            }
+            worker.upstream_micros_sum.add(1_500_000);
+        }
+        let series = parse(&encode(&workers, Gauges::default()));
+        let counted = |(key, _): &(&String, &f64)| {
+            (key.contains("_total") || key.contains("connections_open"))
+                || key.as_str() == "hushgate_upstream_seconds_count"
+        };
+        let total: f64 = series.iter().filter(counted).map(|(_, value)| value).sum();
+        #[allow(clippy::cast_precision_loss, reason = "small")]
+        let expected = expected as f64;
+        assert!((total - expected).abs() < 0.5, "{total} {expected}");
+        assert!((series["hushgate_upstream_seconds_sum"] - 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn names_and_labels_follow_prometheus() {
+        let worker = Arc::new(Counters::default());
+        worker.asked(Transport::Doq);
+        worker.answered(Source::Cache, 3);
+        worker.upstream_time(700);
+        let series = parse(&encode(&[worker], gauges()));
+        for (key, value) in [
+            ("hushgate_questions_total{transport=\"doq\"}", 1.0),
+            ("hushgate_answers_total{source=\"cache\"}", 1.0),
+            ("hushgate_rcodes_total{rcode=\"NXDOMAIN\"}", 1.0),
+            ("hushgate_upstream_seconds_bucket{le=\"0.0005\"}", 0.0),
+            ("hushgate_upstream_seconds_bucket{le=\"0.001\"}", 1.0),
+            ("hushgate_upstream_seconds_bucket{le=\"+Inf\"}", 1.0),
+            ("hushgate_cache_entries", 7.0),
+            ("hushgate_ready", 1.0),
+            ("hushgate_certificate_days_left{name=\"dns.example\",source=\"a \\\"quoted\\\"\\nfile.pem\"}", 12.0),
+        ] {
+            assert_eq!(series.get(key), Some(&value), "{key}");
+        }
+        assert!(series.keys().any(|key| key.starts_with("hushgate_build_info{version=")));
+    }
+
+    #[test]
+    fn gauge_that_two_workers_share_is_their_difference() {
+        let (opened, closed) = (Arc::new(Counters::default()), Arc::new(Counters::default()));
+        opened.connections_open[2].add(3);
+        closed.connections_open[2].sub_one();
+        let series = parse(&encode(&[opened, closed], Gauges::default()));
+        assert_eq!(series["hushgate_connections_open{transport=\"dot\"}"].to_bits(), 2.0_f64.to_bits());
+    }
+}
