@@ -17,9 +17,34 @@ pub mod ask;
 pub mod error;
 pub mod settings;
 
+pub mod pool;
+pub mod server;
+pub mod verdict;
+
+pub mod delivery;
+pub mod kept;
+pub mod resolve;
+pub mod tls;
+
+pub mod dot;
+pub mod mux;
+pub mod tcp;
+pub mod udp;
+
+pub mod doh;
+pub mod doh3;
+pub mod doq;
+pub mod http;
+pub mod quic;
+
+#[cfg(test)]
+mod testing;
+
 pub use address::{Address, Scheme};
 pub use ask::Ask;
 pub use error::ExchangeError;
+pub use pool::Pool;
+pub use server::BuildError;
 pub use settings::{Server, Settings};
 
 /// An answer that belongs to the question asked.

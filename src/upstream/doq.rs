@@ -1,0 +1,119 @@
+//! DNS over QUIC toward servers (RFC 9250): a stream a question, id 0, one answer, FIN.
+//!
+//! A server that breaks these rules loses the connection, with `DOQ_PROTOCOL_ERROR` (RFC 9250 4.3.3, DOQ-30).
+//! A connection that is dropped closes with code 0, `DOQ_NO_ERROR`.
+
+use std::sync::Arc;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use quinn::{Connection, ReadToEndError, RecvStream, VarInt};
+use tokio::time::Instant;
+
+use super::Ask;
+use super::ask::Leg;
+use super::delivery::{Delivered, Facts, check_stream};
+use super::error::Cause;
+use super::kept::Carrier;
+use super::quic::Quic;
+use crate::wire::framing::{self, Frame};
+use crate::wire::registry::rtype;
+use crate::wire::{Edns, Header, MAX_MESSAGE, Records, patch};
+
+/// A server asked over QUIC.
+#[derive(Debug)]
+pub struct Doq(Quic);
+
+/// `DOQ_PROTOCOL_ERROR`.
+const PROTOCOL_ERROR: VarInt = VarInt::from_u32(2);
+
+/// `DOQ_REQUEST_CANCELLED`.
+const CANCELLED: VarInt = VarInt::from_u32(3);
+
+impl Doq {
+    /// A server reached over `quic`.
+    #[must_use]
+    pub const fn new(quic: Quic) -> Self {
+        Self(quic)
+    }
+}
+
+impl Carrier for Doq {
+    type Connection = (Connection, Facts);
+
+    async fn open(&self, until: Instant) -> Result<(Connection, Facts), Cause> {
+        self.0.connect(until).await
+    }
+
+    fn is_open(&self, (connection, _): &(Connection, Facts)) -> bool {
+        connection.close_reason().is_none()
+    }
+
+    async fn ask(&self, (connection, facts): &(Connection, Facts), ask: &Arc<Ask>) -> Result<Delivered, Cause> {
+        let (mut sending, receiving) = connection.open_bi().await.map_err(|_| Cause::Closed)?;
+        let mut receiving = Awaited(Some(receiving));
+        sending.write_all(&compose(ask)).await.map_err(|_| Cause::Closed)?;
+        sending.finish().map_err(|_| Cause::Closed)?;
+        let message = receiving.read().await.and_then(|frame| open_frame(ask, &frame)).inspect_err(|cause| {
+            if matches!(cause, Cause::Malformed | Cause::Mismatched) {
+                connection.close(PROTOCOL_ERROR, b"");
+            }
+        })?;
+        Ok(Delivered { message, age: 0, facts: *facts })
+    }
+}
+
+fn compose(ask: &Ask) -> BytesMut {
+    let mut query = BytesMut::with_capacity(512);
+    query.put_u16(0);
+    ask.compose(Leg { id: 0, encrypted: true, ..Leg::default() }, &mut query);
+    let length = u16::try_from(query.len() - 2).unwrap_or(u16::MAX);
+    patch::put_u16(&mut query, 0, length);
+    query
+}
+
+/// The one answer that a stream must hold, no octet less or more, with id 0 and without edns-tcp-keepalive (RFC 9250 4.2, 5.5.2).
+fn open_frame(ask: &Ask, frame: &Bytes) -> Result<Bytes, Cause> {
+    let message = match framing::next(frame) {
+        Frame::Whole { used, .. } if used == frame.len() => frame.slice(2..),
+        Frame::Whole { .. } | Frame::Partial { .. } => return Err(Cause::Malformed),
+    };
+    let header = Header::parse(&message).map_err(|_| Cause::Malformed)?;
+    if header.id != 0 || has_keepalive(&message, &header) {
+        return Err(Cause::Malformed);
+    }
+    check_stream(ask, &message, 0)?;
+    Ok(message)
+}
+
+fn has_keepalive(message: &[u8], header: &Header) -> bool {
+    let Ok(records) = Records::new(message, header) else { return false };
+    records.flatten().filter(|record| record.rtype == rtype::OPT).any(|record| {
+        Edns::parse(message, record.class, record.ttl, record.rdata).is_ok_and(|edns| edns.keepalive.is_some())
+    })
+}
+
+/// The receiving half of a stream; giving up on it tells the server so (RFC 9250 4.3.1).
+struct Awaited(Option<RecvStream>);
+
+impl Awaited {
+    async fn read(&mut self) -> Result<Bytes, Cause> {
+        let stream = self.0.as_mut().ok_or(Cause::Closed)?;
+        let read = stream.read_to_end(MAX_MESSAGE + 2).await;
+        self.0 = None;
+        match read {
+            Ok(frame) => Ok(frame.into()),
+            Err(ReadToEndError::TooLong) => Err(Cause::Malformed),
+            // Whatever code the stream was reset with, the question is unanswered (DOQ-19).
+            Err(ReadToEndError::Read(_)) => Err(Cause::Closed),
+        }
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        if let Some(mut stream) = self.0.take() {
+            // An error means that the stream has ended already.
+            let _ = stream.stop(CANCELLED);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Many questions on one stream: TCP and DoT (RFC 7766 6.2.1.1, 7; RFC 7858 3.3).
+//!
+//! One task owns the stream. Ids are random and never shared by two questions in flight (SPF-08); answers come in any order and
+//! are matched by id and question (TCP-06). When the task ends, however it ends, its waiters hear [`Cause::Closed`].
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, WriteHalf};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Ask;
+use super::ask::Leg;
+use super::delivery::{Delivered, Facts, check_stream};
+use super::error::Cause;
+use crate::wire::framing::{self, Frame};
+use crate::wire::{HEADER_LEN, patch, u16_at};
+
+/// The asking end of a stream. Dropping it ends the stream once what is in flight has been answered.
+#[derive(Debug)]
+pub struct Mux {
+    queue: mpsc::Sender<Request>,
+    facts: Facts,
+}
+
+#[derive(Debug)]
+struct Request {
+    ask: Arc<Ask>,
+    answer: oneshot::Sender<Result<Bytes, Cause>>,
+}
+
+/// Questions in flight on one stream.
+const FLIGHTS: usize = 1024;
+
+/// Questions that wait for the task.
+const QUEUE: usize = 256;
+
+/// Octets composed but not yet written, above which no further question is taken.
+const UNWRITTEN: usize = 16 * 1024;
+
+/// Answers to nothing we asked, after which the server is taken to be broken.
+const STRAYS: u32 = 64;
+
+/// How often questions whose asker has gone are counted.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// How long the last words (`close_notify`, FIN) may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+impl Mux {
+    /// Takes `stream` over, on the current runtime.
+    #[must_use]
+    pub fn start<S>(stream: S, facts: Facts) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let (queue, requests) = mpsc::channel(QUEUE);
+        let flights = Flights { waiting: HashMap::new(), strays: 0, encrypted: facts.secured.is_some() };
+        tokio::spawn(converse(stream, requests, flights));
+        Self { queue, facts }
+    }
+
+    /// Is the stream still there?
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.queue.is_closed()
+    }
+
+    /// Asks and waits for the answer.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn ask(&self, ask: &Arc<Ask>) -> Result<Delivered, Cause> {
+        let (answer, answered) = oneshot::channel();
+        let request = Request { ask: Arc::clone(ask), answer };
+        self.queue.try_send(request).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => Cause::Busy,
+            mpsc::error::TrySendError::Closed(_) => Cause::Closed,
+        })?;
+        let message = answered.await.unwrap_or(Err(Cause::Closed))?;
+        Ok(Delivered { message, age: 0, facts: self.facts })
+    }
+}
+
+/// The questions in flight.
+struct Flights {
+    waiting: HashMap<u16, Request>,
+    strays: u32,
+    encrypted: bool,
+}
+
+/// The server does not keep to the protocol: the stream cannot be trusted any more.
+struct Broken;
+
+impl Flights {
+    /// Gives `request` an id of its own and writes it, length and message as one piece (TCP-03).
+    fn take_off(&mut self, request: Request, output: &mut BytesMut) {
+        if request.answer.is_closed() {
+            return;
+        }
+        // The table is bounded far below 65 536, so a free id is found in a draw or two.
+        let place = loop {
+            if let Entry::Vacant(place) = self.waiting.entry(rand::random()) {
+                break place;
+            }
+        };
+        let start = output.len();
+        output.put_u16(0);
+        request.ask.compose(Leg { id: *place.key(), encrypted: self.encrypted, ..Leg::default() }, output);
+        let length = u16::try_from(output.len() - start - 2).unwrap_or(u16::MAX);
+        patch::put_u16(output, start, length);
+        place.insert(request);
+    }
+
+    /// Takes what else has queued up, so that it leaves in the same write.
+    fn take_off_queued(&mut self, requests: &mut mpsc::Receiver<Request>, output: &mut BytesMut) {
+        while self.waiting.len() < FLIGHTS && output.len() < UNWRITTEN {
+            let Ok(request) = requests.try_recv() else { return };
+            self.take_off(request, output);
+        }
+    }
+
+    /// Hands every whole answer in `input` to its asker.
+    fn land(&mut self, input: &mut BytesMut) -> Result<(), Broken> {
+        loop {
+            let used = match framing::next(input) {
+                Frame::Whole { message, used } => {
+                    self.land_one(message)?;
+                    used
+                }
+                Frame::Partial { wanted } => {
+                    input.reserve(wanted.saturating_sub(input.len()).max(512));
+                    return Ok(());
+                }
+            };
+            bytes::Buf::advance(input, used);
+        }
+    }
+
+    fn land_one(&mut self, message: &[u8]) -> Result<(), Broken> {
+        if message.len() < HEADER_LEN {
+            return Err(Broken);
+        }
+        let id = u16_at(message, 0).map_err(|_| Broken)?;
+        let Some(request) = self.waiting.remove(&id) else {
+            self.strays += 1;
+            return if self.strays > STRAYS { Err(Broken) } else { Ok(()) };
+        };
+        let outcome = check_stream(&request.ask, message, id).map(|()| Bytes::copy_from_slice(message));
+        // An asker whose time has run out needs no answer.
+        let _ = request.answer.send(outcome);
+        Ok(())
+    }
+
+    /// Ids of questions given up stay taken, since their answers may still come; too many, and the stream has had its day.
+    fn is_worn_out(&self) -> bool {
+        self.waiting.len() >= FLIGHTS / 2
+            && self.waiting.values().filter(|request| request.answer.is_closed()).count() >= FLIGHTS / 2
+    }
+
+    fn fail(&mut self, cause: Cause) {
+        for (_, request) in self.waiting.drain() {
+            let _ = request.answer.send(Err(cause));
+        }
+    }
+}
+
+async fn converse<S>(stream: S, mut requests: mpsc::Receiver<Request>, mut flights: Flights)
+where
+    S: AsyncRead + AsyncWrite + Send,
+{
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let mut input = BytesMut::with_capacity(2048);
+    let mut output = BytesMut::new();
+    let mut unflushed = false;
+    let mut taking = true;
+    let mut sweep_at = Instant::now() + SWEEP;
+    while taking || !flights.waiting.is_empty() {
+        let room = taking && flights.waiting.len() < FLIGHTS && output.len() < UNWRITTEN;
+        tokio::select! {
+            read = reader.read_buf(&mut input) => {
+                if !read.is_ok_and(|octets| octets > 0) {
+                    return;
+                }
+                if flights.land(&mut input).is_err() {
+                    flights.fail(Cause::Malformed);
+                    return;
+                }
+            }
+            pushed = push(&mut writer, &mut output), if unflushed || !output.is_empty() => match pushed {
+                Ok(flushed) => unflushed = !flushed,
+                Err(_) => return,
+            },
+            request = requests.recv(), if room => match request {
+                Some(request) => {
+                    flights.take_off(request, &mut output);
+                    flights.take_off_queued(&mut requests, &mut output);
+                }
+                // Every asker's handle is gone: what is in flight may land, nothing else starts.
+                None => taking = false,
+            },
+            () = sleep_until(sweep_at) => {
+                sweep_at = Instant::now() + SWEEP;
+                let deserted = !taking && flights.waiting.values().all(|request| request.answer.is_closed());
+                if deserted || flights.is_worn_out() {
+                    break;
+                }
+            }
+        }
+    }
+    requests.close();
+    let _ = timeout(FAREWELL, writer.shutdown()).await;
+}
+
+/// Writes what there is, or flushes when all is written: answers whether nothing is left. Cancel-safe.
+async fn push<S: AsyncWrite>(writer: &mut WriteHalf<S>, output: &mut BytesMut) -> io::Result<bool> {
+    if output.is_empty() {
+        writer.flush().await?;
+        return Ok(true);
+    }
+    match writer.write_buf(output).await? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        _ => Ok(false),
+    }
+}

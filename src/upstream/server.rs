@@ -1,0 +1,252 @@
+//! One server, whatever it is spoken to over: where its URL becomes a transport, and where one attempt is made and told.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+use super::Ask;
+use super::address::Scheme;
+use super::delivery::{Delivered, Facts, Window};
+use super::doh::{Doh, Version};
+use super::doh3::Doh3;
+use super::doq::Doq;
+use super::dot::Dot;
+use super::error::{Cause, ExchangeError};
+use super::http::{Cover, Target};
+use super::kept::{Home, Kept};
+use super::quic::{Protocol, Quic};
+use super::resolve::Addresses;
+use super::settings::Server;
+use super::tcp::Tcp;
+use super::tls::{Tls, TlsError, Trust};
+use super::udp::{self, Heard};
+use super::verdict::{Verdict, judge};
+use crate::peer::Transport;
+use crate::trail::{Attempt, AttemptEnd, Attempts, UpstreamId};
+
+/// Why a server of the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("upstream {url}: {fault}")]
+pub struct BuildError {
+    /// Its URL.
+    pub url: String,
+    /// What is wrong.
+    #[source]
+    pub fault: BuildFault,
+}
+
+/// What is wrong with a server's settings.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildFault {
+    /// Its TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Its path.
+    #[error("the path cannot be used in HTTP: {0}")]
+    Path(#[from] http::Error),
+    /// More servers than ids.
+    #[error("too many servers")]
+    TooMany,
+}
+
+/// A server that can be asked.
+#[derive(Debug)]
+pub struct Upstream {
+    id: UpstreamId,
+    url: String,
+    trusted: bool,
+    line: Line,
+}
+
+#[derive(Debug)]
+enum Line {
+    Udp(Plain),
+    Tcp(Kept<Tcp>),
+    Tls(Kept<Dot>),
+    Http(Kept<Doh>),
+    H3(Kept<Doh3>),
+    Quic(Kept<Doq>),
+}
+
+/// A plain server: UDP, and TCP where UDP will not do.
+#[derive(Debug)]
+struct Plain {
+    addresses: Addresses,
+    tcp: Kept<Tcp>,
+    /// Sockets in use at once.
+    flights: Semaphore,
+}
+
+/// UDP questions at one server at once: each has a socket.
+const SOCKETS: usize = 1024;
+
+impl Upstream {
+    /// Makes `server` ready to be asked; nothing is sent yet.
+    ///
+    /// # Errors
+    /// What is wrong with its settings.
+    pub fn new(server: &Server, id: UpstreamId, home: &Home) -> Result<Self, BuildError> {
+        let at = || Addresses::of(server);
+        let line = match server.url.scheme {
+            Scheme::Udp => Ok(Line::Udp(Plain {
+                addresses: at(),
+                tcp: Kept::new(Tcp::new(at()), home.clone()),
+                flights: Semaphore::new(SOCKETS),
+            })),
+            Scheme::Tcp => Ok(Line::Tcp(Kept::new(Tcp::new(at()), home.clone()))),
+            Scheme::Tls => dot(server, home),
+            Scheme::Https => doh(server, Version::Http2, Cover::Tls, home),
+            Scheme::H3 => doh3(server, home),
+            Scheme::Quic => doq(server, home),
+        };
+        Self::of_line(server, id, line)
+    }
+
+    /// A DoH server asked over another HTTP than its URL can say: for `hushgate query` and the demo.
+    ///
+    /// # Errors
+    /// As [`Upstream::new`].
+    pub fn over_http(server: &Server, version: Version, cover: Cover, home: &Home) -> Result<Self, BuildError> {
+        Self::of_line(server, UpstreamId::default(), doh(server, version, cover, home))
+    }
+
+    fn of_line(server: &Server, id: UpstreamId, line: Result<Line, BuildFault>) -> Result<Self, BuildError> {
+        let url = server.url.to_string();
+        match line {
+            Ok(line) => Ok(Self { id, trusted: line.is_trusted(server.url.scheme), url, line }),
+            Err(fault) => Err(BuildError { url, fault }),
+        }
+    }
+
+    /// Its index in the roster.
+    #[must_use]
+    pub const fn id(&self) -> UpstreamId {
+        self.id
+    }
+
+    /// Its URL.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Is it authenticated, so that its AD bit means something (SEC-07)?
+    #[must_use]
+    pub const fn is_trusted(&self) -> bool {
+        self.trusted
+    }
+
+    /// Makes one attempt and writes it, with any detour, to `attempts`.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn attempt(
+        &self,
+        ask: &Arc<Ask>,
+        window: Window,
+        attempts: &mut Attempts,
+    ) -> Result<(Delivered, Verdict), ExchangeError> {
+        let mut log = Log { upstream: self.id, since: Instant::now(), attempts };
+        let outcome = timeout_at(window.until, self.line.ask(ask, window, &mut log)).await;
+        match outcome.unwrap_or(Err(Cause::Timeout)) {
+            Ok(delivered) => {
+                let verdict = judge(&delivered.message);
+                log.end(if verdict == Verdict::Final { AttemptEnd::Answered } else { AttemptEnd::Failed });
+                Ok((delivered, verdict))
+            }
+            Err(cause) => {
+                let error = ExchangeError { upstream: self.id, cause };
+                log.end(error.end());
+                Err(error)
+            }
+        }
+    }
+}
+
+fn dot(server: &Server, home: &Home) -> Result<Line, BuildFault> {
+    let dot = Dot::new(Addresses::of(server), &Trust::new(server)?)?;
+    Ok(Line::Tls(Kept::new(dot, home.clone())))
+}
+
+fn doh(server: &Server, version: Version, cover: Cover, home: &Home) -> Result<Line, BuildFault> {
+    let target = Target::new(&server.url, server.method, cover)?;
+    let tls = match cover {
+        Cover::Tls => Some(Tls::new(&Trust::new(server)?, version.alpn().as_bytes())?),
+        Cover::Clear => None,
+    };
+    Ok(Line::Http(Kept::new(Doh::new(Addresses::of(server), target, version, tls), home.clone())))
+}
+
+fn doh3(server: &Server, home: &Home) -> Result<Line, BuildFault> {
+    let target = Target::new(&server.url, server.method, Cover::Tls)?;
+    let quic = Quic::new(Addresses::of(server), &Trust::new(server)?, Protocol::H3)?;
+    Ok(Line::H3(Kept::new(Doh3::new(quic, target), home.clone())))
+}
+
+fn doq(server: &Server, home: &Home) -> Result<Line, BuildFault> {
+    let quic = Quic::new(Addresses::of(server), &Trust::new(server)?, Protocol::Doq)?;
+    Ok(Line::Quic(Kept::new(Doq::new(quic), home.clone())))
+}
+
+impl Line {
+    async fn ask(&self, ask: &Arc<Ask>, window: Window, log: &mut Log<'_>) -> Result<Delivered, Cause> {
+        match self {
+            Self::Udp(plain) => plain.ask(ask, window, log).await,
+            Self::Tcp(tcp) => tcp.exchange(ask, window).await,
+            Self::Tls(dot) => dot.exchange(ask, window).await,
+            Self::Http(doh) => doh.exchange(ask, window).await,
+            Self::H3(doh3) => doh3.exchange(ask, window).await,
+            Self::Quic(doq) => doq.exchange(ask, window).await,
+        }
+    }
+
+    fn is_trusted(&self, scheme: Scheme) -> bool {
+        match self {
+            Self::Http(doh) => matches!(doh.carrier().cover(), Cover::Tls),
+            Self::Udp(_) | Self::Tcp(_) | Self::Tls(_) | Self::H3(_) | Self::Quic(_) => scheme.is_encrypted(),
+        }
+    }
+}
+
+impl Plain {
+    async fn ask(&self, ask: &Arc<Ask>, window: Window, log: &mut Log<'_>) -> Result<Delivered, Cause> {
+        if ask.prefer_stream {
+            return self.tcp.exchange(ask, window).await;
+        }
+        let _flight = self.flights.try_acquire().map_err(|_| Cause::Busy)?;
+        let heard = self.addresses.in_turn(window.until, |address, until| async move {
+            let window = Window { until, ..window };
+            udp::ask(ask, address, window).await.map(|heard| (heard, address))
+        });
+        let (end, cause) = match heard.await? {
+            (Heard::Answer(message), address) => {
+                let facts = Facts { address, transport: Transport::Udp, secured: None };
+                return Ok(Delivered { message, age: 0, facts });
+            }
+            (Heard::Truncated, _) => (AttemptEnd::Truncated, Cause::Truncated),
+            (Heard::Besieged, _) => (AttemptEnd::Malformed, Cause::Mismatched),
+        };
+        log.end(end);
+        match timeout_at(window.until, self.tcp.exchange(ask, window)).await {
+            Ok(Ok(delivered)) => Ok(delivered),
+            Ok(Err(_)) | Err(_) => Err(cause),
+        }
+    }
+}
+
+/// Where attempts are written.
+struct Log<'a> {
+    upstream: UpstreamId,
+    since: Instant,
+    attempts: &'a mut Attempts,
+}
+
+impl Log<'_> {
+    /// Writes how the attempt under way ended; what follows is another.
+    fn end(&mut self, end: AttemptEnd) {
+        let micros = u32::try_from(self.since.elapsed().as_micros()).unwrap_or(u32::MAX);
+        self.attempts.push(Attempt { upstream: self.upstream, end, micros });
+        self.since = Instant::now();
+    }
+}
