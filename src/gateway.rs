@@ -4,16 +4,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
 use crate::admin::{Admin, AdminError};
 use crate::clock::Clock;
 use crate::config::{Config, Problem};
-use crate::control::{self, Control};
+use crate::control::{self, Control, State};
 use crate::guard::Guard;
 use crate::identity::{Identity, IdentityError};
 use crate::listen::bind::{self, BindError, BoundDoor};
@@ -75,17 +75,6 @@ pub struct Running {
     counters: Vec<Arc<Counters>>,
 }
 
-/// What the control thread and the stopping thread share.
-#[derive(Debug)]
-pub struct State {
-    /// When serving began.
-    pub started: Instant,
-    /// Has an upstream answered yet?
-    pub upstream_answered: AtomicBool,
-    /// Has stopping begun?
-    pub stopping: AtomicBool,
-}
-
 impl Gateway {
     /// Reads certificates, or makes the private authority.
     ///
@@ -138,7 +127,7 @@ impl Bound {
         // The first worker is the home of upstream connections.
         let home = runtimes.first().unwrap_or(&control_runtime).handle().clone();
         let core = Core::new(&config, home, runtimes.len())?;
-        let facts = plan::door_facts(&doors);
+        let facts = doors.iter().map(|door| (door.id, door.kind, door.address)).collect();
         let posts = plan::posts(doors, &identity, runtimes.len());
         let (stop, drain) = Stop::new();
         let workers = core.start_workers(&config, runtimes.into_iter().zip(posts), &drain)?;
@@ -152,7 +141,8 @@ impl Bound {
             counters: counters.clone(),
             state: Arc::clone(&state),
             doors: facts,
-            ready_wait: config.admin.ready_wait,
+            upstreams: config.upstream.servers.iter().chain(&config.upstream.fallback).map(|s| s.url.to_string()).collect(),
+            workers: workers.len(),
         };
         let control =
             control::start(control_runtime, admin, control, drain_control).map_err(GatewayError::System)?;
@@ -181,11 +171,7 @@ impl Core {
         let (settings, cache) = (config.pipeline.clone(), config.cache.clone());
         let shared = Shared::new(settings, cache, Arc::clone(&guard), exchange, clock.clone());
         let counters = (0..=workers).map(|_| Arc::default()).collect();
-        let state = Arc::new(State {
-            started: Instant::now(),
-            upstream_answered: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-        });
+        let state = Arc::new(State::starting());
         Ok(Self { shared, pool, guard, clock, counters, state })
     }
 

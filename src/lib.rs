@@ -34,3 +34,8 @@ pub mod upstream;
 pub mod admin;
 pub mod cli;
 pub mod config;
+
+pub mod control;
+pub mod gateway;
+pub mod plan;
+pub mod worker;

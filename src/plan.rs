@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use crate::admin::DoorFacts;
 use crate::identity::Identity;
 use crate::listen::accept::Service;
 use crate::listen::bind::BoundDoor;
@@ -84,16 +83,4 @@ fn alpn(doors: QuicDoors) -> &'static [&'static [u8]] {
         (Some(_), None) => &[b"doq"],
         (None, _) => &[b"h3"],
     }
-}
-
-/// The doors as the status page and `explain` name them.
-#[must_use]
-pub fn door_facts(doors: &[BoundDoor]) -> Vec<DoorFacts> {
-    doors.iter().map(|door| DoorFacts { id: door.id, kind: door.kind, address: door.address }).collect()
-}
-
-/// The id of the first door that speaks `kind`, for questions asked from inside.
-#[must_use]
-pub fn first_door(doors: &[DoorFacts], kind: DoorKind) -> Option<(DoorId, SocketAddr)> {
-    doors.iter().find(|door| door.kind == kind).map(|door| (door.id, door.address))
 }

@@ -1,0 +1,254 @@
+//! The control thread: the admin server, readiness, certificates. It does what is slow, and holds nothing that a worker waits for.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use bytes::BytesMut;
+use tokio::runtime::Runtime;
+use tokio::time::Instant;
+
+use crate::admin::{
+    Admin, Asked, DoorFacts, ExplainRefused, ExplainRequest, Explained, Explaining, Handles, Reached, Vitals, explained,
+};
+use crate::answer::Answer as _;
+use crate::guard::Guard;
+use crate::identity::{Identity, Upkeep};
+use crate::listen::DoorKind;
+use crate::peer::{DoorId, Peer, Transport};
+use crate::pipeline::{Pipeline, Shared};
+use crate::query::Query;
+use crate::reply::{Now, Out, Verdict};
+use crate::shutdown::Drain;
+use crate::telemetry::{CertificateGauge, Counters, Gauges};
+use crate::upstream::{Exchange as _, Pool};
+
+/// What the control thread looks after.
+pub struct Control {
+    /// The pipeline's shared part.
+    pub shared: Arc<Shared>,
+    /// The upstream servers.
+    pub pool: Arc<Pool>,
+    /// Permits and rates.
+    pub guard: Arc<Guard>,
+    /// Certificates.
+    pub identity: Arc<Identity>,
+    /// Every worker's counters, this thread's own last.
+    pub counters: Vec<Arc<Counters>>,
+    /// What the stopping thread says.
+    pub state: Arc<State>,
+    /// The doors, by id.
+    pub doors: Vec<(DoorId, DoorKind, SocketAddr)>,
+    /// Their URLs, for people.
+    pub upstreams: Vec<String>,
+    /// How many workers serve.
+    pub workers: usize,
+}
+
+/// What the control thread and the stopping thread share.
+#[derive(Debug)]
+pub struct State {
+    /// Seconds since 1970 when serving began.
+    pub started: u64,
+    /// Has an upstream answered yet?
+    pub answered: AtomicBool,
+    /// Did an upstream answer the last probe?
+    pub alive: AtomicBool,
+    /// Has stopping begun?
+    pub stopping: AtomicBool,
+}
+
+impl State {
+    /// The state of a gateway that starts now.
+    #[must_use]
+    pub fn starting() -> Self {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self {
+            started: since.as_secs(),
+            answered: AtomicBool::new(false),
+            alive: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        }
+    }
+}
+
+/// Starts the control thread; it ends when `drain` says so.
+///
+/// # Errors
+/// Where the system gives no thread.
+pub fn start(
+    runtime: Runtime,
+    admin: Admin,
+    control: Control,
+    mut drain: Drain,
+) -> std::io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name("control".into()).spawn(move || {
+        let control = Arc::new(control);
+        runtime.block_on(async {
+            let handles = handles(&control);
+            tokio::spawn(watch_upstream(Arc::clone(&control)));
+            tokio::spawn(keep_certificates(Arc::clone(&control.identity)));
+            let serving = tokio::spawn(admin.serve(handles, drain.clone()));
+            drain.wanted().await;
+            // The admin server finishes the requests it has; nobody waits for more than that.
+            let _ = tokio::time::timeout(ADMIN_GRACE, serving).await;
+        });
+        runtime.shutdown_background();
+    })
+}
+
+/// How long requests to the admin server may take once everything else has ended.
+const ADMIN_GRACE: Duration = Duration::from_secs(1);
+
+/// Time between two looks at the upstreams once one has answered.
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The same while none has: doubles from here.
+const FIRST_PROBE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long a probe may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Time between two looks at the certificates.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Asks an upstream whether it lives: often until one has answered, then now and then, for `/readyz?upstream`.
+async fn watch_upstream(control: Arc<Control>) {
+    let mut wait = FIRST_PROBE_INTERVAL;
+    loop {
+        let alive = control.pool.is_alive(Instant::now() + PROBE_TIMEOUT).await;
+        control.state.alive.store(alive, Ordering::Relaxed);
+        if alive && !control.state.answered.swap(true, Ordering::Relaxed) {
+            tracing::info!("an upstream has answered");
+        }
+        wait = if alive { PROBE_INTERVAL } else { (wait * 2).min(PROBE_INTERVAL) };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Renews what is due, and says so; what cannot be renewed stays in force.
+async fn keep_certificates(identity: Arc<Identity>) {
+    loop {
+        tokio::time::sleep(CERTIFICATE_INTERVAL).await;
+        let identity = Arc::clone(&identity);
+        // Reading files and signing would hold up the admin server.
+        let upkeep = tokio::task::spawn_blocking(move || identity.maintain(SystemTime::now())).await;
+        match upkeep {
+            Ok(Ok(Upkeep::Renewed)) => tracing::info!("new certificates are in force"),
+            Ok(Ok(Upkeep::Unchanged)) | Err(_) => {}
+            Ok(Err(error)) => tracing::error!(%error, "certificates were not renewed; the old ones stay in force"),
+        }
+    }
+}
+
+fn handles(control: &Arc<Control>) -> Handles {
+    let [gauging, judging, explaining] = [control, control, control].map(Arc::clone);
+    // The control thread asks as a worker of its own: counters have one writer.
+    let own = control.counters.last().cloned().unwrap_or_default();
+    let pipeline = Arc::new(Pipeline::new(Arc::clone(&control.shared), own));
+    Handles {
+        counters: control.counters.clone(),
+        gauges: Arc::new(move || gauging.gauges()),
+        vitals: Arc::new(move || judging.vitals()),
+        explain: Arc::new(move |request| explain(Arc::clone(&explaining), Arc::clone(&pipeline), request)),
+        doors: control.doors.iter().map(|&(_, kind, address)| DoorFacts { speaks: speaks(kind), address }).collect(),
+        upstreams: control.upstreams.clone(),
+    }
+}
+
+const fn speaks(kind: DoorKind) -> &'static str {
+    match kind {
+        DoorKind::Dns => "dns",
+        DoorKind::Dot => "dot",
+        DoorKind::Doh => "doh",
+        DoorKind::DohClear => "doh in clear text",
+        DoorKind::Doq => "doq",
+    }
+}
+
+impl Control {
+    fn vitals(&self) -> Vitals {
+        let state = &self.state;
+        Vitals {
+            serving: true,
+            stopping: state.stopping.load(Ordering::Relaxed),
+            upstream_answered: state.answered.load(Ordering::Relaxed),
+            upstream_alive: state.alive.load(Ordering::Relaxed),
+        }
+    }
+
+    fn gauges(&self) -> Gauges {
+        let cache = self.shared.cache().stats();
+        let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let certificates = self.identity.certificates().into_iter().map(|facts| CertificateGauge {
+            names: facts.names,
+            source: facts.source,
+            not_after: facts.not_after,
+            days_left: facts.days_left,
+        });
+        Gauges {
+            cache_entries: wide(cache.entries),
+            cache_bytes: wide(cache.octets),
+            cache_bytes_limit: wide(cache.limit),
+            joins: wide(self.shared.joins_in_flight()),
+            connections_held: wide(self.guard.connections()),
+            certificates: certificates.collect(),
+            started: self.state.started,
+            ready: false,
+            workers: wide(self.workers),
+        }
+    }
+
+    /// The door that a question over `transport` would come through, and where.
+    fn door(&self, transport: Transport) -> Option<(DoorId, SocketAddr)> {
+        let serves = |kind: DoorKind| match transport {
+            Transport::Udp | Transport::Tcp => kind == DoorKind::Dns,
+            Transport::Dot => kind == DoorKind::Dot,
+            Transport::Doh1 | Transport::Doh2 => matches!(kind, DoorKind::Doh | DoorKind::DohClear),
+            Transport::Doh3 => kind == DoorKind::Doh,
+            Transport::Doq => kind == DoorKind::Doq,
+        };
+        self.doors.iter().find(|(_, kind, _)| serves(*kind)).map(|&(id, _, address)| (id, address))
+    }
+}
+
+/// Walks a question through a pipeline of the control thread's own and tells the road.
+fn explain(control: Arc<Control>, pipeline: Arc<Pipeline>, request: ExplainRequest) -> Explaining {
+    Box::pin(async move {
+        let open = |transport| control.door(transport).map(|door| (transport, door));
+        let found = match request.door {
+            Some(transport) => open(transport),
+            None => Transport::ALL.into_iter().find_map(open),
+        };
+        let (transport, (id, address)) = found.ok_or(ExplainRefused::NoSuchDoor)?;
+        let client = request.from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let peer = Peer::new(SocketAddr::new(client, 0), address, id, transport);
+        let message = request.to_message();
+        let begun = Instant::now();
+        let mut buffer = BytesMut::new();
+        let mut out = Out::bare(&mut buffer);
+        let verdict = match pipeline.now(Query::parse(&message, &peer, pipeline.moment()), &peer, &mut out) {
+            Now::Sent(facts) => Verdict::Sent(crate::reply::Reply { message: buffer, facts }),
+            Now::Dropped(why) => Verdict::Dropped(why),
+            Now::Later(pending) => pending.await,
+        };
+        let asked = Asked {
+            request: &request,
+            client,
+            door: format!("{} {address}", transport.name()),
+            route: control.pool.fingerprint(),
+            micros: u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX),
+        };
+        Ok(tell(&control, &asked, &verdict))
+    })
+}
+
+fn tell(control: &Control, asked: &Asked<'_>, verdict: &Verdict) -> Explained {
+    let reached = match verdict {
+        Verdict::Sent(reply) => Reached::Reply(&reply.facts, &reply.message),
+        Verdict::Dropped(why) => Reached::Silence(*why),
+    };
+    explained(asked, reached, &|upstream| control.pool.name(upstream).map(ToOwned::to_owned))
+}
