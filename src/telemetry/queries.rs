@@ -1,0 +1,141 @@
+//! The query log (`log.queries`): one event a question, made from its trail. Off unless asked for, and then the hot path pays for it.
+//!
+//! It stands around the pipeline as an [`Answer`] of its own, so that a gateway without a query log has nothing of it in its path.
+
+use std::sync::Arc;
+
+use crate::answer::Answer;
+use crate::clock::Moment;
+use crate::peer::Peer;
+use crate::query::{Query, Reject};
+use crate::reply::{Facts, Now, Out, Pending, Verdict, Why};
+use crate::wire::name::Shown;
+use crate::wire::registry::rcode;
+
+/// Which questions are logged, and how much of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Those that failed: neither NOERROR nor NXDOMAIN. With names, without clients.
+    Errors,
+    /// All, without names and clients.
+    Anonymous,
+    /// All, with names and clients.
+    Full,
+}
+
+/// An [`Answer`] that logs what passes.
+pub struct Logged {
+    inner: Arc<dyn Answer>,
+    extent: Extent,
+}
+
+/// What is remembered of a question until its answer is known.
+#[derive(Debug)]
+struct Line {
+    extent: Extent,
+    /// The name and type; absent where the extent leaves them out or the message had none.
+    question: Option<(Box<[u8]>, u16)>,
+    peer: Peer,
+    arrival: Moment,
+}
+
+impl Logged {
+    /// Logs what `inner` answers.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Answer>, extent: Extent) -> Self {
+        Self { inner, extent }
+    }
+
+    fn line(&self, asked: &Result<Query<'_>, Reject<'_>>, peer: &Peer) -> Line {
+        let (message, question, arrival) = match asked {
+            Ok(query) => (query.message(), query.question(), query.arrival()),
+            Err(reject) => (reject.message, reject.fault.question, reject.arrival),
+        };
+        let named = question.filter(|_| self.extent != Extent::Anonymous);
+        let question = named.map(|question| (question.name(message).into(), question.rtype));
+        Line { extent: self.extent, question, peer: peer.clone(), arrival }
+    }
+}
+
+impl Answer for Logged {
+    fn now(&self, asked: Result<Query<'_>, Reject<'_>>, peer: &Peer, out: &mut Out<'_>) -> Now {
+        let line = self.line(&asked, peer);
+        match self.inner.now(asked, peer, out) {
+            Now::Sent(facts) => {
+                line.answered(&facts, self.moment());
+                Now::Sent(facts)
+            }
+            Now::Dropped(why) => {
+                line.dropped(why);
+                Now::Dropped(why)
+            }
+            Now::Later(pending) => Now::Later(watch(Arc::clone(&self.inner), line, pending)),
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        self.inner.moment()
+    }
+}
+
+fn watch(clock: Arc<dyn Answer>, line: Line, pending: Pending) -> Pending {
+    Box::pin(async move {
+        let verdict = pending.await;
+        match &verdict {
+            Verdict::Sent(reply) => line.answered(&reply.facts, clock.moment()),
+            Verdict::Dropped(why) => line.dropped(*why),
+        }
+        verdict
+    })
+}
+
+impl Line {
+    fn answered(&self, facts: &Facts, now: Moment) {
+        if self.extent == Extent::Errors && matches!(facts.rcode, rcode::NOERROR | rcode::NXDOMAIN) {
+            return;
+        }
+        let (name, rtype) = self.asked();
+        tracing::info!(
+            target: TARGET,
+            transport = self.peer.transport.name(),
+            client = self.client(),
+            name,
+            rtype,
+            rcode = facts.rcode,
+            ede = facts.trail.ede,
+            source = facts.source.name(),
+            attempts = facts.trail.attempts.made(),
+            millis = u64::try_from(now.since(self.arrival).as_millis()).unwrap_or(u64::MAX),
+            "query"
+        );
+    }
+
+    fn dropped(&self, why: Why) {
+        let (name, rtype) = self.asked();
+        let why = match why {
+            Why::NotAQuery => "not a query",
+            Why::Access => "access",
+            Why::Limit => "limit",
+        };
+        tracing::info!(
+            target: TARGET,
+            transport = self.peer.transport.name(),
+            client = self.client(),
+            name,
+            rtype,
+            dropped = why,
+            "query"
+        );
+    }
+
+    fn asked(&self) -> (Option<String>, Option<u16>) {
+        self.question.as_ref().map(|(name, rtype)| (Shown(name).to_string(), *rtype)).unzip()
+    }
+
+    fn client(&self) -> Option<String> {
+        (self.extent == Extent::Full).then(|| self.peer.ip().to_string())
+    }
+}
+
+/// The target of query events, so that they can be told from the rest of the log.
+pub const TARGET: &str = "hushgate::queries";
