@@ -2,8 +2,7 @@
 //!
 //! What was asked for goes to standard output, so that `--effective` is TOML and `--json` is JSON; the rest to standard error.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to the person who called it")]
-
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use serde_json::{Value as Json, json};
@@ -45,8 +44,9 @@ const BROKEN: u8 = 2;
 #[must_use]
 pub fn run(args: &Args) -> u8 {
     let report = report(args, &load(&Source::with_environment(args.config.clone(), args.set.clone())));
-    eprint!("{}", report.complaints);
-    print!("{}", report.output);
+    // Whoever reads may have heard enough and gone: the exit code still tells.
+    let _ = std::io::stderr().write_all(report.complaints.as_bytes());
+    let _ = std::io::stdout().write_all(report.output.as_bytes());
     report.code
 }
 

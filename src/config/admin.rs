@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::claims::{Claimant, Claims};
+use super::claims::{Claim, Claimant, Claims};
 use super::node::Node;
 use super::{Reader, doors, kinds};
 use crate::admin::{Place, Settings};
@@ -29,7 +29,7 @@ pub fn read(reader: &mut Reader<'_>, claims: &mut Claims) -> Settings {
         let parsed = place(reader, node);
         let Some(place) = reader.check(&key, node, |_| parsed) else { continue };
         if let Place::Address(address) = place {
-            claim(reader, claims, (&key, node), address);
+            claims.add(claim(&key, node, address), reader.findings);
             if !has_token && !doors::is_loopback(address.ip()) {
                 let what =
                     format!("\"{address}\" is not loopback: set admin.token_file, so that not everybody may use it");
@@ -41,7 +41,7 @@ pub fn read(reader: &mut Reader<'_>, claims: &mut Claims) -> Settings {
     let mut probes = Vec::new();
     for (key, node) in reader.read_items("admin.probes") {
         let Some(address) = reader.check(&key, node, kinds::address) else { continue };
-        claim(reader, claims, (&key, node), address);
+        claims.add(claim(&key, node, address), reader.findings);
         probes.push(address);
     }
     let ready_wait = reader.read("admin.ready_wait", kinds::duration(Duration::ZERO..=LONGEST_WAIT));
@@ -69,8 +69,6 @@ fn place(reader: &Reader<'_>, node: &Node) -> Result<Place, kinds::What> {
     reader.path(&Node { value: super::node::Value::Text(path.to_owned()), ..node.clone() }).map(Place::Unix)
 }
 
-fn claim(reader: &mut Reader<'_>, claims: &mut Claims, (key, node): (&str, &Node), address: SocketAddr) {
-    if let Err(holder) = claims.claim(Claimant::Admin, address, key) {
-        reader.findings.error(key, node.origin, format!("\"{address}\" is already taken by {holder}"));
-    }
+fn claim(key: &str, node: &Node, address: SocketAddr) -> Claim {
+    Claim { claimant: Claimant::Admin, address, key: key.to_owned(), origin: node.origin }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::{Findings, Origin};
 use crate::listen::DoorKind;
 
 /// Who wants an address.
@@ -13,26 +14,34 @@ pub enum Claimant {
     Admin,
 }
 
+/// Who claims what, and where it is written.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Who.
+    pub claimant: Claimant,
+    /// What.
+    pub address: SocketAddr,
+    /// The key it is written at.
+    pub key: String,
+    /// Where that stands.
+    pub origin: Origin,
+}
+
 /// Everything claimed so far.
 #[derive(Debug, Default)]
-pub struct Claims(Vec<(Claimant, SocketAddr, String)>);
+pub struct Claims(Vec<Claim>);
 
 impl Claims {
-    /// Claims `address` for what stands at `key`.
-    ///
-    /// # Errors
-    /// The key that already has it.
-    pub fn claim(&mut self, claimant: Claimant, address: SocketAddr, key: &str) -> Result<(), String> {
+    /// Notes a claim, and as a problem that somebody has the port already. Of two the later layer is named: a default gives no
+    /// line to mend.
+    pub fn add(&mut self, claim: Claim, findings: &mut Findings) {
         // Port 0 lets the system choose, each time another.
-        let taken = self
-            .0
-            .iter()
-            .find(|(other, theirs, _)| address.port() != 0 && *theirs == address && claimant.clashes(*other));
-        if let Some((_, _, holder)) = taken {
-            return Err(holder.clone());
-        }
-        self.0.push((claimant, address, key.to_owned()));
-        Ok(())
+        let same = |other: &&Claim| claim.address.port() != 0 && other.address == claim.address;
+        let Some(holder) = self.0.iter().filter(same).find(|other| claim.claimant.clashes(other.claimant)) else {
+            return self.0.push(claim);
+        };
+        let (late, early) = if holder.origin > claim.origin { (holder, &claim) } else { (&claim, holder) };
+        findings.error(&late.key, late.origin, format!("\"{}\" is already taken by {}", late.address, early.key));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::claims::{Claimant, Claims};
+use super::claims::{Claim, Claimant, Claims};
 use super::networks::{Allowed, allowed};
 use super::node::{Node, Value};
 use super::reader::Fields;
@@ -129,9 +129,8 @@ fn check_place(reader: &mut Reader<'_>, entry: &Entry, claims: &mut Claims) {
         let what = format!("\"{address}\": port 53 is for plain DNS only; 853 is usual here");
         reader.findings.error(&entry.key, entry.origin, what);
     }
-    if let Err(holder) = claims.claim(Claimant::Door(kind), address, &entry.key) {
-        reader.findings.error(&entry.key, entry.origin, format!("\"{address}\" is already taken by {holder}"));
-    }
+    let claim = Claim { claimant: Claimant::Door(kind), address, key: entry.key.clone(), origin: entry.origin };
+    claims.add(claim, reader.findings);
 }
 
 /// A plain UDP door that answers everybody amplifies floods toward forged addresses (PRG-08): it must be meant.

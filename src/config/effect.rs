@@ -2,7 +2,7 @@
 
 use super::keys::{self, KEYS};
 use super::node::{self, Node};
-use super::{Findings, Origin, Values};
+use super::{Findings, Origin, Severity, Values};
 
 /// What becomes of a key that somebody sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +81,8 @@ pub fn judge(pattern: &str, key: &str, node: &Node, findings: &mut Findings) {
     }
     match row.effect {
         Effect::Full => {}
-        Effect::Warn(what) => findings.warning(key, node.origin, what),
-        Effect::Refuse(what) => findings.error(key, node.origin, what),
+        Effect::Warn(what) => findings.effect(key, node.origin, Severity::Warning, what),
+        Effect::Refuse(what) => findings.effect(key, node.origin, Severity::Error, what),
     }
 }
 
@@ -93,7 +93,7 @@ pub fn judge_all(values: &Values, findings: &mut Findings) {
     }
     for (path, origin) in values.pools() {
         if let Effect::Refuse(what) = of("pool.*") {
-            findings.error(&path, origin, what);
+            findings.effect(&path, origin, Severity::Error, what);
         }
     }
 }

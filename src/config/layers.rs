@@ -72,7 +72,11 @@ impl Values {
     fn place(&mut self, path: &[String], origin: Origin, node: Node, findings: &mut Findings) {
         let segments: Vec<&str> = path.iter().map(String::as_str).collect();
         let dotted = path.join(".");
-        match keys::find(&segments) {
+        let known = keys::find(&segments);
+        if known.is_some() && !segments.iter().copied().all(is_plain) {
+            return findings.error(&dotted, origin, "a pool's name is made of letters, digits, - and _");
+        }
+        match known {
             None => findings.unknown(&dotted, origin, keys::suggest(&segments)),
             Some(Known::Section) => self.open(path, origin, node, findings),
             Some(Known::Key(_)) => {
@@ -86,9 +90,6 @@ impl Values {
 
     fn open(&mut self, path: &[String], origin: Origin, node: Node, findings: &mut Findings) {
         let dotted = path.join(".");
-        if path.iter().any(|segment| !is_plain(segment)) {
-            return findings.error(&dotted, origin, "a pool's name is made of letters, digits, - and _");
-        }
         let Value::Table(entries) = node.value else {
             return findings.error(&dotted, origin, format!("is a section: write [{dotted}] and its keys below"));
         };

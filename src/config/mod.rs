@@ -150,7 +150,9 @@ fn lay_file(values: &mut Values, path: &Path, findings: &mut Findings) {
         Ok(text) => {
             let (entries, faults) = node::parse_file(&text);
             for fault in faults {
-                findings.syntax(fault.origin, format!("not TOML: {}", fault.message));
+                // Either kind of quotes will do.
+                let message = fault.message.trim_end_matches(", expected literal string");
+                findings.syntax(fault.origin, format!("not TOML: {message}"));
             }
             values.overlay(entries, findings);
         }

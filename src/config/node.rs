@@ -99,9 +99,9 @@ fn entries(table: &DeTable<'_>, mark: &dyn Fn(usize) -> Origin) -> Vec<Entry> {
         origin: mark(key.span().start),
         node: build(value, mark),
     };
-    let mut all: Vec<Entry> = table.iter().map(entry).collect();
-    all.sort_by_key(|entry| entry.origin);
-    all
+    let mut written: Vec<_> = table.iter().collect();
+    written.sort_by_key(|(key, _)| key.span().start);
+    written.into_iter().map(entry).collect()
 }
 
 fn build(spanned: &Spanned<DeValue<'_>>, mark: &dyn Fn(usize) -> Origin) -> Node {

@@ -69,6 +69,7 @@ impl fmt::Display for Problem {
 pub struct Findings {
     file: String,
     problems: Vec<Problem>,
+    effects: Vec<Problem>,
     unreadable: BTreeSet<usize>,
 }
 
@@ -79,28 +80,28 @@ impl Findings {
         Self { file, ..Self::default() }
     }
 
-    /// The file's name.
-    pub fn file(&self) -> &str {
-        &self.file
-    }
-
     /// The configuration cannot stand: `what` is the value and what is allowed.
     pub fn error(&mut self, key: &str, origin: Origin, what: impl Into<String>) {
-        self.add(key, origin, Severity::Error, what.into());
+        let problem = self.problem(key, origin, Severity::Error, what.into());
+        self.problems.extend(problem);
     }
 
     /// The configuration stands, with less effect than was asked for.
     pub fn warning(&mut self, key: &str, origin: Origin, what: impl Into<String>) {
-        self.add(key, origin, Severity::Warning, what.into());
+        let problem = self.problem(key, origin, Severity::Warning, what.into());
+        self.problems.extend(problem);
+    }
+
+    /// A value that this version does not honour. It is not mentioned where the value cannot even be read.
+    pub fn effect(&mut self, key: &str, origin: Origin, severity: Severity, what: &str) {
+        let problem = self.problem(key, origin, severity, what.to_owned());
+        self.effects.extend(problem);
     }
 
     /// A key that nobody knows.
     pub fn unknown(&mut self, key: &str, origin: Origin, nearest: Option<String>) {
-        let count = self.problems.len();
-        self.error(key, origin, "unknown key");
-        if let Some(added) = self.problems.get_mut(count) {
-            added.nearest = nearest;
-        }
+        let problem = self.problem(key, origin, Severity::Error, "unknown key".to_owned());
+        self.problems.extend(problem.map(|problem| Problem { nearest, ..problem }));
     }
 
     /// A line that is no TOML. What else is found on the same line is only its echo and is left out.
@@ -111,34 +112,32 @@ impl Findings {
 
     /// Is there an error among them?
     pub fn is_fatal(&self) -> bool {
-        self.problems.iter().any(|problem| problem.severity == Severity::Error)
+        self.problems.iter().chain(&self.effects).any(|problem| problem.severity == Severity::Error)
     }
 
     /// All of them, in the order of the file, then the environment's and the command line's.
     #[must_use]
-    pub fn into_sorted(mut self) -> Vec<Problem> {
-        self.problems.sort_by_key(|problem| problem.origin);
-        self.problems
+    pub fn into_sorted(self) -> Vec<Problem> {
+        let mut all = self.problems;
+        let same = |one: &Problem, two: &Problem| one.origin == two.origin && one.key_path == two.key_path;
+        let readable =
+            |effect: &Problem| !all.iter().any(|other| other.severity == Severity::Error && same(other, effect));
+        let effects: Vec<Problem> = self.effects.into_iter().filter(readable).collect();
+        all.extend(effects);
+        all.sort_by_key(|problem| problem.origin);
+        all
     }
 
-    fn add(&mut self, key: &str, origin: Origin, severity: Severity, what: String) {
+    /// None on a line that is no TOML: whatever seems wrong there is only its echo.
+    fn problem(&self, key: &str, origin: Origin, severity: Severity, what: String) -> Option<Problem> {
         let (line, column) = origin.position();
         if line > 0 && self.unreadable.contains(&line) {
-            return;
+            return None;
         }
         let file = match origin {
             Origin::Default => self.file.clone(),
             Origin::File { .. } | Origin::Environment | Origin::Set => origin.layer(&self.file).to_owned(),
         };
-        self.problems.push(Problem {
-            key_path: key.to_owned(),
-            origin,
-            file,
-            line,
-            column,
-            what,
-            nearest: None,
-            severity,
-        });
+        Some(Problem { key_path: key.to_owned(), origin, file, line, column, what, nearest: None, severity })
     }
 }

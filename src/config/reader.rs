@@ -144,7 +144,7 @@ impl<'a> Reader<'a> {
     /// Notes that a field must be there.
     pub fn require_field(&mut self, fields: &Fields<'_>, name: &str) {
         if fields.get(name).is_none() {
-            self.findings.error(&fields.key, fields.origin, format!("must have a `{name}`"));
+            self.findings.error(&fields.key, fields.origin, format!("`{name}` is missing"));
         }
     }
 

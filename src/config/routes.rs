@@ -30,7 +30,7 @@ pub fn read_refused(reader: &mut Reader<'_>) {
     let pools = reader.values.pools();
     for (path, origin) in &pools {
         if reader.values.get(&format!("{path}.servers")).is_none() {
-            reader.findings.error(path, *origin, "must have `servers`");
+            reader.findings.error(path, *origin, "`servers` is missing");
         }
         pool(reader, path);
     }

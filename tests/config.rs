@@ -1,0 +1,377 @@
+//! The configuration as an operator meets it: files with their mistakes, layers, the example, and what `check` prints.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test may fail where it stands"
+)]
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hushgate::cli::check;
+use hushgate::config::keys::KEYS;
+use hushgate::config::{Config, Loaded, Origin, Severity, Source, Surroundings, effective, load, load_in};
+use hushgate::guard::Network;
+use hushgate::listen::DoorKind;
+
+/// A machine that is the same everywhere.
+fn machine() -> Surroundings {
+    Surroundings {
+        open_files: 65_536,
+        cores: 4,
+        link: vec!["192.0.2.0/24".parse().unwrap()],
+        state_dir: Some("/var/lib/hushgate".into()),
+    }
+}
+
+fn load_file(path: &Path) -> Loaded {
+    load_in(&Source { file: Some(path.to_owned()), ..Source::default() }, &machine())
+}
+
+fn load_sets(sets: &[&str]) -> Loaded {
+    load_in(&Source { sets: sets.iter().map(ToString::to_string).collect(), ..Source::default() }, &machine())
+}
+
+fn config(loaded: &Loaded) -> &Config {
+    loaded.config.as_ref().unwrap_or_else(|| panic!("{:?}", loaded.problems))
+}
+
+/// The cases of a folder: each file, what its `# expect:` lines say, and what is found, without the file's name.
+fn cases(folder: &str) -> Vec<(PathBuf, Vec<String>, Loaded)> {
+    let folder = Path::new("tests/config").join(folder);
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    let case = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let expected = text.lines().filter_map(|line| line.strip_prefix("# expect: ")).map(str::to_owned).collect();
+        let loaded = load_file(&path);
+        (path, expected, loaded)
+    };
+    files.into_iter().map(case).collect()
+}
+
+fn found(path: &Path, loaded: &Loaded) -> Vec<String> {
+    let prefix = format!("{}:", path.display());
+    let line = |problem: &hushgate::config::Problem| {
+        let whole = problem.to_string();
+        whole.strip_prefix(&prefix).map_or(whole.clone(), |rest| rest.trim_start().to_owned())
+    };
+    loaded.problems.iter().map(line).collect()
+}
+
+#[test]
+fn every_mistake_is_named_with_its_place_key_value_and_what_is_allowed() {
+    let cases = cases("invalid");
+    assert!(cases.len() >= 25, "{}", cases.len());
+    for (path, expected, loaded) in cases {
+        assert_eq!(found(&path, &loaded), expected, "{}", path.display());
+        assert!(loaded.problems.iter().any(|problem| problem.severity == Severity::Error), "{}", path.display());
+        assert!(loaded.config.is_none(), "{}", path.display());
+        assert!(expected.len() == 1 || path.ends_with("several.toml"), "{}: one mistake each", path.display());
+    }
+}
+
+#[test]
+fn what_is_right_is_taken_with_no_more_than_its_warnings() {
+    let cases = cases("valid");
+    assert!(cases.len() >= 10, "{}", cases.len());
+    for (path, expected, loaded) in cases {
+        assert_eq!(found(&path, &loaded), expected, "{}", path.display());
+        assert!(loaded.config.is_some(), "{}", path.display());
+    }
+}
+
+#[test]
+fn a_later_layer_wins_and_each_value_knows_where_it_came_from() {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("layers.toml");
+    std::fs::write(&path, "[upstream]\ntimeout = \"1s\"\nattempt_timeout = \"500ms\"\n[cache]\nsize = \"1 MiB\"\n")
+        .unwrap();
+    let source = Source {
+        file: Some(path.clone()),
+        environment: Some(
+            "upstream.timeout=2s, cache.size=1 GiB, upstream.servers=[\"udp://192.0.2.1\", \"udp://192.0.2.2\"]".into(),
+        ),
+        sets: vec!["upstream.timeout=3s".into(), "workers=3".into(), "workers=2".into(), "tls.min_version=1.3".into()],
+    };
+    let loaded = load_in(&source, &machine());
+    assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+    let config = config(&loaded);
+    assert_eq!(config.upstream.timeout, Duration::from_secs(3));
+    assert_eq!(config.upstream.attempt_timeout, Duration::from_millis(500));
+    assert_eq!(config.upstream.servers.len(), 2);
+    assert_eq!((config.cache.size, config.workers), (1 << 30, 2));
+    assert_eq!(config.tls.min_version, hushgate::identity::MinVersion::Tls13);
+
+    let from = |key: &str| loaded.effective.iter().find(|row| row.key == key).unwrap().from.clone();
+    assert_eq!(from("upstream.timeout"), "--set");
+    assert_eq!(from("cache.size"), "HUSHGATE_SET");
+    assert_eq!(from("upstream.attempt_timeout"), format!("{}:3", path.display()));
+    assert_eq!(from("cache.max_ttl"), "default");
+}
+
+#[test]
+fn mistakes_outside_the_file_name_their_layer_and_come_all_at_once() {
+    let source = Source {
+        file: Some("tests/config/valid/empty.toml".into()),
+        environment: Some("cache.size=lots, nothing".into()),
+        sets: vec!["cahce.size=1 GiB".into(), "listen.dns=127.0.0.1:53".into(), "pool.a b.timeout=1s".into()],
+    };
+    let loaded = load_in(&source, &machine());
+    let lines: Vec<String> = loaded.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        lines,
+        [
+            "HUSHGATE_SET: error: \"nothing\" must be written key=value",
+            "HUSHGATE_SET: error: cache.size: \"lots\" must be a size like \"512 KiB\", \"64 MiB\", \"1 GiB\" or \"0\"",
+            "--set: error: cahce.size: unknown key; did you mean cache.size?",
+            "--set: error: pool.a b.timeout: a pool's name is made of letters, digits, - and _",
+            "--set: error: listen.dns: \"127.0.0.1:53\" must be a list, in [ ]",
+        ]
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_said_with_its_cause() {
+    let line = |path: &str| load_file(Path::new(path)).problems.first().map(ToString::to_string);
+    assert_eq!(
+        line("tests/config/nowhere.toml").as_deref(),
+        Some("tests/config/nowhere.toml: error: cannot be read: No such file or directory (os error 2)")
+    );
+    let latin = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("latin.toml");
+    std::fs::write(&latin, [b'#', 0xfc, b'\n']).unwrap();
+    assert!(load_file(&latin).problems[0].to_string().ends_with("error: is not UTF-8 text"));
+}
+
+#[test]
+fn every_key_of_the_example_stands_at_the_default_that_the_code_uses() {
+    let example = load_file(Path::new("deploy/hushgate.toml"));
+    assert_eq!(example.problems, [], "the example is right and sets nothing that has no effect");
+    let without = load_in(&Source::default(), &machine());
+    assert_eq!(format!("{:#?}", config(&example)), format!("{:#?}", config(&without)));
+
+    let mut said = BTreeSet::new();
+    for (row, default) in example.effective.iter().zip(&without.effective) {
+        assert_eq!((&row.key, row.value.to_toml()), (&default.key, default.value.to_toml()));
+        if matches!(row.origin(), Origin::File { .. }) {
+            said.insert(row.key.as_str());
+        }
+    }
+    let known: BTreeSet<&str> = KEYS.iter().filter(|key| key.default.is_some()).map(|key| key.path).collect();
+    assert_eq!(said, known);
+    let text = std::fs::read_to_string("deploy/hushgate.toml").unwrap();
+    for key in KEYS.iter().filter(|key| key.default.is_none() && !key.path.contains('*')) {
+        let leaf = key.path.rsplit('.').next().unwrap();
+        let written = [format!("# {leaf} = "), format!("# [[{}]]", key.path)];
+        assert!(written.iter().any(|form| text.contains(form.as_str())), "{} is not in the example", key.path);
+    }
+}
+
+#[test]
+fn defaults_are_those_that_the_components_document() {
+    let loaded = load_in(&Source::default(), &machine());
+    let config = config(&loaded);
+    assert_eq!(config.cache, hushgate::cache::Settings::default());
+    assert_eq!(config.listen.limits, hushgate::listen::Limits::default());
+    let doors: Vec<(DoorKind, String)> =
+        config.listen.doors.iter().map(|door| (door.kind, door.address.to_string())).collect();
+    let at = |kind, port| ["127.0.0.1", "[::1]"].map(|host| (kind, format!("{host}:{port}")));
+    let both = [(DoorKind::Dns, 8053), (DoorKind::Dot, 8853), (DoorKind::Doh, 8443), (DoorKind::Doq, 8853)];
+    assert_eq!(doors, both.map(|(kind, port)| at(kind, port)).concat());
+    assert_eq!((config.guard.connections, config.workers), (20_000, 4));
+    assert_eq!(config.state_dir, Path::new("/var/lib/hushgate"));
+    assert_eq!(config.pipeline.timeout, config.upstream.timeout);
+    assert_eq!(config.pipeline.keepalive, config.listen.limits.tcp_idle_timeout);
+}
+
+#[test]
+fn this_machine_can_run_on_the_defaults() {
+    let loaded = load(&Source { sets: vec!["state_dir=state".into()], ..Source::default() });
+    assert_eq!(loaded.problems, []);
+    let config = config(&loaded);
+    assert!(config.workers > 0 && config.guard.connections > 0);
+    let loopback = "127.0.0.1".parse().unwrap();
+    assert!(config.guard.allow.iter().all(|list| list.iter().any(|network| network.contains(loopback))));
+}
+
+#[test]
+fn few_open_files_lower_what_auto_comes_to_and_only_warn_about_a_number() {
+    let poor = Surroundings { open_files: 1024, ..machine() };
+    assert_eq!(config(&load_in(&Source::default(), &poor)).guard.connections, 768);
+    let sets = vec!["limits.connections=1000".to_owned()];
+    let asked = load_in(&Source { sets, ..Source::default() }, &poor);
+    assert_eq!(config(&asked).guard.connections, 1000);
+    assert_eq!(asked.problems.len(), 1);
+    assert_eq!(asked.problems[0].severity, Severity::Warning);
+}
+
+#[test]
+fn nowhere_to_keep_state_is_an_error_that_naming_a_place_mends() {
+    let homeless = Surroundings { state_dir: None, ..machine() };
+    let loaded = load_in(&Source::default(), &homeless);
+    assert!(loaded.config.is_none());
+    assert_eq!(loaded.problems[0].key_path, "state_dir");
+    let sets = vec!["state_dir=/srv/state".to_owned()];
+    let loaded = load_in(&Source { sets, ..Source::default() }, &homeless);
+    assert_eq!(config(&loaded).tls.state_dir, Path::new("/srv/state"));
+}
+
+#[test]
+fn a_listen_table_opens_exactly_what_it_names_in_the_order_of_door_ids() {
+    let loaded = load_sets(&[
+        "listen.doh=[{ address = \"0.0.0.0:443\", allow = [\"any\"] }, { address = \"127.0.0.1:80\", tls = false }]",
+        "listen.dns=[\"127.0.0.1:53\"]",
+        "access.allow=[\"link\", \"10.0.0.0/8\"]",
+    ]);
+    let config = config(&loaded);
+    let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let doors: Vec<_> = config.listen.doors.iter().map(|door| (door.kind, door.address)).collect();
+    assert_eq!(
+        doors,
+        [
+            (DoorKind::Dns, address("127.0.0.1:53")),
+            (DoorKind::Doh, address("0.0.0.0:443")),
+            (DoorKind::DohClear, address("127.0.0.1:80")),
+        ]
+    );
+    let network = |text: &str| text.parse::<Network>().unwrap();
+    let everywhere = vec![network("192.0.2.0/24"), network("10.0.0.0/8")];
+    let everybody = vec![network("0.0.0.0/0"), network("::/0")];
+    assert_eq!(config.guard.allow, [everywhere.clone(), everybody, everywhere]);
+    let closed = loaded.effective.iter().find(|row| row.key == "listen.doq").unwrap();
+    assert_eq!((closed.value.to_toml().as_str(), closed.from.as_str()), ("[]", "--set"));
+}
+
+#[test]
+fn private_networks_are_those_of_the_example() {
+    let config = load_sets(&["access.allow=[\"private\"]"]).config.unwrap();
+    let allowed = |text: &str| config.guard.allow[0].iter().any(|network| network.contains(text.parse().unwrap()));
+    for inside in [
+        "10.1.2.3",
+        "172.31.0.1",
+        "192.168.9.9",
+        "127.0.0.2",
+        "169.254.1.1",
+        "100.127.0.1",
+        "::1",
+        "fe80::1",
+        "fd00::1",
+    ] {
+        assert!(allowed(inside), "{inside}");
+    }
+    for outside in ["9.9.9.9", "172.32.0.1", "100.128.0.1", "192.0.2.1", "2001:db8::1", "fec0::1", "::2"] {
+        assert!(!allowed(outside), "{outside}");
+    }
+}
+
+#[test]
+fn paths_are_relative_to_the_file_and_secrets_are_read_in_order() {
+    let loaded = load_file(Path::new("tests/config/valid/files-beside-the-file.toml"));
+    let config = config(&loaded);
+    assert_eq!(config.tls.certificates[0].chain, Path::new("tests/config/valid/empty.toml"));
+    assert_eq!(config.admin.token_file.as_deref(), Some(Path::new("tests/config/valid/empty.toml")));
+    assert_eq!(config.cookie_secrets.len(), 2);
+    assert_eq!(config.cookie_secrets[0][..4], [0xe5, 0xe9, 0x73, 0xe5]);
+    assert_eq!(config.cookie_secrets[1][15], 0x62);
+}
+
+#[test]
+fn all_that_a_server_table_says_arrives() {
+    let loaded = load_file(Path::new("tests/config/valid/servers-with-more-to-say.toml"));
+    let servers = &config(&loaded).upstream.servers;
+    assert_eq!(servers[0].url.to_string(), "udp://192.0.2.53");
+    assert_eq!((servers[1].tls_name.as_deref(), servers[1].pins.as_slice()), (Some("dns.example"), &[[0; 32]][..]));
+    assert_eq!(servers[2].method, hushgate::upstream::settings::Method::Get);
+    assert_eq!(servers[2].addresses.len(), 2);
+    assert!(servers[2].ca.as_deref().is_some_and(|path| path.starts_with("tests/config/valid")));
+    assert_eq!(servers[3].url.port, 8853);
+}
+
+#[test]
+fn the_effective_values_are_a_file_that_means_the_same() {
+    let first = load_sets(&["listen.dot=[\"127.0.0.1:853\"]", "cache.size=1 GiB", "log.level=debug"]);
+    let text = effective::to_toml(&first.effective);
+    assert!(text.contains("size = \"1 GiB\"  # --set\n"), "{text}");
+    assert!(text.contains("connections = \"auto\"  # default; 20000 here\n"), "{text}");
+    assert!(text.contains("prefetch = true  # default; no effect in this version\n"), "{text}");
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("effective.toml");
+    std::fs::write(&path, text).unwrap();
+    let second = load_file(&path);
+    assert_eq!(second.problems, []);
+    assert_eq!(format!("{:?}", config(&second)), format!("{:?}", config(&first)));
+    assert!(second.effective.iter().all(|row| matches!(row.origin(), Origin::File { .. })));
+}
+
+#[test]
+fn a_damaged_file_never_brings_the_reader_down_and_every_problem_points_into_it() {
+    let example = std::fs::read_to_string("deploy/hushgate.toml").unwrap();
+    let bare: Vec<&str> = example.lines().filter(|line| !line.starts_with('#')).collect();
+    let bare = bare.join("\n");
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("damaged.toml");
+    let mut taken = 0;
+    for (at, _) in bare.char_indices().step_by(211) {
+        for damage in ["", "\"", "[", "]]", "= 1 =", "\u{0}", "\u{fc}{"] {
+            let end = bare.ceil_char_boundary(at + 3);
+            let text = format!("{}{damage}{}", &bare[..at], &bare[end..]);
+            std::fs::write(&path, &text).unwrap();
+            let loaded = load_file(&path);
+            taken += usize::from(loaded.config.is_some());
+            for problem in loaded.problems.iter().filter(|problem| problem.origin.is_explicit()) {
+                let line = problem.line.checked_sub(1).and_then(|line| text.split('\n').nth(line));
+                let width = line.map(|line| line.chars().count());
+                assert!(width.is_some_and(|width| problem.column <= width + 1), "{problem} {damage:?} at {at}");
+            }
+        }
+    }
+    assert!(taken > 0, "damage to a comment is none");
+}
+
+#[test]
+fn check_exits_with_0_for_warnings_and_2_for_errors_and_says_so_last() {
+    let say = |file: &str, effective: bool, json: bool| {
+        let args = check::Args { config: Some(file.into()), effective, json, ..check::Args::default() };
+        check::report(&args, &load_file(Path::new(file)))
+    };
+    let fine = say("tests/config/valid/empty.toml", false, false);
+    assert_eq!((fine.code, fine.output.as_str()), (0, "tests/config/valid/empty.toml is fine.\n"));
+    let warned = say("tests/config/valid/warn-open-files.toml", false, false);
+    assert_eq!(warned.code, 0);
+    assert!(warned.output.ends_with("is fine, with 1 warning.\n"), "{}", warned.output);
+    assert_eq!(warned.complaints.lines().count(), 1);
+    let broken = say("tests/config/invalid/several.toml", false, false);
+    assert_eq!((broken.code, broken.output.as_str()), (2, ""));
+    assert!(broken.complaints.ends_with("cannot be used: 15 errors, 2 warnings.\n"), "{}", broken.complaints);
+
+    let json = say("tests/config/invalid/unknown-key.toml", false, true);
+    let json: serde_json::Value = serde_json::from_str(&json.output).unwrap();
+    assert_eq!(json["ok"], false);
+    assert_eq!(json["problems"][0]["nearest"], "upstream.timeout");
+    assert_eq!(json["problems"][0]["line"], 3);
+    let size = json["effective"].as_array().unwrap().iter().find(|row| row["key"] == "cache.size").unwrap();
+    assert_eq!((&size["value"], &size["from"]), (&"64 MiB".into(), &"default".into()));
+
+    let toml = say("tests/config/valid/warn-later.toml", true, false);
+    assert!(
+        toml.output.contains("snapshot = true  # tests/config/valid/warn-later.toml:18; no effect in this version\n")
+    );
+    assert!(toml.output.parse::<toml::Table>().is_ok());
+    assert_eq!(toml.complaints.lines().count(), 8);
+}
+
+#[test]
+fn the_unit_gives_the_gateway_time_to_drain_and_files_to_serve() {
+    let unit = std::fs::read_to_string("deploy/hushgate.service").unwrap();
+    let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap().to_owned();
+    let loaded = load_in(&Source::default(), &machine());
+    let config = config(&loaded);
+    let stop = hushgate::config::unit::duration(&value("TimeoutStopSec")).unwrap();
+    assert!(stop > config.shutdown.delay + config.shutdown.grace);
+    let around = Surroundings { open_files: value("LimitNOFILE").parse().unwrap(), ..machine() };
+    assert_eq!(crate::config(&load_in(&Source::default(), &around)).guard.connections, 20_000);
+    assert_eq!(value("StateDirectoryMode"), "0700");
+}
