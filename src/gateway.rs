@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use crate::admin::{Admin, AdminError};
+use crate::answer::Answer;
 use crate::clock::Clock;
 use crate::config::{Config, Problem};
 use crate::control::{self, Control, State};
@@ -23,6 +24,7 @@ use crate::pipeline::{Pipeline, Shared};
 use crate::plan;
 use crate::shutdown::{Drain, Stop};
 use crate::telemetry::Counters;
+use crate::telemetry::queries::Logged;
 use crate::upstream::{BuildError, Exchange, Pool};
 use crate::worker::{self, Post, Station};
 
@@ -186,7 +188,7 @@ impl Core {
         let mut workers = Vec::new();
         for ((index, (runtime, posts)), counters) in (0u8..).zip(stations).zip(&self.counters) {
             let context = Context {
-                answer: Arc::new(Pipeline::new(Arc::clone(&self.shared), Arc::clone(counters))),
+                answer: logged(Arc::new(Pipeline::new(Arc::clone(&self.shared), Arc::clone(counters))), config),
                 guard: Arc::clone(&self.guard),
                 counters: Arc::clone(counters),
                 limits: config.listen.limits,
@@ -239,6 +241,14 @@ impl Drop for Running {
         // A gateway that is dropped instead of stopped still ends its threads, without waiting for them.
         self.stop.begin();
         self.stop_control.begin();
+    }
+}
+
+/// The pipeline, with a query log around it where one is wanted.
+fn logged(pipeline: Arc<Pipeline>, config: &Config) -> Arc<dyn Answer> {
+    match config.log.queries {
+        Some(extent) => Arc::new(Logged::new(pipeline, extent)),
+        None => pipeline,
     }
 }
 

@@ -15,11 +15,11 @@ use crate::telemetry::log;
 #[must_use]
 pub fn run(args: &ConfigArgs) -> u8 {
     let Some(config) = load(args) else { return 2 };
-    if let Err(error) = log::start(&config.log) {
+    if let Err(error) = log::start(config.log.events) {
         eprintln!("hushgate: {error}");
         return 1;
     }
-    crate::config::files::raise_limit();
+    raise_open_files();
     let outcome = start(config).map_err(|error| error.to_string()).and_then(|running| {
         attend(running).map_err(|error| format!("signals cannot be heard: {error}"))
     });
@@ -29,6 +29,15 @@ pub fn run(args: &ConfigArgs) -> u8 {
             eprintln!("hushgate: {message}");
             1
         }
+    }
+}
+
+/// Raises the limit on open files to what the system allows at most: every connection is one.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit on open files could not be raised");
     }
 }
 

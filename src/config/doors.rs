@@ -8,13 +8,15 @@ use super::node::{Node, Value};
 use super::reader::Fields;
 use super::{Origin, Reader, keys, kinds};
 use crate::guard::{Network, Refuse};
-use crate::listen::{Door, DoorKind};
+use crate::listen::{Absent, Door, DoorKind};
 
 /// The doors and their rules, by `DoorId`.
 #[derive(Debug, Default)]
 pub struct Doors {
     /// The doors.
     pub list: Vec<Door>,
+    /// What to do about an IPv6 door where there is no IPv6: only doors that nobody asked for are left out.
+    pub absent: Absent,
     /// Who may ask at each.
     pub allow: Vec<Vec<Network>>,
     /// How a refused client hears of it.
@@ -60,7 +62,9 @@ pub fn read(reader: &mut Reader<'_>, claims: &mut Claims) -> Doors {
     let everywhere = reader.values.get("access.allow").map(|node| allowed(reader, "access.allow", node));
     let everywhere = everywhere.unwrap_or_default();
     check_open(reader, &entries, &everywhere);
+    let unasked = entries.iter().all(|entry| entry.origin == Origin::Default);
     Doors {
+        absent: if unasked { Absent::Skip } else { Absent::Refuse },
         list: entries.iter().map(|entry| entry.door).collect(),
         allow: entries.iter().map(|entry| entry.allow.as_ref().unwrap_or(&everywhere).networks.clone()).collect(),
         refuse,

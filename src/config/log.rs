@@ -3,42 +3,16 @@
 use tracing::level_filters::LevelFilter;
 
 use super::{Reader, kinds};
-
-/// How a line looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// Text on a terminal, else JSON.
-    #[default]
-    Auto,
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
-}
-
-/// Which questions are logged, and how much of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Queries {
-    /// None.
-    #[default]
-    Off,
-    /// Those that failed.
-    Errors,
-    /// All, without names and addresses.
-    Anonymous,
-    /// All, with everything.
-    Full,
-}
+use crate::telemetry::log::{self, Format};
+use crate::telemetry::queries::Extent;
 
 /// The log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Events below this are left out. Default info.
-    pub level: LevelFilter,
-    /// How a line looks. Default auto.
-    pub format: Format,
-    /// Which questions. Default off.
-    pub queries: Queries,
+    /// Events of the control path.
+    pub events: log::Settings,
+    /// Which questions, if any. Default none.
+    pub queries: Option<Extent>,
 }
 
 /// Reads it.
@@ -53,14 +27,16 @@ pub fn read(reader: &mut Reader<'_>) -> Settings {
     ];
     let formats = [("auto", Format::Auto), ("text", Format::Text), ("json", Format::Json)];
     let queries = [
-        ("off", Queries::Off),
-        ("errors", Queries::Errors),
-        ("anonymous", Queries::Anonymous),
-        ("full", Queries::Full),
+        ("off", None),
+        ("errors", Some(Extent::Errors)),
+        ("anonymous", Some(Extent::Anonymous)),
+        ("full", Some(Extent::Full)),
     ];
     Settings {
-        level: reader.read("log.level", kinds::choice(&levels)).unwrap_or(LevelFilter::INFO),
-        format: reader.read("log.format", kinds::choice(&formats)),
+        events: log::Settings {
+            level: reader.read("log.level", kinds::choice(&levels)).unwrap_or(LevelFilter::INFO),
+            format: reader.read("log.format", kinds::choice(&formats)),
+        },
         queries: reader.read("log.queries", kinds::choice(&queries)),
     }
 }

@@ -46,6 +46,8 @@ pub use surroundings::Surroundings;
 pub struct Config {
     /// The front doors.
     pub listen: listen::Settings,
+    /// What to do about an IPv6 door on a machine without IPv6.
+    pub absent: listen::Absent,
     /// Who the gateway is to its clients.
     pub tls: crate::identity::Settings,
     /// Who may ask, and how much.
@@ -168,6 +170,7 @@ fn fill(reader: &mut Reader<'_>) -> Config {
     routes::read_refused(reader);
     let tls = identity::read(reader, &doors.list);
     let config = Config {
+        absent: doors.absent,
         guard,
         admin: admin::read(reader, &mut claims),
         shutdown: admin::read_shutdown(reader),
