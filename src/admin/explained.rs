@@ -327,3 +327,95 @@ fn cut(cut: Cut) -> Vec<Words> {
     ];
     all.into_iter().filter(|(bit, _)| cut.has(*bit)).map(|(_, words)| words.into()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::Transport;
+    use crate::reply::{Freshness, Source};
+    use crate::trail;
+
+    fn request() -> ExplainRequest {
+        ExplainRequest::parse("name=WWW.example.com&type=A").unwrap()
+    }
+
+    fn asked(request: &ExplainRequest) -> Asked<'_> {
+        Asked {
+            request,
+            client: "192.0.2.7".parse().unwrap(),
+            door: "127.0.0.1:8853".into(),
+            route: 0xabc,
+            micros: 1234,
+        }
+    }
+
+    /// A reply to the request with one address.
+    fn message(request: &ExplainRequest) -> Vec<u8> {
+        let mut message = request.to_message();
+        message.truncate(message.len() - 11);
+        message[2] |= 0x80;
+        message[7] = 1;
+        message[11] = 0;
+        message.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 192, 0, 2, 1]);
+        message
+    }
+
+    #[test]
+    fn every_stage_of_a_trail_is_put_into_words() {
+        let request = request();
+        let mut trail = Trail {
+            transport: Some(Transport::Dot),
+            access: Access::Allowed,
+            limit: Limit::Pass,
+            decision: Decision::Forward,
+            recall: Recall::Hit { age: 12, left: 288, supplier: UpstreamId(1) },
+            join: Join::Led,
+            added: Added(Added::OPT | Added::PADDING),
+            cut: Cut(Cut::ECS),
+            ede: Some(3),
+            ..Trail::default()
+        };
+        let attempt = trail::Attempt { upstream: UpstreamId(0), end: AttemptEnd::Timeout, micros: 1_500_000 };
+        (0..6).for_each(|_| trail.attempts.push(attempt));
+        let facts = Facts { source: Source::Cache, rcode: 0, freshness: Freshness::NO_STORE, trail };
+        let names = |id: UpstreamId| (id.0 == 1).then(|| "tls://dns.example".to_owned());
+        let message = message(&request);
+        let road = explained(&asked(&request), Reached::Reply(&facts, &message), &names);
+        assert_eq!(road.question, "WWW.example.com. A IN");
+        assert_eq!((road.transport.as_ref(), road.cache.outcome.as_ref()), ("dot", "hit"));
+        assert_eq!(
+            (road.cache.key.name.as_str(), road.cache.key.route.as_str()),
+            ("www.example.com.", "0000000000000abc")
+        );
+        assert_eq!(road.cache.supplier.as_deref(), Some("tls://dns.example"));
+        assert_eq!((road.attempts_made, road.attempts.len()), (6, 4));
+        assert_eq!((road.attempts[0].server.as_str(), road.attempts[0].end.as_ref()), ("upstream 0", "timed out"));
+        assert_eq!((road.added, road.cut.len()), (vec!["OPT".into(), "padding".into()], 1));
+        let Outcome::Replied { rcode, ede, source, answer, .. } = road.outcome else { panic!("a reply was given") };
+        assert_eq!((rcode.as_ref(), ede.as_deref(), source.as_ref()), ("NOERROR", Some("3 (stale answer)"), "cache"));
+        assert_eq!(answer.len(), 1);
+        assert!(answer[0].contains("300 IN A 192.0.2.1"), "{answer:?}");
+    }
+
+    #[test]
+    fn silence_says_which_stage_chose_it() {
+        let request = request();
+        let road = explained(&asked(&request), Reached::Silence(Why::Access), &|_| None);
+        assert_eq!(road.access, "denied");
+        assert!(matches!(road.outcome, Outcome::Dropped { .. }));
+        let road = explained(&asked(&request), Reached::Silence(Why::Limit), &|_| None);
+        assert!(road.limit.contains("not answered"));
+    }
+
+    #[test]
+    fn json_comes_back_as_it_went_and_unreadable_messages_do_no_harm() {
+        let request = request();
+        let facts =
+            Facts { source: Source::Error, rcode: 4095, freshness: Freshness::NO_STORE, trail: Trail::default() };
+        for message in [&b""[..], b"rubbish", &[0xff; 40]] {
+            let road = explained(&asked(&request), Reached::Reply(&facts, message), &|_| None);
+            let text = serde_json::to_string(&road).unwrap();
+            assert_eq!(serde_json::from_str::<Explained>(&text).unwrap(), road);
+        }
+    }
+}

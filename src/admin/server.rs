@@ -197,3 +197,235 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, desk: Arc<Desk>, 
         Err(_) => debug!("admin: connection out of time"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::Mutex;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpStream, UnixStream};
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::admin::{Asked, DoorFacts, ExplainRefused, Reached, Vitals, explained};
+    use crate::identity::scratch::Scratch;
+    use crate::reply::Why;
+    use crate::shutdown::Stop;
+    use crate::telemetry::{CertificateGauge, Counters, Gauges};
+
+    const ALIVE: Vitals = Vitals { serving: true, stopping: false, upstream_answered: true, upstream_alive: true };
+
+    fn handles(vitals: &Arc<Mutex<Vitals>>) -> Handles {
+        let vitals = Arc::clone(vitals);
+        let certificate = CertificateGauge { names: vec!["<b>.example".into()], ..CertificateGauge::default() };
+        Handles {
+            counters: vec![Arc::new(Counters::default())],
+            gauges: Arc::new(move || Gauges { certificates: vec![certificate.clone()], ..Gauges::default() }),
+            vitals: Arc::new(move || *vitals.lock().unwrap()),
+            explain: Arc::new(|request| {
+                Box::pin(async move {
+                    if request.door.is_some() {
+                        return Err(ExplainRefused::NoSuchDoor);
+                    }
+                    let client = request.from.unwrap_or(IpAddr::from([127, 0, 0, 1]));
+                    let asked = Asked { request: &request, client, door: "127.0.0.1:53".into(), route: 1, micros: 2 };
+                    Ok(explained(&asked, Reached::Silence(Why::Limit), &|_| None))
+                })
+            }),
+            doors: vec![DoorFacts { speaks: "dot", address: ([127, 0, 0, 1], 8853).into() }],
+            upstreams: vec!["tls://dns.example".into()],
+        }
+    }
+
+    struct Running {
+        address: SocketAddr,
+        probes: SocketAddr,
+        vitals: Arc<Mutex<Vitals>>,
+        stop: Stop,
+        serving: JoinHandle<()>,
+    }
+
+    fn settings() -> Settings {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Settings {
+            listen: vec![Place::Address(any)],
+            probes: vec![any],
+            token_file: None,
+            ready_wait: Duration::from_secs(2),
+        }
+    }
+
+    fn start(settings: &Settings) -> Running {
+        let admin = Admin::bind(settings).unwrap();
+        let Place::Address(address) = admin.addresses()[0] else { panic!("a TCP address was asked for") };
+        let probes = admin.probe_addresses()[0];
+        let vitals = Arc::new(Mutex::new(ALIVE));
+        let (stop, drain) = Stop::new();
+        let serving = tokio::spawn(admin.serve(handles(&vitals), drain));
+        Running { address, probes, vitals, stop, serving }
+    }
+
+    async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, text: &str) -> String {
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    async fn get(address: SocketAddr, path: &str, fields: &str) -> String {
+        let stream = TcpStream::connect(address).await.unwrap();
+        say(stream, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{fields}\r\n")).await
+    }
+
+    fn status(answer: &str) -> u16 {
+        answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
+    }
+
+    #[tokio::test]
+    async fn every_page_is_served_and_unknown_ones_and_methods_are_refused() {
+        let running = start(&settings());
+        let health = get(running.address, "/healthz", "").await;
+        assert!(health.starts_with("HTTP/1.1 200") && health.ends_with("\r\n\r\nok\n"), "{health}");
+        assert!(health.contains("cache-control: no-store"));
+        let metrics = get(running.address, "/metrics", "").await;
+        assert!(
+            metrics.contains("application/openmetrics-text") && metrics.contains("\nhushgate_ready 1\n"),
+            "{metrics}"
+        );
+        let page = get(running.address, "/", "").await;
+        assert!(page.contains("&lt;b&gt;.example") && page.contains("8853") && !page.contains("<script"), "{page}");
+        assert_eq!(status(&get(running.address, "/nothing", "").await), 404);
+        let posted = format!("POST /metrics HTTP/1.1\r\nHost: {}\r\nContent-Length: 9\r\n\r\n", running.address);
+        let posted = say(TcpStream::connect(running.address).await.unwrap(), &posted).await;
+        assert!(status(&posted) == 405 && posted.contains("allow: GET, HEAD"), "{posted}");
+    }
+
+    #[tokio::test]
+    async fn readiness_tells_why_not() {
+        let running = start(&settings());
+        assert_eq!(status(&get(running.address, "/readyz", "").await), 200);
+        *running.vitals.lock().unwrap() = Vitals { upstream_alive: false, ..ALIVE };
+        assert_eq!(status(&get(running.probes, "/readyz", "").await), 200);
+        let strict = get(running.probes, "/readyz?upstream", "").await;
+        assert!(status(&strict) == 503 && strict.contains("no upstream is answering"), "{strict}");
+        *running.vitals.lock().unwrap() = Vitals { stopping: true, ..ALIVE };
+        let stopping = get(running.address, "/readyz", "").await;
+        assert!(status(&stopping) == 503 && stopping.contains("\"stopping\""), "{stopping}");
+        assert!(get(running.address, "/metrics", "").await.contains("\nhushgate_ready 0\n"));
+        assert_eq!(status(&get(running.address, "/healthz", "").await), 200);
+    }
+
+    #[tokio::test]
+    async fn probes_serve_health_and_metrics_alone_under_any_host() {
+        let running = start(&settings());
+        for (path, expected) in
+            [("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/", 404), ("/api/explain", 404)]
+        {
+            let ask = format!("GET {path} HTTP/1.1\r\nHost: pod.example\r\n\r\n");
+            let answer = say(TcpStream::connect(running.probes).await.unwrap(), &ask).await;
+            assert_eq!(status(&answer), expected, "{path}");
+        }
+        assert_eq!(status(&get(running.probes, "/metrics", "Origin: http://evil.example\r\n").await), 403);
+    }
+
+    #[tokio::test]
+    async fn rebound_names_and_other_sites_are_turned_away() {
+        let running = start(&settings());
+        let ask = "GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n";
+        assert_eq!(status(&say(TcpStream::connect(running.address).await.unwrap(), ask).await), 403);
+        assert_eq!(status(&get(running.address, "/", "Origin: http://evil.example\r\n").await), 403);
+        let own = format!("Origin: http://{}\r\n", running.address);
+        assert_eq!(status(&get(running.address, "/", &own).await), 200);
+    }
+
+    #[tokio::test]
+    async fn token_is_asked_for_everywhere_but_at_probes() {
+        let scratch = Scratch::new();
+        let token_file = Some(scratch.write("token", "0123456789abcdef\n"));
+        let running = start(&Settings { token_file, ..settings() });
+        for path in ["/", "/healthz", "/metrics", "/api/explain?name=a", "/nothing"] {
+            assert_eq!(status(&get(running.address, path, "").await), 401, "{path}");
+        }
+        assert_eq!(status(&get(running.address, "/", "Authorization: Bearer 0123456789abcdef\r\n").await), 200);
+        assert_eq!(status(&get(running.address, "/", "Authorization: Bearer 0123456789abcdeX\r\n").await), 401);
+        assert_eq!(status(&get(running.probes, "/metrics", "").await), 200);
+    }
+
+    #[tokio::test]
+    async fn explanation_is_json_and_errors_are_too() {
+        let running = start(&settings());
+        let answer = get(running.address, "/api/explain?name=Example.com&type=AAAA&from=192.0.2.7", "").await;
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let explained: crate::admin::Explained = serde_json::from_str(body).unwrap();
+        assert_eq!(
+            (explained.question.as_str(), explained.client.to_string()),
+            ("Example.com. AAAA IN", "192.0.2.7".into())
+        );
+        let bad = get(running.address, "/api/explain?name=a..b", "").await;
+        assert!(status(&bad) == 400 && bad.contains("\"error\": \"name is not a domain name"), "{bad}");
+        assert_eq!(status(&get(running.address, "/api/explain?name=a&door=doq", "").await), 400);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn client_that_is_slow_to_ask_is_cut_off() {
+        let running = start(&settings());
+        let mut slow = TcpStream::connect(running.address).await.unwrap();
+        slow.write_all(b"GET / HTTP/1.1\r\nHos").await.unwrap();
+        let began = tokio::time::Instant::now();
+        let mut answer = Vec::new();
+        let _ = slow.read_to_end(&mut answer).await;
+        assert!(!answer.starts_with(b"HTTP/1.1 200"));
+        assert!(began.elapsed() <= CONNECTION_TIMEOUT, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn head_of_a_request_is_bounded() {
+        let running = start(&settings());
+        let long = format!("X-Long: {}\r\n", "a".repeat(2 * HEAD_LIMIT));
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        let _ = stream.write_all(format!("GET / HTTP/1.1\r\nHost: localhost\r\n{long}\r\n").as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn stop_ends_serving_and_takes_the_unix_socket_away() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("admin.sock");
+        let mut settings = settings();
+        settings.listen.push(Place::Unix(path.clone()));
+        let running = start(&settings);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let ask = "GET /healthz HTTP/1.1\r\nHost: anything\r\n\r\n";
+        assert_eq!(status(&say(UnixStream::connect(&path).await.unwrap(), ask).await), 200);
+        assert!(matches!(Admin::bind(&settings), Err(AdminError::InUse { .. })));
+        running.stop.begin();
+        running.serving.await.unwrap();
+        assert!(!path.exists());
+        assert!(TcpStream::connect(running.address).await.is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_named() {
+        let scratch = Scratch::new();
+        let message = |settings: &Settings| Admin::bind(settings).unwrap_err().to_string();
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let busy = message(&Settings { listen: vec![Place::Address(address)], ..settings() });
+        assert!(busy.contains(&address.to_string()), "{busy}");
+        let open = message(&Settings { listen: vec![Place::Address("0.0.0.0:0".parse().unwrap())], ..settings() });
+        assert!(open.contains("token_file"), "{open}");
+        let token_file = Some(scratch.write("token", "short"));
+        assert!(message(&Settings { token_file, ..settings() }).contains("openssl rand"));
+        let listen = vec![Place::Unix(scratch.write("file", "kept"))];
+        assert!(message(&Settings { listen, ..settings() }).contains("is no socket"));
+        assert_eq!(fs::read_to_string(scratch.path().join("file")).unwrap(), "kept");
+        // Left by a crash: a socket that nobody listens on.
+        let stale = scratch.path().join("stale.sock");
+        drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+        Admin::bind(&Settings { listen: vec![Place::Unix(stale)], ..settings() }).unwrap();
+    }
+}
