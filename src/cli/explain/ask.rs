@@ -152,7 +152,58 @@ fn read_token(file: &Path) -> Result<String, ExplainError> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+    use std::sync::Arc;
+
     use super::*;
+    use crate::admin::{Admin, Asked, ExplainRefused, Handles, Reached, Settings, Vitals, explained};
+    use crate::identity::scratch::Scratch;
+    use crate::reply::Why;
+    use crate::shutdown::Stop;
+
+    fn handles() -> Handles {
+        Handles {
+            counters: Vec::new(),
+            gauges: Arc::new(crate::telemetry::Gauges::default),
+            vitals: Arc::new(Vitals::default),
+            explain: Arc::new(|request| {
+                Box::pin(async move {
+                    let client = request.from.unwrap_or(IpAddr::from([127, 0, 0, 1]));
+                    let asked = Asked { request: &request, client, door: "127.0.0.1:53".into(), route: 1, micros: 2 };
+                    let road = explained(&asked, Reached::Silence(Why::Limit), &|_| None);
+                    if request.door.is_none() { Ok(road) } else { Err(ExplainRefused::NoSuchDoor) }
+                })
+            }),
+            doors: Vec::new(),
+            upstreams: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn running_gateway_is_asked_over_tcp_and_unix_sockets_with_its_token() {
+        let scratch = Scratch::new();
+        let token = scratch.write("token", "0123456789abcdef\n");
+        let settings = Settings {
+            listen: vec![Place::Address(([127, 0, 0, 1], 0).into()), Place::Unix(scratch.path().join("sock"))],
+            probes: Vec::new(),
+            token_file: Some(token.clone()),
+            ready_wait: Duration::ZERO,
+        };
+        let admin = Admin::bind(&settings).unwrap();
+        let places = admin.addresses();
+        let (_stop, drain) = Stop::new();
+        tokio::spawn(admin.serve(handles(), drain));
+        let request = ExplainRequest::parse("name=A.example&type=65400&from=2001:db8::1").unwrap();
+        for place in &places {
+            let json = ask(place, Some(&token), &request).await.unwrap();
+            let road = read(place, &json).unwrap();
+            assert_eq!((road.question.as_str(), road.client), ("A.example. TYPE65400 IN", request.from.unwrap()));
+            assert!(matches!(ask(place, None, &request).await, Err(ExplainError::Token(_))));
+            let elsewhere = ExplainRequest { door: Some(crate::peer::Transport::Doq), ..request.clone() };
+            let message = ask(place, Some(&token), &elsewhere).await.unwrap_err().to_string();
+            assert!(message.contains("no such door"), "{message}");
+        }
+    }
 
     #[tokio::test]
     async fn gateway_that_does_not_run_is_said_with_what_to_do() {
