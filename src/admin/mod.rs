@@ -1,5 +1,20 @@
-//! The admin listener: health, metrics, the API behind `explain`.
+//! The admin listener: health, metrics, the API behind `explain`. It knows the rest of the gateway by [`Handles`] alone.
 
+mod bind;
+pub mod entry;
+pub mod explained;
+pub mod handles;
+mod page;
+pub mod readiness;
+pub mod request;
+mod routes;
+pub mod server;
 pub mod settings;
 
+pub use bind::AdminError;
+pub use explained::{Asked, Explained, Outcome, Reached, explained};
+pub use handles::{DoorFacts, ExplainRefused, Handles};
+pub use readiness::Vitals;
+pub use request::ExplainRequest;
+pub use server::Admin;
 pub use settings::{Place, Settings};

@@ -40,7 +40,7 @@ impl Chooser {
         let rank = |credential: &Credential| server.map_or(Fit::None, |server| fit(credential, server));
         let best = current.iter().map(rank).max()?;
         let fitting = || current.iter().filter(|credential| rank(credential) == best);
-        // One name may have an ECDSA and an RSA certificate; without a name, only the first counts as asked for.
+        // One name may have an ECDSA and an RSA certificate.
         let verifiable = |credential: &&Credential| credential.certified.key.choose_scheme(schemes).is_some();
         fitting().find(verifiable).or_else(|| fitting().next()).map(|credential| Arc::clone(&credential.certified))
     }
@@ -68,5 +68,41 @@ fn fit(credential: &Credential, server: &str) -> Fit {
 impl ResolvesServerCert for Chooser {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.choose(hello.server_name(), hello.signature_schemes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256};
+
+    use super::*;
+    use crate::identity::Chain;
+    use crate::identity::profile::provider;
+    use crate::identity::scratch::Scratch;
+
+    #[test]
+    fn two_certificates_of_one_name_are_chosen_between_by_what_the_client_verifies() {
+        let scratch = Scratch::new();
+        let key = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
+        let rsa = CertificateParams::new(vec!["a.example".into()]).unwrap().self_signed(&key).unwrap();
+        // PKCS#1 is the octet string at the end of PKCS#8: both ways to write the key must load.
+        let pkcs8 = key.serialize_der();
+        let at = pkcs8.windows(2).position(|pair| pair == [0x04, 0x82]).unwrap() + 4;
+        let pkcs1 = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &pkcs8[at..]);
+        let pkcs1 = format!("-----BEGIN RSA PRIVATE KEY-----\n{pkcs1}\n-----END RSA PRIVATE KEY-----\n");
+        let rsa = Chain { chain: scratch.write("rsa.pem", rsa.pem()), key: scratch.write("rsa-key.pem", pkcs1) };
+        let chains = [scratch.chain("other", &["b.example"], 0), scratch.chain("ecdsa", &["a.example"], 0), rsa];
+        let load = |files| Credential::from_files(files, &provider(), SystemTime::now()).unwrap();
+        let chooser = Chooser::new(chains.iter().map(load).collect());
+        let chosen = |scheme| {
+            let certified = chooser.choose(Some("a.example"), &[scheme]).unwrap();
+            chooser.current().iter().position(|one| Arc::ptr_eq(&one.certified, &certified)).unwrap()
+        };
+        assert_eq!(chosen(SignatureScheme::ECDSA_NISTP256_SHA256), 1);
+        assert_eq!(chosen(SignatureScheme::RSA_PSS_SHA256), 2);
+        // Nothing fits: the first of that name, and the client says why it will not have it.
+        assert_eq!(chosen(SignatureScheme::ED25519), 1);
     }
 }
