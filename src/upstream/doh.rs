@@ -200,11 +200,12 @@ mod tests {
     use super::super::server::Upstream;
     use super::super::settings::Method;
     use super::super::testing::{
-        Authority, Handler, ask as question, attempt, dns_response, home, https_server, reply, reply_as, window,
+        Authority, Handler, ask as question, attempt, dns_response, home, https_server, reply, reply_as, tls_server,
+        window,
     };
     use super::super::{Server, verdict::Verdict};
     use super::*;
-    use crate::trail::Attempts;
+    use crate::trail::{Attempts, UpstreamId};
 
     async fn server(authority: &Authority, handler: Handler) -> Server {
         let (config, _) = authority.identity(&["127.0.0.1"], &["h2", "http/1.1"]);
@@ -303,5 +304,36 @@ mod tests {
         let (config, _) = authority.identity(&["127.0.0.1"], &[]);
         let server = authority.server("https", https_server(config, strict).await);
         assert_eq!(attempt(&server, &question("a.example")).await.0.unwrap_err().cause, Cause::Tls);
+    }
+
+    #[tokio::test]
+    async fn doh_29_a_server_that_says_goaway_after_each_answer_is_not_noticed() {
+        let authority = Authority::new();
+        let (config, _) = authority.identity(&["127.0.0.1"], &["h2"]);
+        let address = tls_server(config, |stream| async move {
+            let answered = Arc::new(tokio::sync::Notify::new());
+            let done = Arc::clone(&answered);
+            let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+                let done = Arc::clone(&done);
+                async move {
+                    let body = request.into_body().collect().await?.to_bytes();
+                    done.notify_one();
+                    Ok::<_, hyper::Error>(dns_response(reply(&body, 0)).map(Full::new))
+                }
+            });
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = answered.notified() => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
+        })
+        .await;
+        let upstream = Upstream::new(&authority.server("https", address), UpstreamId(0), &home()).unwrap();
+        for _ in 0..5 {
+            let result = upstream.attempt(&question("a.example"), window(10_000, 2), &mut Attempts::default()).await;
+            assert!(result.is_ok(), "{result:?}");
+        }
     }
 }

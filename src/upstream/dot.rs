@@ -56,11 +56,17 @@ impl Carrier for Dot {
 mod tests {
     use std::sync::Mutex;
 
-    use tokio::io::AsyncReadExt as _;
+    use rustls::HandshakeKind;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio_rustls::TlsAcceptor;
 
-    use super::super::testing::{Authority, ask as question, attempt, listener, reply, serve_stream, tls_server};
+    use super::super::server::Upstream;
+    use super::super::testing::{
+        Authority, ask as question, attempt, home, listener, read_frame, reply, serve_stream, tls_server, window,
+        write_frame,
+    };
     use super::*;
+    use crate::trail::{Attempts, UpstreamId};
     use crate::wire::Flags;
 
     const ADDRESS: &str = "127.0.0.1";
@@ -159,5 +165,31 @@ mod tests {
             let (result, _) = attempt(&server, &question("a.example")).await;
             assert_eq!(result.err().map(|error| error.cause), if works { None } else { Some(Cause::Tls) });
         }
+    }
+
+    #[tokio::test]
+    async fn dot_07_a_second_connection_resumes_the_session() {
+        let authority = Authority::new();
+        let (config, _) = authority.identity(&[ADDRESS], &["dot"]);
+        let (tell, mut told) = tokio::sync::mpsc::channel(4);
+        let address = tls_server(config, move |mut stream| {
+            let tell = tell.clone();
+            async move {
+                let query = read_frame(&mut stream).await.unwrap();
+                write_frame(&mut stream, &reply(&query, 0)).await;
+                let _ = stream.shutdown().await;
+                tell.send(stream.get_ref().1.handshake_kind()).await.unwrap();
+            }
+        })
+        .await;
+        let upstream = Upstream::new(&authority.server("tls", address), UpstreamId(0), &home()).unwrap();
+        let mut kinds = Vec::new();
+        for _ in 0..2 {
+            let result = upstream.attempt(&question("a.example"), window(10_000, 2), &mut Attempts::default()).await;
+            assert!(result.is_ok());
+            kinds.push(told.recv().await.unwrap().unwrap());
+        }
+        assert_ne!(kinds[0], HandshakeKind::Resumed);
+        assert_eq!(kinds[1], HandshakeKind::Resumed);
     }
 }

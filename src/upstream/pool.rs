@@ -1,6 +1,6 @@
 //! Several servers as one: asked in order within one deadline, the fallback ones only when nobody else answers.
 
-use std::hash::{Hash as _, Hasher as _};
+use std::hash::Hasher as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,12 +84,12 @@ impl Pool {
 /// The same for the same servers in every process: two settings that differ here may answer differently.
 fn fingerprint(settings: &Settings) -> u64 {
     let mut hasher = SipHasher13::new();
-    for server in settings.servers.iter().chain(&settings.fallback) {
-        server.url.to_string().hash(&mut hasher);
-        server.addresses.hash(&mut hasher);
-        server.tls_name.hash(&mut hasher);
-    }
-    settings.servers.len().hash(&mut hasher);
+    let mut add = |group: &str, server: &Server| {
+        let Server { url, addresses, tls_name, .. } = server;
+        hasher.write(format!("{group} {url} {addresses:?} {tls_name:?}\n").as_bytes());
+    };
+    settings.servers.iter().for_each(|server| add("server", server));
+    settings.fallback.iter().for_each(|server| add("fallback", server));
     hasher.finish()
 }
 

@@ -254,20 +254,22 @@ impl Log<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{
-        ask as question, attempt, datagrams, listener, plain, reply, serve_stream, udp_server,
+        Respond, ask as question, attempt, datagrams, listener, plain, reply, reply_as, serve_stream, udp_server,
     };
     use super::*;
     use crate::wire::{Flags, Header};
 
-    /// UDP that truncates and TCP that answers, on one port.
-    async fn truncating() -> std::net::SocketAddr {
+    /// UDP that sends `times` of `respond`, and TCP that answers with AA, on one port.
+    async fn both(respond: Respond, times: usize) -> std::net::SocketAddr {
         loop {
             let (listener, address) = listener().await;
             let Ok(socket) = tokio::net::UdpSocket::bind(address).await else { continue };
             tokio::spawn(async move {
                 let mut buffer = [0; 512];
                 while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
-                    socket.send_to(&reply(&buffer[..length], Flags::TC), peer).await.unwrap();
+                    for _ in 0..times {
+                        socket.send_to(&respond(&buffer[..length]), peer).await.unwrap();
+                    }
                 }
             });
             tokio::spawn(async move {
@@ -277,6 +279,10 @@ mod tests {
             });
             return address;
         }
+    }
+
+    async fn truncating() -> std::net::SocketAddr {
+        both(|query| reply(query, Flags::TC), 1).await
     }
 
     fn ends(attempts: &Attempts) -> Vec<AttemptEnd> {
@@ -290,6 +296,14 @@ mod tests {
         assert_eq!(delivered.facts.transport, Transport::Tcp);
         assert!(Header::parse(&delivered.message).unwrap().flags.has(Flags::AA));
         assert_eq!(ends(&attempts), [AttemptEnd::Truncated, AttemptEnd::Answered]);
+    }
+
+    #[tokio::test]
+    async fn spf_06_a_question_under_siege_moves_to_tcp() {
+        let address = both(|query| reply_as(!u16::from_be_bytes([query[0], query[1]]), query), 10).await;
+        let (result, attempts) = attempt(&plain("udp", address), &question("a.example")).await;
+        assert_eq!(result.unwrap().facts.transport, Transport::Tcp);
+        assert_eq!(ends(&attempts), [AttemptEnd::Malformed, AttemptEnd::Answered]);
     }
 
     #[tokio::test]

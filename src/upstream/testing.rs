@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::delivery::{Delivered, Window};
+use super::doh::Version;
 use super::error::ExchangeError;
 use super::kept::Home;
 use super::server::Upstream;
@@ -221,20 +222,51 @@ pub type Handler = fn(&Request<()>, &[u8]) -> Response<Bytes>;
 pub async fn https_server(config: Arc<ServerConfig>, handler: Handler) -> SocketAddr {
     tls_server(config, move |stream| async move {
         let old = stream.get_ref().1.alpn_protocol() == Some(b"http/1.1");
-        let service = service_fn(move |request: Request<Incoming>| async move {
-            let (head, body) = request.into_parts();
-            let body = body.collect().await?.to_bytes();
-            Ok::<_, hyper::Error>(handler(&Request::from_parts(head, ()), &body).map(Full::new))
-        });
-        // A client that leaves is no fault of the server's.
-        let _ = if old {
-            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await
-        } else {
-            let io = TokioIo::new(stream);
-            hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await
-        };
+        serve_http(stream, if old { Version::Http1 } else { Version::Http2 }, handler).await;
     })
     .await
+}
+
+/// Answers every request on an HTTP connection.
+pub async fn serve_http<S>(stream: S, version: Version, handler: Handler)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: Request<Incoming>| async move {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok::<_, hyper::Error>(handler(&Request::from_parts(head, ()), &body).map(Full::new))
+    });
+    let io = TokioIo::new(stream);
+    // A client that leaves is no fault of the server's.
+    let _ = match version {
+        Version::Http1 => hyper::server::conn::http1::Builder::new().serve_connection(io, service).await,
+        Version::Http2 => {
+            hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await
+        }
+    };
+}
+
+/// A plain server on TCP.
+pub async fn tcp_server(respond: Respond) -> SocketAddr {
+    let (listener, address) = listener().await;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve_stream(stream, respond));
+        }
+    });
+    address
+}
+
+/// Answers every stream of a DoQ connection with `respond`'s message.
+pub async fn serve_doq(connection: quinn::Connection, respond: Respond) {
+    while let Ok((mut sending, mut receiving)) = connection.accept_bi().await {
+        let query = receiving.read_to_end(65_537).await.unwrap();
+        let answer = respond(&query[2..]);
+        let length = u16::try_from(answer.len()).unwrap().to_be_bytes();
+        sending.write_all(&[&length[..], &answer].concat()).await.unwrap();
+        sending.finish().unwrap();
+    }
 }
 
 /// A QUIC server that hands each connection to `serve`.
