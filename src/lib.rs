@@ -32,4 +32,5 @@ pub mod pipeline;
 pub mod upstream;
 
 pub mod admin;
+pub mod cli;
 pub mod config;
