@@ -196,7 +196,10 @@ mod tests {
     use std::net::SocketAddr;
     use std::sync::atomic::Ordering;
 
-    use super::super::testing::{Authority, ask, plain, reply, serve_stream, tls_server, udp_server};
+    use super::super::testing::{
+        Authority, Handler, ask, dns_response, https_server, plain, quic_server, reply, serve_doq, serve_h3,
+        serve_stream, tls_server, udp_server,
+    };
     use super::*;
     use crate::trail::AttemptEnd;
     use crate::wire::{Header, OptWriter, patch};
@@ -367,5 +370,34 @@ mod tests {
             error.to_string().contains("tls://192.0.2.1: cannot read authorities from /nonexistent/ca.pem"),
             "{error}"
         );
+    }
+
+    #[tokio::test]
+    async fn connections_live_on_the_home_runtime_and_end_with_it() {
+        let authority = Authority::new();
+        let identity = |alpn: &[&str]| authority.identity(&["127.0.0.1"], alpn).0;
+        let http: Handler = |_, body| dns_response(good(body));
+        let dot = tls_server(identity(&["dot"]), |stream| serve_stream(stream, good)).await;
+        let doh = https_server(identity(&["h2"]), http).await;
+        let doh3 = quic_server(identity(&["h3"]), move |connection| serve_h3(connection, http));
+        let doq = quic_server(identity(&["doq"]), |connection| serve_doq(connection, good));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (home, (stop, stopped)) = (runtime.handle().clone(), tokio::sync::oneshot::channel::<()>());
+        let thread = std::thread::spawn(move || runtime.block_on(stopped));
+        for (scheme, address) in [("tls", dot), ("https", doh), ("h3", doh3), ("quic", doq)] {
+            let servers = vec![authority.server(scheme, address)];
+            let settings = Settings { servers, attempt_timeout: LONG, ..settings(&[], &[]) };
+            let pool = Pool::new(&settings, home.clone()).unwrap();
+            for _ in 0..2 {
+                let ended = pool.exchange(ask("a.example"), Instant::now() + LONG).await;
+                assert!(ended.result.is_ok(), "{scheme}: {:?}", ended.result);
+            }
+        }
+        let settings = Settings { servers: vec![authority.server("tls", dot)], ..settings(&[], &[]) };
+        let orphan = Pool::new(&settings, home.clone()).unwrap();
+        stop.send(()).unwrap();
+        thread.join().unwrap().unwrap();
+        let ended = orphan.exchange(ask("a.example"), Instant::now() + LONG).await;
+        assert_eq!(ended.result.unwrap_err().cause, Cause::Closed);
     }
 }
