@@ -188,3 +188,152 @@ impl fmt::Debug for Connection {
         f.debug_tuple("Connection").field(&self.facts).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use http::StatusCode;
+
+    use super::super::server::Upstream;
+    use super::super::settings::Method;
+    use super::super::testing::{
+        Authority, Handler, ask as question, attempt, dns_response, home, https_server, reply, reply_as, tls_server,
+        window,
+    };
+    use super::super::{Server, verdict::Verdict};
+    use super::*;
+    use crate::trail::{Attempts, UpstreamId};
+
+    async fn server(authority: &Authority, handler: Handler) -> Server {
+        let (config, _) = authority.identity(&["127.0.0.1"], &["h2", "http/1.1"]);
+        authority.server("https", https_server(config, handler).await)
+    }
+
+    async fn outcome(handler: Handler) -> Result<Delivered, Cause> {
+        let authority = Authority::new();
+        let server = server(&authority, handler).await;
+        attempt(&server, &question("a.example")).await.0.map_err(|error| error.cause)
+    }
+
+    /// Answers a request that is all a DoH request should be and no more, DOH-28.
+    fn strict(request: &Request<()>, body: &[u8]) -> Response<Bytes> {
+        let headers = request.headers();
+        let get = request.uri().query().and_then(|query| query.strip_prefix("dns="));
+        let query = get.map_or(body.to_vec(), |text| URL_SAFE_NO_PAD.decode(text).unwrap());
+        let known = ["accept", "content-type", "content-length", "host"];
+        let plain = headers.keys().all(|name| known.contains(&name.as_str()));
+        let typed = headers.get("content-type").is_none_or(|value| value == "application/dns-message");
+        let sound = plain
+            && typed
+            && headers["accept"] == "application/dns-message"
+            && request.uri().path() == "/dns-query"
+            && query.len() == 128
+            && query[..2] == [0, 0];
+        if sound { dns_response(reply(&query, 0)) } else { status(StatusCode::BAD_REQUEST) }
+    }
+
+    fn status(code: StatusCode) -> Response<Bytes> {
+        let mut response = dns_response(vec![0; 12]);
+        *response.status_mut() = code;
+        response
+    }
+
+    #[tokio::test]
+    async fn doh_28_post_and_get_carry_the_padded_question_with_id_0_and_nothing_else() {
+        let authority = Authority::new();
+        let mut server = server(&authority, strict).await;
+        for method in [Method::Post, Method::Get] {
+            server.method = method;
+            let delivered = attempt(&server, &question("a.example")).await.0.unwrap();
+            assert_eq!(delivered.facts.transport, Transport::Doh2);
+            assert_eq!(delivered.facts.secured.unwrap().alpn, Some("h2"));
+        }
+    }
+
+    #[tokio::test]
+    async fn http_1_1_is_spoken_when_asked_for() {
+        let authority = Authority::new();
+        let server = server(&authority, strict).await;
+        let upstream = Upstream::over_http(&server, Version::Http1, Cover::Tls, &home()).unwrap();
+        for _ in 0..2 {
+            let result = upstream.attempt(&question("a.example"), window(10_000, 1), &mut Attempts::default()).await;
+            let (delivered, verdict) = result.unwrap();
+            assert_eq!((delivered.facts.transport, verdict), (Transport::Doh1, Verdict::Final));
+        }
+        assert!(upstream.is_trusted());
+    }
+
+    #[tokio::test]
+    async fn doh_27_an_error_status_a_redirect_and_a_foreign_type_are_failures() {
+        static ASKED: AtomicU32 = AtomicU32::new(0);
+        assert_eq!(outcome(|_, _| status(StatusCode::SERVICE_UNAVAILABLE)).await.unwrap_err(), Cause::Malformed);
+        let html = |_: &Request<()>, body: &[u8]| {
+            Response::builder().header("content-type", "text/html").body(reply(body, 0).into()).unwrap()
+        };
+        assert_eq!(outcome(html).await.unwrap_err(), Cause::Malformed);
+        let redirect = |_: &Request<()>, _: &[u8]| {
+            ASKED.fetch_add(1, Ordering::SeqCst);
+            Response::builder().status(307).header("location", "/dns-query?again").body(Bytes::new()).unwrap()
+        };
+        assert_eq!(outcome(redirect).await.unwrap_err(), Cause::Malformed);
+        assert_eq!(ASKED.load(Ordering::SeqCst), 1, "the redirect was followed");
+    }
+
+    #[tokio::test]
+    async fn answers_that_are_too_long_or_carry_another_id_are_refused() {
+        assert_eq!(outcome(|_, _| dns_response(vec![0; 65_536])).await.unwrap_err(), Cause::Malformed);
+        assert_eq!(outcome(|_, body| dns_response(reply_as(9, body))).await.unwrap_err(), Cause::Mismatched);
+    }
+
+    #[tokio::test]
+    async fn doh_26_the_age_header_is_handed_on() {
+        let aged = |_: &Request<()>, body: &[u8]| {
+            let mut response = dns_response(reply(body, 0));
+            response.headers_mut().insert("age", 250.into());
+            response
+        };
+        assert_eq!(outcome(aged).await.unwrap().age, 250);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_agree_on_h2_is_not_spoken_to() {
+        let authority = Authority::new();
+        let (config, _) = authority.identity(&["127.0.0.1"], &[]);
+        let server = authority.server("https", https_server(config, strict).await);
+        assert_eq!(attempt(&server, &question("a.example")).await.0.unwrap_err().cause, Cause::Tls);
+    }
+
+    #[tokio::test]
+    async fn doh_29_a_server_that_says_goaway_after_each_answer_is_not_noticed() {
+        let authority = Authority::new();
+        let (config, _) = authority.identity(&["127.0.0.1"], &["h2"]);
+        let address = tls_server(config, |stream| async move {
+            let answered = Arc::new(tokio::sync::Notify::new());
+            let done = Arc::clone(&answered);
+            let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+                let done = Arc::clone(&done);
+                async move {
+                    let body = request.into_body().collect().await?.to_bytes();
+                    done.notify_one();
+                    Ok::<_, hyper::Error>(dns_response(reply(&body, 0)).map(Full::new))
+                }
+            });
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = answered.notified() => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
+        })
+        .await;
+        let upstream = Upstream::new(&authority.server("https", address), UpstreamId(0), &home()).unwrap();
+        for _ in 0..5 {
+            let result = upstream.attempt(&question("a.example"), window(10_000, 2), &mut Attempts::default()).await;
+            assert!(result.is_ok(), "{result:?}");
+        }
+    }
+}

@@ -95,3 +95,57 @@ impl fmt::Debug for Connection {
         f.debug_tuple("Connection").field(&self.facts).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Response;
+
+    use super::super::testing::{
+        Authority, Handler, ask as question, attempt, dns_response, quic_server, reply, serve_h3,
+    };
+    use super::*;
+    use crate::peer::Transport;
+
+    async fn outcome(handler: Handler) -> Result<Delivered, Cause> {
+        let authority = Authority::new();
+        let (config, _) = authority.identity(&["127.0.0.1"], &["h3"]);
+        let address = quic_server(config, move |connection| serve_h3(connection, handler));
+        let (result, _) = attempt(&authority.server("h3", address), &question("a.example")).await;
+        result.map_err(|error| error.cause)
+    }
+
+    #[tokio::test]
+    async fn a_verified_server_answers_and_its_age_is_handed_on() {
+        let delivered = outcome(|_, body| {
+            assert_eq!((body.len(), &body[..2]), (128, &[0, 0][..]));
+            let mut response = dns_response(reply(body, 0));
+            response.headers_mut().insert("age", 7.into());
+            response
+        })
+        .await
+        .unwrap();
+        assert_eq!((delivered.age, delivered.facts.transport), (7, Transport::Doh3));
+    }
+
+    #[tokio::test]
+    async fn doh_27_statuses_types_and_lengths_are_checked() {
+        let unavailable = |_: &http::Request<()>, body: &[u8]| {
+            let mut response = dns_response(reply(body, 0));
+            *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+            response
+        };
+        assert_eq!(outcome(unavailable).await.unwrap_err(), Cause::Malformed);
+        let untyped = |_: &http::Request<()>, body: &[u8]| Response::new(reply(body, 0).into());
+        assert_eq!(outcome(untyped).await.unwrap_err(), Cause::Malformed);
+        assert_eq!(outcome(|_, _| dns_response(vec![0; 65_536])).await.unwrap_err(), Cause::Malformed);
+    }
+
+    #[tokio::test]
+    async fn dot_09_an_unknown_authority_ends_the_handshake() {
+        let (authority, other) = (Authority::new(), Authority::new());
+        let (config, _) = other.identity(&["127.0.0.1"], &["h3"]);
+        let address = quic_server(config, |_| async { panic!("the handshake succeeded") });
+        let (result, _) = attempt(&authority.server("h3", address), &question("a.example")).await;
+        assert_eq!(result.unwrap_err().cause, Cause::Tls);
+    }
+}

@@ -117,3 +117,112 @@ impl Drop for Awaited {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use quinn::ConnectionError;
+    use tokio::sync::mpsc;
+
+    use super::super::testing::{Authority, Respond, ask as question, attempt, quic_server, reply, reply_as};
+    use super::*;
+    use crate::wire::OptWriter;
+    use crate::wire::registry::option;
+
+    fn frame(message: &[u8]) -> Vec<u8> {
+        let mut frame = u16::try_from(message.len()).unwrap().to_be_bytes().to_vec();
+        frame.extend(message);
+        frame
+    }
+
+    /// A server that writes `respond`'s octets to every stream; tells how connections end.
+    fn server(authority: &Authority, respond: Respond) -> (SocketAddr, mpsc::Receiver<ConnectionError>) {
+        let (config, _) = authority.identity(&["127.0.0.1"], &["doq"]);
+        let (tell, told) = mpsc::channel(8);
+        let address = quic_server(config, move |connection| {
+            let tell = tell.clone();
+            async move {
+                while let Ok((mut sending, mut receiving)) = connection.accept_bi().await {
+                    let query = receiving.read_to_end(65_537).await.unwrap();
+                    assert_eq!(query[2..4], [0, 0], "the id is not 0");
+                    sending.write_all(&respond(&query[2..])).await.unwrap();
+                    sending.finish().unwrap();
+                }
+                let _ = tell.send(connection.closed().await).await;
+            }
+        });
+        (address, told)
+    }
+
+    fn code(error: &ConnectionError) -> Option<u64> {
+        match error {
+            ConnectionError::ApplicationClosed(close) => Some(close.error_code.into_inner()),
+            _ => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn doq_08_a_question_with_id_0_is_answered_and_the_connection_closes_with_no_error() {
+        let authority = Authority::new();
+        let (address, mut told) = server(&authority, |query| frame(&reply(query, 0)));
+        let (result, _) = attempt(&authority.server("quic", address), &question("a.example")).await;
+        assert_eq!(result.unwrap().facts.secured.unwrap().alpn, Some("doq"));
+        assert_eq!(code(&told.recv().await.unwrap()), Some(0));
+    }
+
+    #[tokio::test]
+    async fn doq_30_a_server_that_breaks_the_protocol_loses_the_connection() {
+        let faults: [Respond; 5] = [
+            |query| frame(&reply_as(1, query)),
+            |query| [frame(&reply(query, 0)), frame(&reply(query, 0))].concat(),
+            |query| frame(&reply(query, 0))[..20].to_vec(),
+            |_| Vec::new(),
+            |query| {
+                let mut message = BytesMut::from(&reply(query, 0)[..]);
+                let mut writer = OptWriter::start(&mut message, 1232, 0, false);
+                writer.option(option::KEEPALIVE, &[&[0, 1]]);
+                writer.finish();
+                patch::add_additional(&mut message);
+                frame(&message)
+            },
+        ];
+        for respond in faults {
+            let authority = Authority::new();
+            let (address, mut told) = server(&authority, respond);
+            let (result, _) = attempt(&authority.server("quic", address), &question("a.example")).await;
+            assert_eq!(result.unwrap_err().cause, Cause::Malformed);
+            assert_eq!(code(&told.recv().await.unwrap()), Some(2));
+        }
+    }
+
+    #[tokio::test]
+    async fn doq_21_a_connection_that_closes_under_a_question_is_replaced_unnoticed() {
+        let authority = Authority::new();
+        let (config, _) = authority.identity(&["127.0.0.1"], &["doq"]);
+        let accepted = std::sync::atomic::AtomicU32::new(0);
+        let address = quic_server(config, move |connection| {
+            let first = accepted.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
+            async move {
+                let (mut sending, mut receiving) = connection.accept_bi().await.unwrap();
+                let query = receiving.read_to_end(65_537).await.unwrap();
+                if first {
+                    return connection.close(VarInt::from_u32(0), b"");
+                }
+                sending.write_all(&frame(&reply(&query[2..], 0))).await.unwrap();
+                sending.finish().unwrap();
+                connection.closed().await;
+            }
+        });
+        assert!(attempt(&authority.server("quic", address), &question("a.example")).await.0.is_ok());
+    }
+
+    #[tokio::test]
+    async fn doq_01_another_protocol_is_not_spoken_to() {
+        let authority = Authority::new();
+        let (config, _) = authority.identity(&["127.0.0.1"], &["h3"]);
+        let address = quic_server(config, |_| async { panic!("the handshake succeeded") });
+        let (result, _) = attempt(&authority.server("quic", address), &question("a.example")).await;
+        assert_eq!(result.unwrap_err().cause, Cause::Tls);
+    }
+}

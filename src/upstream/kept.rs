@@ -251,3 +251,121 @@ impl<C: Carrier> fmt::Debug for Inner<C> {
         f.debug_tuple("Inner").field(&self.carrier).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::task::JoinSet;
+
+    use super::super::resolve::Addresses;
+    use super::super::tcp::Tcp;
+    use super::super::testing::{
+        ask as question, home, label, listener, plain, read_frame, reply, serve_stream, window, write_frame,
+    };
+    use super::*;
+
+    fn kept(address: std::net::SocketAddr, home: Home) -> Arc<Kept<Tcp>> {
+        Arc::new(Kept::new(Tcp::new(Addresses::of(&plain("tcp", address))), home))
+    }
+
+    #[tokio::test]
+    async fn tcp_15_questions_left_unanswered_by_a_close_are_asked_again_unnoticed() {
+        let (listener, address) = listener().await;
+        let accepted = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&accepted);
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            counter.fetch_add(1, Ordering::SeqCst);
+            let mut held = Vec::new();
+            while held.len() < 10 {
+                held.push(read_frame(&mut stream).await.unwrap());
+            }
+            for query in held.iter().take(3) {
+                write_frame(&mut stream, &reply(query, 0)).await;
+            }
+            drop(stream);
+            while let Ok((stream, _)) = listener.accept().await {
+                counter.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(serve_stream(stream, |query| reply(query, 0)));
+            }
+        });
+        let kept = kept(address, home());
+        let mut asking = JoinSet::new();
+        for number in 0..10 {
+            let kept = Arc::clone(&kept);
+            asking.spawn(async move {
+                let name = format!("n{number}.example");
+                let delivered = kept.exchange(&question(&name), window(10_000, 2)).await.unwrap();
+                assert_eq!(label(&delivered.message), format!("n{number}"));
+            });
+        }
+        while let Some(done) = asking.join_next().await {
+            done.unwrap();
+        }
+        assert_eq!(accepted.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn neg_15_a_server_that_always_closes_is_asked_as_often_as_allowed() {
+        let (listener, address) = listener().await;
+        let heard = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&heard);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                if read_frame(&mut stream).await.is_some() {
+                    counter.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        });
+        let outcome = kept(address, home()).exchange(&question("a.example"), window(10_000, 2)).await;
+        assert_eq!(outcome.unwrap_err(), Cause::Closed);
+        assert_eq!(heard.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_is_closed_and_the_next_question_opens_another() {
+        let (listener, address) = listener().await;
+        let kept = kept(address, Home { idle: Duration::from_millis(20), ..home() });
+        for _ in 0..2 {
+            let asker = Arc::clone(&kept);
+            let asking =
+                tokio::spawn(async move { asker.exchange(&question("a.example"), window(10_000, 1)).await.unwrap() });
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let query = read_frame(&mut stream).await.unwrap();
+            write_frame(&mut stream, &reply(&query, 0)).await;
+            asking.await.unwrap();
+            assert_eq!(read_frame(&mut stream).await, None);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_says_nothing_is_not_used_again() {
+        let (listener, address) = listener().await;
+        let kept = kept(address, home());
+        let asker = Arc::clone(&kept);
+        let silent = tokio::spawn(async move { asker.exchange(&question("a.example"), window(500, 2)).await });
+        let (_held, _) = listener.accept().await.unwrap();
+        assert_eq!(silent.await.unwrap().unwrap_err(), Cause::Timeout);
+        let asking = tokio::spawn(async move { kept.exchange(&question("a.example"), window(10_000, 1)).await });
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let query = read_frame(&mut stream).await.unwrap();
+        write_frame(&mut stream, &reply(&query, 0)).await;
+        assert!(asking.await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_fails_all_who_waited_for_it_at_once() {
+        let (listener, address) = listener().await;
+        drop(listener);
+        let kept = kept(address, home());
+        let mut asking = JoinSet::new();
+        for _ in 0..20 {
+            let kept = Arc::clone(&kept);
+            asking.spawn(async move { kept.exchange(&question("a.example"), window(10_000, 2)).await });
+        }
+        while let Some(done) = asking.join_next().await {
+            assert_eq!(done.unwrap().unwrap_err(), Cause::Connect);
+        }
+    }
+}

@@ -38,7 +38,7 @@ pub mod http;
 pub mod quic;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use address::{Address, Scheme};
 pub use ask::Ask;

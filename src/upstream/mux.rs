@@ -228,3 +228,102 @@ async fn push<S: AsyncWrite>(writer: &mut WriteHalf<S>, output: &mut BytesMut) -
         _ => Ok(false),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use tokio::io::{DuplexStream, duplex};
+    use tokio::task::JoinSet;
+
+    use super::super::testing::{ask as question, label, read_frame, reply, reply_as, write_frame};
+    use super::*;
+    use crate::peer::Transport;
+    use crate::wire::Flags;
+
+    fn pair() -> (Arc<Mux>, DuplexStream) {
+        let (ours, theirs) = duplex(64 * 1024);
+        let facts = Facts { address: "127.0.0.1:53".parse().unwrap(), transport: Transport::Tcp, secured: None };
+        (Arc::new(Mux::start(ours, facts)), theirs)
+    }
+
+    async fn answer_to(respond: fn(&[u8]) -> Vec<u8>) -> Result<Delivered, Cause> {
+        let (mux, mut server) = pair();
+        let asking = tokio::spawn(async move { mux.ask(&question("a.example")).await });
+        let query = read_frame(&mut server).await.unwrap();
+        write_frame(&mut server, &respond(&query)).await;
+        asking.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn tcp_06_spf_08_fifty_reversed_answers_reach_their_askers_under_unique_ids() {
+        let (mux, mut server) = pair();
+        let mut asking = JoinSet::new();
+        for number in 0..50 {
+            let mux = Arc::clone(&mux);
+            asking.spawn(async move {
+                let delivered = mux.ask(&question(&format!("n{number}.example"))).await.unwrap();
+                assert_eq!(label(&delivered.message), format!("n{number}"));
+            });
+        }
+        let mut queries = Vec::new();
+        for _ in 0..50 {
+            queries.push(read_frame(&mut server).await.unwrap());
+        }
+        let ids: HashSet<_> = queries.iter().map(|query| u16_at(query, 0).unwrap()).collect();
+        assert_eq!(ids.len(), 50);
+        for query in queries.iter().rev() {
+            write_frame(&mut server, &reply(query, 0)).await;
+        }
+        while let Some(done) = asking.join_next().await {
+            done.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_nothing_is_passed_over() {
+        let (mux, mut server) = pair();
+        let asking = tokio::spawn(async move { mux.ask(&question("a.example")).await });
+        let query = read_frame(&mut server).await.unwrap();
+        let id = u16_at(&query, 0).unwrap();
+        write_frame(&mut server, &reply_as(id.wrapping_add(1), &query)).await;
+        write_frame(&mut server, &reply(&query, 0)).await;
+        assert_eq!(asking.await.unwrap().unwrap().message, reply(&query, 0));
+    }
+
+    #[tokio::test]
+    async fn broken_answers_are_named_at_once() {
+        let other = |query: &[u8]| {
+            let mut message = reply(query, 0);
+            message[13] ^= 1;
+            message
+        };
+        assert_eq!(answer_to(other).await.unwrap_err(), Cause::Mismatched);
+        assert_eq!(answer_to(<[u8]>::to_vec).await.unwrap_err(), Cause::Malformed);
+        assert_eq!(answer_to(|query| query[..11].to_vec()).await.unwrap_err(), Cause::Malformed);
+        assert_eq!(answer_to(|_| Vec::new()).await.unwrap_err(), Cause::Malformed);
+    }
+
+    #[tokio::test]
+    async fn tcf_06_tc_on_a_stream_is_a_broken_answer() {
+        assert_eq!(answer_to(|query| reply(query, Flags::TC)).await.unwrap_err(), Cause::Truncated);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_ends_tells_its_waiters() {
+        let (mux, mut server) = pair();
+        let asker = Arc::clone(&mux);
+        let asking = tokio::spawn(async move { asker.ask(&question("a.example")).await });
+        read_frame(&mut server).await.unwrap();
+        drop(server);
+        assert_eq!(asking.await.unwrap().unwrap_err(), Cause::Closed);
+        assert!(!mux.is_open());
+    }
+
+    #[tokio::test]
+    async fn dropping_the_askers_handle_ends_the_stream() {
+        let (mux, mut server) = pair();
+        drop(mux);
+        assert_eq!(read_frame(&mut server).await, None);
+    }
+}

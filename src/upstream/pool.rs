@@ -1,6 +1,6 @@
 //! Several servers as one: asked in order within one deadline, the fallback ones only when nobody else answers.
 
-use std::hash::{Hash as _, Hasher as _};
+use std::hash::Hasher as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,12 +84,12 @@ impl Pool {
 /// The same for the same servers in every process: two settings that differ here may answer differently.
 fn fingerprint(settings: &Settings) -> u64 {
     let mut hasher = SipHasher13::new();
-    for server in settings.servers.iter().chain(&settings.fallback) {
-        server.url.to_string().hash(&mut hasher);
-        server.addresses.hash(&mut hasher);
-        server.tls_name.hash(&mut hasher);
-    }
-    settings.servers.len().hash(&mut hasher);
+    let mut add = |group: &str, server: &Server| {
+        let Server { url, addresses, tls_name, .. } = server;
+        hasher.write(format!("{group} {url} {addresses:?} {tls_name:?}\n").as_bytes());
+    };
+    settings.servers.iter().for_each(|server| add("server", server));
+    settings.fallback.iter().for_each(|server| add("fallback", server));
     hasher.finish()
 }
 
@@ -188,5 +188,216 @@ const fn is_worth_repeating(cause: Cause) -> bool {
     match cause {
         Cause::Timeout | Cause::Connect | Cause::Closed | Cause::Busy => true,
         Cause::Tls | Cause::Malformed | Cause::Mismatched | Cause::Truncated | Cause::Unknown => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::atomic::Ordering;
+
+    use super::super::testing::{
+        Authority, Handler, ask, dns_response, https_server, plain, quic_server, reply, serve_doq, serve_h3,
+        serve_stream, tls_server, udp_server,
+    };
+    use super::*;
+    use crate::trail::AttemptEnd;
+    use crate::wire::{Header, OptWriter, patch};
+
+    const SHORT: Duration = Duration::from_millis(300);
+    const LONG: Duration = Duration::from_secs(10);
+
+    fn settings(servers: &[SocketAddr], fallback: &[SocketAddr]) -> Settings {
+        let over_udp = |addresses: &[SocketAddr]| addresses.iter().map(|&address| plain("udp", address)).collect();
+        Settings { servers: over_udp(servers), fallback: over_udp(fallback), timeout: LONG, attempt_timeout: SHORT }
+    }
+
+    async fn run(settings: &Settings) -> Ended {
+        let pool = Pool::new(settings, Handle::current()).unwrap();
+        pool.exchange(ask("a.example"), Instant::now() + LONG).await
+    }
+
+    fn supplier(ended: &Ended) -> u16 {
+        ended.result.as_ref().unwrap().upstream.0
+    }
+
+    fn rcode(ended: &Ended) -> u16 {
+        Header::parse(&ended.result.as_ref().unwrap().message).unwrap().flags.rcode()
+    }
+
+    fn ends(ended: &Ended) -> Vec<(u16, AttemptEnd)> {
+        ended.attempts.kept().iter().map(|attempt| (attempt.upstream.0, attempt.end)).collect()
+    }
+
+    fn good(query: &[u8]) -> Vec<u8> {
+        reply(query, 0)
+    }
+
+    fn servfail(query: &[u8]) -> Vec<u8> {
+        reply(query, 2)
+    }
+
+    fn silent(_: &[u8]) -> Vec<u8> {
+        Vec::new()
+    }
+
+    #[tokio::test]
+    async fn the_first_server_is_asked_and_nobody_else() {
+        let ((first, _), (second, unasked)) = (udp_server(good).await, udp_server(good).await);
+        let ended = run(&Settings { attempt_timeout: LONG, ..settings(&[first, second], &[]) }).await;
+        assert_eq!((supplier(&ended), ends(&ended)), (0, vec![(0, AttemptEnd::Answered)]));
+        assert_eq!(unasked.load(Ordering::SeqCst), 0);
+        assert!(!ended.result.unwrap().trusted, "SEC-07: a plain server's AD means nothing");
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_is_passed_over_and_the_attempts_tell() {
+        let ((first, heard), (second, _)) = (udp_server(silent).await, udp_server(good).await);
+        let ended = run(&settings(&[first, second], &[])).await;
+        assert_eq!(supplier(&ended), 1);
+        assert_eq!(ends(&ended), [(0, AttemptEnd::Timeout), (1, AttemptEnd::Answered)]);
+        assert!(ended.attempts.kept()[0].micros >= 250_000);
+        assert_eq!(heard.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn servfail_goes_on_to_the_next_and_is_the_answer_if_nobody_does_better() {
+        let ((first, _), (second, _)) = (udp_server(servfail).await, udp_server(good).await);
+        let better = run(&settings(&[first, second], &[])).await;
+        assert_eq!((supplier(&better), rcode(&better)), (1, 0));
+        assert_eq!(ends(&better), [(0, AttemptEnd::Failed), (1, AttemptEnd::Answered)]);
+        let (refused, _) = udp_server(|query| reply(query, 5)).await;
+        let (unasked, heard) = udp_server(good).await;
+        let last = run(&settings(&[first, refused], &[unasked])).await;
+        assert_eq!((supplier(&last), rcode(&last)), (1, 5));
+        assert_eq!(heard.load(Ordering::SeqCst), 0, "the fallback was asked though servers answered");
+    }
+
+    #[tokio::test]
+    async fn a_bogus_answer_is_not_shopped_around() {
+        let (first, _) = udp_server(|query| {
+            let mut message = bytes::BytesMut::from(&reply(query, 2)[..]);
+            let mut writer = OptWriter::start(&mut message, 1232, 2, false);
+            writer.option(15, &[&6u16.to_be_bytes()]);
+            writer.finish();
+            patch::add_additional(&mut message);
+            message.to_vec()
+        })
+        .await;
+        let (second, unasked) = udp_server(good).await;
+        let ended = run(&settings(&[first, second], &[])).await;
+        assert_eq!((supplier(&ended), rcode(&ended)), (0, 2));
+        assert_eq!(unasked.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn the_fallback_answers_when_nobody_else_does() {
+        let ((first, _), (fallback, _)) = (udp_server(silent).await, udp_server(good).await);
+        let ended = run(&settings(&[first], &[fallback])).await;
+        assert_eq!(supplier(&ended), 1);
+    }
+
+    #[tokio::test]
+    async fn neg_15_a_silent_server_hears_a_question_three_times_and_no_more() {
+        let (first, heard) = udp_server(silent).await;
+        let ended = run(&settings(&[first], &[])).await;
+        assert_eq!(ended.result.unwrap_err().cause, Cause::Timeout);
+        assert_eq!(heard.load(Ordering::SeqCst), 3);
+        assert_eq!(ended.attempts.made(), 2);
+    }
+
+    #[tokio::test]
+    async fn the_clients_deadline_ends_it_all() {
+        let (first, _) = udp_server(silent).await;
+        let pool =
+            Pool::new(&Settings { attempt_timeout: LONG, ..settings(&[first], &[]) }, Handle::current()).unwrap();
+        let start = Instant::now();
+        let ended = pool.exchange(ask("a.example"), start + SHORT).await;
+        assert_eq!(ended.result.unwrap_err().cause, Cause::Timeout);
+        assert!(start.elapsed() < LONG);
+    }
+
+    #[tokio::test]
+    async fn an_encrypted_answer_is_trusted_and_an_untrusted_server_is_passed_over() {
+        let (authority, other) = (Authority::new(), Authority::new());
+        let (stranger, _) = other.identity(&["127.0.0.1"], &["dot"]);
+        let (known, _) = authority.identity(&["127.0.0.1"], &["dot"]);
+        let serve = |stream| serve_stream(stream, good);
+        let (first, second) = (tls_server(stranger, serve).await, tls_server(known, serve).await);
+        let servers = vec![authority.server("tls", first), authority.server("tls", second)];
+        let ended = run(&Settings { servers, attempt_timeout: LONG, ..settings(&[], &[]) }).await;
+        assert_eq!(ends(&ended), [(0, AttemptEnd::Tls), (1, AttemptEnd::Answered)]);
+        assert!(ended.result.unwrap().trusted);
+    }
+
+    #[tokio::test]
+    async fn a_pool_of_nobody_says_so() {
+        assert_eq!(run(&settings(&[], &[])).await.result.unwrap_err().cause, Cause::Unknown);
+    }
+
+    #[tokio::test]
+    async fn a_probe_finds_whether_anybody_lives() {
+        let ((living, _), (dead, _)) = (udp_server(good).await, udp_server(silent).await);
+        let alive = Pool::new(&settings(&[living], &[]), Handle::current()).unwrap();
+        assert!(alive.is_alive(Instant::now() + LONG).await);
+        let dead = Pool::new(&settings(&[dead], &[]), Handle::current()).unwrap();
+        assert!(!dead.is_alive(Instant::now() + SHORT).await);
+    }
+
+    #[tokio::test]
+    async fn the_roster_names_servers_and_the_fingerprint_is_theirs() {
+        let [one, two, three]: [SocketAddr; 3] =
+            ["192.0.2.1:53", "192.0.2.2:53", "192.0.2.3:53"].map(|address| address.parse().unwrap());
+        let pool = |servers: &[SocketAddr], fallback: &[SocketAddr]| {
+            Pool::new(&settings(servers, fallback), Handle::current()).unwrap()
+        };
+        let first = pool(&[one, two], &[three]);
+        assert_eq!(first.name(UpstreamId(2)), Some("udp://192.0.2.3"));
+        assert_eq!(first.name(UpstreamId(3)), None);
+        assert_eq!(first.names().count(), 3);
+        assert_eq!(first.fingerprint(), pool(&[one, two], &[three]).fingerprint());
+        assert_ne!(first.fingerprint(), pool(&[one], &[two, three]).fingerprint());
+        assert_ne!(first.fingerprint(), pool(&[two, one], &[three]).fingerprint());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_cannot_be_used_is_named_with_its_file() {
+        let mut broken = plain("tls", "192.0.2.1:853".parse().unwrap());
+        broken.ca = Some("/nonexistent/ca.pem".into());
+        let error =
+            Pool::new(&Settings { servers: vec![broken], ..settings(&[], &[]) }, Handle::current()).unwrap_err();
+        assert!(
+            error.to_string().contains("tls://192.0.2.1: cannot read authorities from /nonexistent/ca.pem"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn connections_live_on_the_home_runtime_and_end_with_it() {
+        let authority = Authority::new();
+        let identity = |alpn: &[&str]| authority.identity(&["127.0.0.1"], alpn).0;
+        let http: Handler = |_, body| dns_response(good(body));
+        let dot = tls_server(identity(&["dot"]), |stream| serve_stream(stream, good)).await;
+        let doh = https_server(identity(&["h2"]), http).await;
+        let doh3 = quic_server(identity(&["h3"]), move |connection| serve_h3(connection, http));
+        let doq = quic_server(identity(&["doq"]), |connection| serve_doq(connection, good));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (home, (stop, stopped)) = (runtime.handle().clone(), tokio::sync::oneshot::channel::<()>());
+        let thread = std::thread::spawn(move || runtime.block_on(stopped));
+        for (scheme, address) in [("tls", dot), ("https", doh), ("h3", doh3), ("quic", doq)] {
+            let servers = vec![authority.server(scheme, address)];
+            let settings = Settings { servers, attempt_timeout: LONG, ..settings(&[], &[]) };
+            let pool = Pool::new(&settings, home.clone()).unwrap();
+            for _ in 0..2 {
+                let ended = pool.exchange(ask("a.example"), Instant::now() + LONG).await;
+                assert!(ended.result.is_ok(), "{scheme}: {:?}", ended.result);
+            }
+        }
+        let settings = Settings { servers: vec![authority.server("tls", dot)], ..settings(&[], &[]) };
+        let orphan = Pool::new(&settings, home.clone()).unwrap();
+        stop.send(()).unwrap();
+        thread.join().unwrap().unwrap();
+        let ended = orphan.exchange(ask("a.example"), Instant::now() + LONG).await;
+        assert_eq!(ended.result.unwrap_err().cause, Cause::Closed);
     }
 }

@@ -8,6 +8,7 @@ use quinn::crypto::rustls::{HandshakeData, QuicClientConfig};
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, IdleTimeout, TransportConfig, VarInt};
 use rustls::ProtocolVersion;
 use tokio::time::Instant;
+use tracing::debug;
 
 use super::delivery::{Facts, Secured};
 use super::error::Cause;
@@ -93,7 +94,10 @@ impl Quic {
     async fn reach(&self, address: SocketAddr) -> Result<(Connection, Facts), Cause> {
         let endpoint = self.endpoint(address)?;
         let connecting = endpoint.connect_with(self.config.clone(), address, &self.name).map_err(|_| Cause::Connect)?;
-        let connection = connecting.await.map_err(|error| open_cause(&error))?;
+        let connection = connecting.await.map_err(|error| {
+            debug!(name = self.name, %error, "QUIC handshake with an upstream failed");
+            open_cause(&error)
+        })?;
         let agreed = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
         let alpn = agreed.and_then(|data| data.protocol).and_then(|protocol| alpn_name(&protocol)).ok_or(Cause::Tls)?;
         let secured = Secured { version: ProtocolVersion::TLSv1_3, cipher: None, alpn: Some(alpn) };

@@ -250,3 +250,83 @@ impl Log<'_> {
         self.since = Instant::now();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{
+        Respond, ask as question, attempt, datagrams, listener, plain, reply, reply_as, serve_stream, udp_server,
+    };
+    use super::*;
+    use crate::wire::{Flags, Header};
+
+    /// UDP that sends `times` of `respond`, and TCP that answers with AA, on one port.
+    async fn both(respond: Respond, times: usize) -> std::net::SocketAddr {
+        loop {
+            let (listener, address) = listener().await;
+            let Ok(socket) = tokio::net::UdpSocket::bind(address).await else { continue };
+            tokio::spawn(async move {
+                let mut buffer = [0; 512];
+                while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
+                    for _ in 0..times {
+                        socket.send_to(&respond(&buffer[..length]), peer).await.unwrap();
+                    }
+                }
+            });
+            tokio::spawn(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    tokio::spawn(serve_stream(stream, |query| reply(query, Flags::AA)));
+                }
+            });
+            return address;
+        }
+    }
+
+    async fn truncating() -> std::net::SocketAddr {
+        both(|query| reply(query, Flags::TC), 1).await
+    }
+
+    fn ends(attempts: &Attempts) -> Vec<AttemptEnd> {
+        attempts.kept().iter().map(|attempt| attempt.end).collect()
+    }
+
+    #[tokio::test]
+    async fn tcf_01_04_a_truncated_answer_is_asked_for_again_over_tcp() {
+        let (result, attempts) = attempt(&plain("udp", truncating().await), &question("big.example")).await;
+        let delivered = result.unwrap();
+        assert_eq!(delivered.facts.transport, Transport::Tcp);
+        assert!(Header::parse(&delivered.message).unwrap().flags.has(Flags::AA));
+        assert_eq!(ends(&attempts), [AttemptEnd::Truncated, AttemptEnd::Answered]);
+    }
+
+    #[tokio::test]
+    async fn spf_06_a_question_under_siege_moves_to_tcp() {
+        let address = both(|query| reply_as(!u16::from_be_bytes([query[0], query[1]]), query), 10).await;
+        let (result, attempts) = attempt(&plain("udp", address), &question("a.example")).await;
+        assert_eq!(result.unwrap().facts.transport, Transport::Tcp);
+        assert_eq!(ends(&attempts), [AttemptEnd::Malformed, AttemptEnd::Answered]);
+    }
+
+    #[tokio::test]
+    async fn prg_06_a_question_from_a_stream_goes_over_tcp_at_once() {
+        let ask = Arc::new(Ask { prefer_stream: true, ..(*question("a.example")).clone() });
+        let (result, attempts) = attempt(&plain("udp", truncating().await), &ask).await;
+        assert_eq!(result.unwrap().facts.transport, Transport::Tcp);
+        assert_eq!(ends(&attempts), [AttemptEnd::Answered]);
+    }
+
+    #[tokio::test]
+    async fn tcf_05_a_truncated_answer_without_tcp_stays_truncated() {
+        let (address, _) = udp_server(|query| reply(query, Flags::TC)).await;
+        let (result, attempts) = attempt(&plain("udp", address), &question("big.example")).await;
+        assert_eq!(result.unwrap_err().cause, Cause::Truncated);
+        assert_eq!(ends(&attempts), [AttemptEnd::Truncated, AttemptEnd::Truncated]);
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_known_at_once() {
+        let (socket, address) = datagrams().await;
+        drop(socket);
+        let (result, _) = attempt(&plain("udp", address), &question("a.example")).await;
+        assert_eq!(result.unwrap_err().cause, Cause::Connect);
+    }
+}

@@ -17,6 +17,7 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tracing::debug;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::address::Host;
@@ -133,7 +134,10 @@ impl Tls {
     /// # Errors
     /// [`Cause::Tls`].
     pub async fn secure(&self, stream: TcpStream) -> Result<(TlsStream<TcpStream>, Secured), Cause> {
-        let stream = self.connector.connect(self.name.clone(), stream).await.map_err(|_| Cause::Tls)?;
+        let stream = self.connector.connect(self.name.clone(), stream).await.map_err(|error| {
+            debug!(name = ?self.name, %error, "TLS handshake with an upstream failed");
+            Cause::Tls
+        })?;
         let (_, session) = stream.get_ref();
         let secured = Secured {
             version: session.protocol_version().ok_or(Cause::Tls)?,
@@ -172,7 +176,7 @@ impl Pinned {
 }
 
 /// SHA-256, from the cipher suite that is defined with it.
-fn sha256(data: &[u8]) -> Option<[u8; 32]> {
+pub(super) fn sha256(data: &[u8]) -> Option<[u8; 32]> {
     let suite = aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13()?;
     suite.common.hash_provider.hash(data).as_ref().try_into().ok()
 }
@@ -210,5 +214,26 @@ impl ServerCertVerifier for Pinned {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.chain.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_sha_256() {
+        let empty = sha256(b"").unwrap();
+        assert_eq!(empty[..4], [0xe3, 0xb0, 0xc4, 0x42]);
+    }
+
+    #[test]
+    fn an_unreadable_or_empty_authority_file_is_named() {
+        let mut server = Server::new("tls://dns.example".parse().unwrap());
+        server.ca = Some("/nonexistent/authority.pem".into());
+        let error = Trust::new(&server).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/authority.pem"), "{error}");
+        server.ca = Some("/dev/null".into());
+        assert!(matches!(Trust::new(&server), Err(TlsError::NoAuthority { .. })));
     }
 }

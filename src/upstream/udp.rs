@@ -88,3 +88,91 @@ impl Siege<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::super::testing::{ask as question, datagrams, reply, reply_as, window};
+    use super::*;
+    use crate::wire::{Flags, u16_at};
+
+    const LONG: u64 = 10_000;
+
+    #[tokio::test]
+    async fn spf_01_02_wrong_id_source_and_question_are_ignored_and_the_good_answer_taken() {
+        let (server, address) = datagrams().await;
+        let (forger, _) = datagrams().await;
+        let asking = tokio::spawn(async move { ask(&question("good.example"), address, window(LONG, 1)).await });
+        let mut buffer = [0; 512];
+        let (length, client) = server.recv_from(&mut buffer).await.unwrap();
+        let query = &buffer[..length];
+        let id = u16_at(query, 0).unwrap();
+        forger.send_to(&reply(query, Flags::AA), client).await.unwrap();
+        server.send_to(&reply_as(id.wrapping_add(1), query), client).await.unwrap();
+        let mut other = BytesMut::new();
+        question("evil.example").compose(Leg { id, ..Leg::default() }, &mut other);
+        server.send_to(&reply(&other, 0), client).await.unwrap();
+        server.send_to(query, client).await.unwrap();
+        let good = reply(query, 0);
+        server.send_to(&good, client).await.unwrap();
+        let Heard::Answer(answer) = asking.await.unwrap().unwrap() else { panic!("no answer") };
+        assert_eq!(answer, good);
+    }
+
+    #[tokio::test]
+    async fn spf_06_ten_mismatches_end_trust_in_udp_and_tcf_03_a_forged_tc_is_one_of_them() {
+        let (server, address) = datagrams().await;
+        let asking = tokio::spawn(async move { ask(&question("a.example"), address, window(LONG, 1)).await });
+        let mut buffer = [0; 512];
+        let (length, client) = server.recv_from(&mut buffer).await.unwrap();
+        let query = &buffer[..length];
+        let mut forged = reply(query, Flags::TC);
+        forged[0] ^= 0xff;
+        for _ in 0..10 {
+            server.send_to(&forged, client).await.unwrap();
+        }
+        assert!(matches!(asking.await.unwrap(), Ok(Heard::Besieged)));
+    }
+
+    #[tokio::test]
+    async fn neg_15_a_lost_datagram_is_sent_once_more_from_the_same_port_with_the_same_id() {
+        let (server, address) = datagrams().await;
+        let asking = tokio::spawn(async move { ask(&question("a.example"), address, window(300, 2)).await });
+        let (mut first, mut second) = ([0; 512], [0; 512]);
+        let one = server.recv_from(&mut first).await.unwrap();
+        let two = server.recv_from(&mut second).await.unwrap();
+        assert_eq!((one, first), (two, second));
+        assert_eq!(asking.await.unwrap().unwrap_err(), Cause::Timeout);
+        assert!(server.try_recv_from(&mut first).is_err(), "a third datagram");
+    }
+
+    #[tokio::test]
+    async fn spf_03_04_ids_and_source_ports_differ_from_question_to_question() {
+        let (server, address) = datagrams().await;
+        let (mut ids, mut ports) = (HashSet::new(), HashSet::new());
+        for _ in 0..64 {
+            let asking = tokio::spawn(async move { ask(&question("a.example"), address, window(LONG, 1)).await });
+            let mut buffer = [0; 512];
+            let (length, client) = server.recv_from(&mut buffer).await.unwrap();
+            ids.insert(u16_at(&buffer, 0).unwrap());
+            ports.insert(client.port());
+            server.send_to(&reply(&buffer[..length], 0), client).await.unwrap();
+            assert!(matches!(asking.await.unwrap(), Ok(Heard::Answer(_))));
+        }
+        assert!(ids.len() > 55 && ports.len() > 55, "{} ids, {} ports", ids.len(), ports.len());
+    }
+
+    #[tokio::test]
+    async fn prg_07_an_answer_far_over_the_announced_size_is_used() {
+        let (server, address) = datagrams().await;
+        let asking = tokio::spawn(async move { ask(&question("a.example"), address, window(LONG, 1)).await });
+        let mut buffer = [0; 512];
+        let (length, client) = server.recv_from(&mut buffer).await.unwrap();
+        let mut large = reply(&buffer[..length], 0);
+        large.resize(5000, 0);
+        server.send_to(&large, client).await.unwrap();
+        let Heard::Answer(answer) = asking.await.unwrap().unwrap() else { panic!("no answer") };
+        assert_eq!(answer.len(), 5000);
+    }
+}
