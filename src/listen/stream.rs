@@ -4,7 +4,6 @@
 //! Questions that wait are tasks, answered as they finish, in whatever order (RFC 7766 7). An idle connection holds no buffer:
 //! octets are read to the stack and answered into a buffer that the worker's connections share; only what is left over is kept.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -25,8 +24,10 @@ use crate::wire::framing::{self, Frame};
 use crate::wire::{HEADER_LEN, MAX_MESSAGE};
 
 mod deadlines;
+mod outbox;
 
 use deadlines::{Deadlines, Due, State};
+use outbox::Outbox;
 
 /// Serves one connection to its end: the client's, a deadline, or the gateway's.
 pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, session: Session, context: Context) {
@@ -110,19 +111,11 @@ struct Connection<S> {
     context: Context,
     /// Octets read and not answered yet: a message that is not whole, or messages past a turn's bound.
     inbox: BytesMut,
-    /// Octets to write.
-    out: BytesMut,
-    /// Have octets been written that the stream below may still hold?
-    unflushed: bool,
+    outbox: Outbox,
     waiting: JoinSet<Verdict>,
     input: Input,
     questions: u32,
     deadlines: Deadlines,
-}
-
-thread_local! {
-    /// The buffer that the connections of this worker answer into, in turn.
-    static SCRATCH: Cell<BytesMut> = Cell::default();
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -131,8 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             io,
             peer,
             inbox: BytesMut::new(),
-            out: BytesMut::new(),
-            unflushed: false,
+            outbox: Outbox::default(),
             waiting: JoinSet::new(),
             input: Input::Open,
             questions: 0,
@@ -143,16 +135,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// One turn.
     fn poll(&mut self, cx: &mut Waking<'_>) -> Poll<Ending> {
-        if self.out.is_empty() {
-            self.out = SCRATCH.take();
-        }
+        self.outbox.open();
         let polled = self.turn(cx);
-        if self.out.is_empty() {
-            let out = mem::take(&mut self.out);
-            if out.capacity() <= MOST_KEPT {
-                SCRATCH.set(out);
-            }
-        }
+        self.outbox.close();
         polled
     }
 
@@ -164,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if self.flush(cx).is_err() {
                 return Poll::Ready(Ending::Gone);
             }
-            if !gathered && self.out.is_empty() {
+            if !gathered && self.outbox.is_empty() {
                 continue;
             }
             match self.take_in(cx, &mut left) {
@@ -186,8 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// The end of a turn: is the connection over, and until when may it be left alone?
     fn rest(&mut self, cx: &mut Waking<'_>) -> Poll<Ending> {
-        let owes = !self.out.is_empty() || self.unflushed;
-        let idle = self.waiting.is_empty() && !owes;
+        let idle = self.waiting.is_empty() && self.outbox.is_settled();
         if idle && self.input != Input::Open {
             return Poll::Ready(Ending::Done);
         }
@@ -212,13 +196,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// May more be read, by the bounds of this connection?
     fn may_read(&self) -> bool {
         self.input == Input::Open
-            && self.out.len() <= MOST_UNWRITTEN
+            && self.outbox.len() <= MOST_UNWRITTEN
             && self.waiting.len() < self.context.limits.streams_per_connection
     }
 
     /// Takes up answers that have become ready; answers whether there are no more for now.
     fn gather(&mut self, cx: &mut Waking<'_>) -> bool {
-        while self.out.len() <= MOST_UNWRITTEN {
+        while self.outbox.len() <= MOST_UNWRITTEN {
             match self.waiting.poll_join_next(cx) {
                 Poll::Ready(Some(ended)) => self.end(ended),
                 Poll::Ready(None) | Poll::Pending => return true,
@@ -231,8 +215,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match ended {
             Ok(Verdict::Sent(reply)) => {
                 let message = reply.message.get(..reply.message.len().min(MAX_MESSAGE)).unwrap_or_default();
-                self.out.put_u16(u16::try_from(message.len()).unwrap_or(u16::MAX));
-                self.out.put_slice(message);
+                self.outbox.tail().put_u16(u16::try_from(message.len()).unwrap_or(u16::MAX));
+                self.outbox.tail().put_slice(message);
             }
             Ok(Verdict::Dropped(Why::NotAQuery)) => self.refuse(),
             Err(error) if error.is_panic() => self.context.counters.panics.add_one(),
@@ -240,32 +224,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Writes what there is to write.
     fn flush(&mut self, cx: &mut Waking<'_>) -> io::Result<()> {
-        while !self.out.is_empty() {
-            let Poll::Ready(written) = Pin::new(&mut self.io).poll_write(cx, &self.out) else {
-                self.deadlines.owe(self.out.len());
-                return Ok(());
-            };
-            let written = written?;
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            self.out.advance(written);
-            self.unflushed = true;
-            self.deadlines.wrote(written);
-        }
-        if self.unflushed {
-            match Pin::new(&mut self.io).poll_flush(cx) {
-                Poll::Ready(flushed) => {
-                    flushed?;
-                    self.unflushed = false;
-                    self.deadlines.settle();
-                }
-                Poll::Pending => self.deadlines.owe(1),
-            }
-        }
-        Ok(())
+        self.outbox.flush(&mut self.io, &mut self.deadlines, cx)
     }
 
     /// Reads once and answers what is whole; first what an earlier turn has left over.
@@ -328,10 +288,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return (used, Progress::Spent);
             }
             used += octets;
-            let before = self.out.len();
+            let before = self.outbox.len();
             self.ask(message, arrival);
             left.questions -= 1;
-            left.octets = left.octets.saturating_sub(self.out.len() - before);
+            left.octets = left.octets.saturating_sub(self.outbox.len() - before);
         }
         (used, Progress::Some)
     }
@@ -342,7 +302,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         self.deadlines.heard();
         let asked = Query::parse(message, &self.peer, arrival);
-        match self.context.answer.now(asked, &self.peer, &mut Out::framed(&mut self.out)) {
+        match self.context.answer.now(asked, &self.peer, &mut Out::framed(self.outbox.tail())) {
             Now::Sent(_) | Now::Dropped(Why::Access | Why::Limit) => {}
             Now::Dropped(Why::NotAQuery) => self.refuse(),
             Now::Later(pending) => _ = self.waiting.spawn(pending),
@@ -385,9 +345,6 @@ const TURN_OCTETS: usize = 16 << 10;
 
 /// Octets that may be unwritten before reading stops.
 const MOST_UNWRITTEN: usize = 64 << 10;
-
-/// Octets of a shared buffer that is kept.
-const MOST_KEPT: usize = 64 << 10;
 
 /// Questions of one connection; then it is closed, and a client that means well opens another.
 const MOST_QUESTIONS: u32 = 100_000;

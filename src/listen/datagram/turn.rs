@@ -63,6 +63,12 @@ impl Turn {
         }
     }
 
+    /// The same with another bound on waiting questions.
+    #[cfg(test)]
+    pub fn with_most_waiting(self, most_waiting: usize) -> Self {
+        Self { most_waiting, ..self }
+    }
+
     /// Is there anything left to do?
     pub fn is_open(&self) -> bool {
         !self.draining || !self.waiting.is_empty()
