@@ -79,21 +79,20 @@ impl Script {
 
 fn answer(query: &Query<'_>, name: &str, out: &mut BytesMut) {
     let flags = query.header().flags.with(Flags::QR, true);
-    let opt = u16::from(name == "huge");
-    let header = Header { flags, answers: 0, additionals: opt, ..query.header() };
+    let huge = u16::from(name == "huge");
+    let header = Header { flags, answers: huge, additionals: huge, ..query.header() };
     let start = out.len();
     out.put_slice(&header.to_octets());
     out.put_slice(query.question().unwrap().octets(query.message()));
     match name {
         "big" => out.put_bytes(0, 8000 - (out.len() - start)),
-        // An OPT record with an option that fills a message.
+        // A record that fills a message, and a bare OPT.
         "huge" => {
-            let options = u16::try_from(65_530 - (out.len() - start) - 11).unwrap();
-            out.put_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0]);
-            out.put_u16(options);
-            out.put_slice(&[0, 12]);
-            out.put_u16(options - 4);
-            out.put_bytes(0, usize::from(options) - 4);
+            let length = 65_530 - (out.len() - start) - 12 - 11;
+            out.put_slice(&[0xc0, 12, 0, 10, 0, 1, 0, 0, 0, 0]);
+            out.put_u16(u16::try_from(length).unwrap());
+            out.put_bytes(0, length);
+            out.put_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
         }
         _ => {}
     }

@@ -209,7 +209,8 @@ fn truncated(out: &mut BytesMut, start: usize, end: usize) -> bool {
     let question = Question::parse(reply).ok().filter(|_| header.questions == 1);
     let opt = Records::new(reply, &header).ok().and_then(|records| {
         let record = records.flatten().find(|record| record.rtype == rtype::OPT)?;
-        Some((start + usize::from(record.owner), start + usize::from(record.rdata.end)))
+        let (from, to) = (usize::from(record.owner), usize::from(record.rdata.end));
+        (to - from <= MOST_OPT).then_some((start + from, start + to))
     });
     let asked = question.map(|question| (start + 12, start + question.end()));
     let short = Header {
@@ -232,6 +233,9 @@ const MOST_WAITING: usize = 10_000;
 
 /// Octets set aside for a reply.
 const REPLY: usize = 1232;
+
+/// Octets of an OPT record that a truncated reply keeps: with any question it goes over every path.
+const MOST_OPT: usize = 200;
 
 /// Octets of a buffer that is kept.
 const MOST_KEPT: usize = 1 << 18;
