@@ -34,6 +34,7 @@ pub(super) struct Deadlines {
     /// When the question that is not whole yet began.
     begun: Option<Instant>,
     debt: Option<Debt>,
+    state: State,
     due: Option<(Instant, Due)>,
     timer: Pin<Box<Sleep>>,
 }
@@ -43,7 +44,7 @@ impl Deadlines {
     pub fn new(idle: Duration) -> Self {
         let now = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until(now + idle));
-        Self { idle, now, active: now, begun: None, debt: None, due: None, timer }
+        Self { idle, now, active: now, begun: None, debt: None, state: State::Idle, due: None, timer }
     }
 
     /// Reads the clock, once a turn.
@@ -81,18 +82,18 @@ impl Deadlines {
         self.debt = None;
     }
 
-    /// The turn is over: is the connection idle, and are questions being read? Sets what is due next.
+    /// The turn is over, and left the connection in `state`. Sets what is due next.
     pub fn note(&mut self, state: State) {
         let read = self.idle.min(READ);
-        match state {
-            State::Idle => {}
-            State::Busy => self.active = self.now,
-            // The client is not to blame while it is we who do not read.
-            State::Full => {
-                self.active = self.now;
-                self.begun = self.begun.map(|_| self.now);
-            }
+        // The turn that ends the last answer begins the silence.
+        if state != State::Idle || self.state != State::Idle {
+            self.active = self.now;
         }
+        // The client is not to blame while it is we who do not read.
+        if self.state == State::Full {
+            self.begun = self.begun.map(|_| self.now);
+        }
+        self.state = state;
         let question = self.begun.filter(|_| state != State::Full).map(|begun| (begun + read, Due::Read));
         let silence = (state == State::Idle).then(|| (self.active + self.idle, Due::Read));
         let debt = self.debt.map(|debt| (debt.until, Due::Write));
