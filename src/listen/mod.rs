@@ -1,7 +1,20 @@
 //! The front doors: bytes from sockets to a `Query`, replies back to bytes. No policy, no cache, no upstream.
 
+pub mod accept;
+pub mod bind;
 pub mod context;
+pub mod datagram;
+pub mod doh;
+pub mod session;
 pub mod settings;
+pub mod stream;
+pub mod tls;
 
+#[cfg(test)]
+pub(crate) mod scripted;
+
+pub use accept::Service;
+pub use bind::{Absent, BindError, BoundDoor};
 pub use context::Context;
+pub use session::Session;
 pub use settings::{Door, DoorKind, Limits, Settings};

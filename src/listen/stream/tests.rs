@@ -1,0 +1,420 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{DuplexStream, duplex};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::*;
+use crate::listen::Limits;
+use crate::listen::scripted::{Script, framed, header, peer, query};
+use crate::peer::{DoorId, Transport};
+use crate::shutdown::Stop;
+use crate::telemetry::Counters;
+
+/// A served connection, and the client's end of it.
+struct Served {
+    script: Arc<Script>,
+    counters: Arc<Counters>,
+    client: DuplexStream,
+    stop: Stop,
+    serving: JoinHandle<()>,
+}
+
+fn session(context: &Context) -> Session {
+    let permit = context.guard.admit(DoorId(0), "192.0.2.7".parse().unwrap()).unwrap();
+    Session { peer: peer(Transport::Tcp), permit, alpn: None }
+}
+
+fn start_with(limits: Limits, room: usize) -> Served {
+    let script = Script::new();
+    let (stop, mut context) = script.context();
+    context.limits = limits;
+    let counters = Arc::clone(&context.counters);
+    let (client, server) = duplex(room);
+    let serving = tokio::spawn(serve(server, session(&context), context));
+    Served { script, counters, client, stop, serving }
+}
+
+fn start() -> Served {
+    start_with(Limits::default(), 1 << 20)
+}
+
+impl Served {
+    async fn send(&mut self, octets: &[u8]) {
+        self.client.write_all(octets).await.unwrap();
+    }
+
+    async fn ask(&mut self, id: u16, name: &str) {
+        self.send(&framed(&query(id, name))).await;
+    }
+
+    /// The id of the next reply.
+    async fn reply(&mut self) -> u16 {
+        let length = self.client.read_u16().await.unwrap();
+        let mut message = vec![0; length.into()];
+        self.client.read_exact(&mut message).await.unwrap();
+        header(&message).id
+    }
+
+    /// Waits for the server to close, and answers what it sent before.
+    async fn end(mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        self.client.read_to_end(&mut rest).await.unwrap();
+        drop(self.client);
+        self.serving.await.unwrap();
+        rest
+    }
+}
+
+/// Several messages behind each other.
+fn pipelined(ids: impl Iterator<Item = u16>, name: &str) -> Vec<u8> {
+    ids.flat_map(|id| framed(&query(id, name))).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn tcp_02_framing_survives_every_split() {
+    let both = [framed(&query(1, "now")), framed(&query(2, "now"))].concat();
+    for split in 0..=both.len() {
+        let mut served = start();
+        served.send(&both[..split]).await;
+        // Long enough for the server to have taken the first part, by the paused clock.
+        sleep(Duration::from_millis(1)).await;
+        served.send(&both[split..]).await;
+        assert_eq!((served.reply().await, served.reply().await), (1, 2), "split at {split}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tcp_02_framing_survives_single_octets() {
+    let mut served = start();
+    for octet in pipelined(1..4, "now") {
+        served.send(&[octet]).await;
+        sleep(Duration::from_millis(1)).await;
+    }
+    for id in 1..4 {
+        assert_eq!(served.reply().await, id);
+    }
+}
+
+/// Counts writes.
+struct Writes<S>(S, Arc<AtomicUsize>);
+
+impl<S: AsyncRead + Unpin> AsyncRead for Writes<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Waking<'_>, read: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, read)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Writes<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Waking<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.0).poll_write(cx, octets)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Waking<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Waking<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn tcp_03_answers_of_one_turn_go_out_in_one_write_and_turns_are_bounded() {
+    for (questions, writes) in [(1, 1), (30, 1), (100, 4)] {
+        let script = Script::new();
+        let (_stop, context) = script.context();
+        let (mut client, server) = duplex(1 << 20);
+        client.write_all(&pipelined(0..questions, "now")).await.unwrap();
+        client.shutdown().await.unwrap();
+        let counted = Arc::default();
+        serve(Writes(server, Arc::clone(&counted)), session(&context), context).await;
+        assert_eq!(script.count(), usize::from(questions));
+        assert_eq!(counted.load(Ordering::Relaxed), writes, "{questions} questions");
+    }
+}
+
+#[tokio::test]
+async fn tcp_04_pipelined_questions_are_all_answered() {
+    let mut served = start();
+    served.send(&pipelined(0..200, "now")).await;
+    for id in 0..200 {
+        assert_eq!(served.reply().await, id);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tcp_04_questions_in_flight_are_bounded_and_all_answered() {
+    let mut served = start();
+    served.send(&pipelined(0..200, "later")).await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(served.script.count(), 100);
+    served.script.open();
+    let mut ids = BTreeSet::new();
+    for _ in 0..200 {
+        ids.insert(served.reply().await);
+    }
+    assert_eq!(ids, (0..200).collect());
+}
+
+#[tokio::test]
+async fn tcp_05_a_slow_question_does_not_delay_a_later_one() {
+    let mut served = start();
+    served.ask(1, "later").await;
+    served.ask(2, "now").await;
+    assert_eq!(served.reply().await, 2);
+    served.script.open();
+    assert_eq!(served.reply().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tcp_08_a_client_that_drips_is_cut_off() {
+    let mut served = start();
+    let began = Instant::now();
+    let message = framed(&query(1, "now"));
+    let (mut read, mut write) = tokio::io::split(&mut served.client);
+    let drip = async {
+        for octet in message {
+            if write.write_all(&[octet]).await.is_err() {
+                return;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let mut sent = Vec::new();
+    tokio::select! {
+        () = drip => panic!("the drip was let through"),
+        _ = read.read_to_end(&mut sent) => {}
+    }
+    assert!(sent.is_empty());
+    assert_eq!(began.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tcp_08_the_idle_time_restarts_with_whole_questions_only() {
+    let mut served = start();
+    sleep(Duration::from_secs(8)).await;
+    served.ask(1, "now").await;
+    assert_eq!(served.reply().await, 1);
+    let asked = Instant::now();
+    sleep(Duration::from_secs(8)).await;
+    served.send(&[0, 40, 1]).await;
+    assert!(served.end().await.is_empty());
+    assert_eq!(asked.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tcp_08_a_client_that_drips_still_gets_what_it_is_owed() {
+    let mut served = start();
+    served.ask(1, "later").await;
+    served.send(&[0]).await;
+    sleep(Duration::from_secs(20)).await;
+    // Cut off: this is not read any more.
+    served.send(&framed(&query(2, "now"))[1..]).await;
+    served.script.open();
+    assert_eq!(served.reply().await, 1);
+    assert!(served.end().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn tcp_09_an_idle_connection_is_closed_in_time() {
+    for seconds in [2, 10, 30] {
+        let limits = Limits { tcp_idle_timeout: Duration::from_secs(seconds), ..Limits::default() };
+        let began = Instant::now();
+        assert!(start_with(limits, 1 << 10).end().await.is_empty());
+        assert_eq!(began.elapsed().as_secs(), seconds);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tcp_10_no_idle_close_while_a_question_is_being_resolved() {
+    let mut served = start();
+    served.ask(1, "later").await;
+    sleep(Duration::from_secs(60)).await;
+    served.script.open();
+    assert_eq!(served.reply().await, 1);
+    let answered = Instant::now();
+    assert!(served.end().await.is_empty());
+    assert_eq!(answered.elapsed().as_secs(), 10);
+}
+
+#[tokio::test]
+async fn tcp_11_a_client_that_is_gone_ends_its_connection() {
+    let mut served = start();
+    served.ask(1, "later").await;
+    served.script.asked(1).await;
+    drop(served.client);
+    served.script.open();
+    served.serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn tcp_12_a_half_closed_client_gets_its_answers() {
+    let mut served = start();
+    served.ask(1, "later").await;
+    served.ask(2, "now").await;
+    // The beginning of a question that will never be whole.
+    served.send(&[0, 40, 1]).await;
+    served.client.shutdown().await.unwrap();
+    assert_eq!(served.reply().await, 2);
+    served.script.open();
+    assert_eq!(served.reply().await, 1);
+    assert!(served.end().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn tcp_16_what_is_no_question_closes_the_connection() {
+    let mut response = query(1, "now");
+    response[2] |= 0x80;
+    for bad in [framed(&[]), framed(&query(1, "now")[..11]), framed(&response)] {
+        let mut served = start();
+        let (began, counters) = (Instant::now(), Arc::clone(&served.counters));
+        served.ask(7, "now").await;
+        served.send(&bad).await;
+        served.ask(8, "now").await;
+        assert_eq!(served.reply().await, 7);
+        assert!(served.end().await.is_empty());
+        assert_eq!(counters.protocol_errors.value(), 1);
+        assert!(began.elapsed() <= LINGER);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tcp_17_messages_of_any_size_pass() {
+    let mut served = start();
+    let mut long = query(1, "now");
+    long.resize(65_535, 0);
+    served.send(&framed(&long)).await;
+    assert_eq!(served.reply().await, 1);
+    served.ask(2, "huge").await;
+    assert_eq!(served.reply().await, 2);
+}
+
+#[tokio::test]
+async fn silence_is_kept_where_the_pipeline_says_so() {
+    let mut served = start();
+    served.ask(1, "drop").await;
+    served.ask(2, "now").await;
+    assert_eq!(served.reply().await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_is_not_read_and_then_closed() {
+    let mut served = start_with(Limits::default(), 4 << 10);
+    let began = Instant::now();
+    let (counters, script) = (Arc::clone(&served.counters), Arc::clone(&served.script));
+    let mut refused = 0;
+    for id in 0..2000 {
+        let question = framed(&query(id, "big"));
+        match timeout(Duration::from_secs(1), served.client.write_all(&question)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => refused += 1,
+        }
+        if served.serving.is_finished() {
+            break;
+        }
+    }
+    assert!(refused > 0);
+    // 64 KiB and a message unwritten, and what the pipe holds.
+    assert!(script.count() <= 10, "{}", script.count());
+    served.serving.await.unwrap();
+    assert!(began.elapsed() >= Duration::from_secs(10) && began.elapsed() < Duration::from_secs(30));
+    assert_eq!(counters.panics.value(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_an_octet_now_and_then_is_closed_too() {
+    let mut served = start_with(Limits::default(), 1 << 10);
+    let began = Instant::now();
+    for id in 0..4 {
+        served.ask(id, "big").await;
+    }
+    while !served.serving.is_finished() {
+        let _ = served.client.read_u8().await;
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert!((10..=12).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_client_that_reads_is_served_to_the_end() {
+    let mut served = start_with(Limits::default(), 1 << 10);
+    let (mut read, mut write) = tokio::io::split(&mut served.client);
+    let asking = async {
+        for id in 0..40 {
+            write.write_all(&framed(&query(id, "big"))).await.unwrap();
+        }
+    };
+    // 320 000 octets in 300 seconds and more: far over any one deadline.
+    let reading = async {
+        let mut octets = vec![0; 1024];
+        let mut left = 40 * 8002;
+        while left > 0 {
+            let length = read.read(&mut octets).await.unwrap();
+            assert!(length > 0, "closed with {left} octets to come");
+            left -= length;
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::join!(asking, reading);
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_finishes_what_is_in_flight_and_closes() {
+    let mut served = start();
+    served.ask(1, "later").await;
+    served.script.asked(1).await;
+    served.stop.begin();
+    sleep(Duration::from_secs(1)).await;
+    served.ask(2, "now").await;
+    served.script.open();
+    assert_eq!(served.reply().await, 1);
+    assert!(served.end().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_closes_an_idle_connection_at_once() {
+    let served = start();
+    let began = Instant::now();
+    sleep(Duration::from_millis(1)).await;
+    served.stop.begin();
+    assert!(served.end().await.is_empty());
+    assert!(began.elapsed() <= LINGER);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_ends_with_its_last_allowed_question() {
+    let script = Script::new();
+    let (_stop, context) = script.context();
+    let (mut client, server) = duplex(1 << 20);
+    let mut connection = Connection::new(server, peer(Transport::Tcp), context);
+    connection.questions = MOST_QUESTIONS - 2;
+    client.write_all(&pipelined(0..5, "now")).await.unwrap();
+    assert_eq!(poll_fn(|cx| connection.poll(cx)).await, Ending::Done);
+    assert_eq!(script.count(), 2);
+}
+
+#[tokio::test]
+async fn a_panic_while_a_question_waits_is_counted_and_costs_that_question() {
+    let mut served = start();
+    served.ask(1, "boom").await;
+    served.ask(2, "later").await;
+    served.script.open();
+    assert_eq!(served.reply().await, 2);
+    assert_eq!(served.counters.panics.value(), 1);
+}
+
+#[tokio::test]
+async fn an_idle_connection_holds_no_buffer() {
+    let script = Script::new();
+    let (_stop, context) = script.context();
+    let (mut client, server) = duplex(1 << 20);
+    let mut connection = Connection::new(server, peer(Transport::Tcp), context);
+    client.write_all(&pipelined(0..5, "now")).await.unwrap();
+    assert!(timeout(Duration::ZERO, poll_fn(|cx| connection.poll(cx))).await.is_err());
+    assert_eq!(script.count(), 5);
+    assert_eq!((connection.inbox.capacity(), connection.outbox.tail().capacity()), (0, 0));
+}

@@ -1,0 +1,77 @@
+//! The TLS handshake of stream doors: one deadline over all of it, and a pace that keeps a flood of handshakes from starving
+//! questions (RFC 7858 3.1, RFC 7301 3.2).
+//!
+//! What ALPN refuses is the configuration's: a client that offers nothing of ours gets the fatal alert `no_application_protocol`,
+//! one that offers nothing at all is served. Octets that are no TLS get an alert and the end, never a DNS octet (DOT-01).
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::server::Acceptor;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// What a DoT door offers by ALPN.
+pub const DOT_ALPN: &[&[u8]] = &[b"dot"];
+
+/// What a DoH door offers by ALPN on TCP, in order of our preference.
+pub const DOH_ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
+
+/// Lets few handshakes do their public-key work between two rounds of the scheduler.
+#[derive(Clone, Debug)]
+pub(super) struct Pace(Arc<Semaphore>);
+
+impl Pace {
+    /// The pace of one accept loop.
+    pub fn new() -> Self {
+        Self(Arc::new(Semaphore::new(HANDSHAKES)))
+    }
+}
+
+/// A connection under TLS, and what the client hello said.
+#[derive(Debug)]
+pub(super) struct Secured {
+    /// The stream; boxed because a TLS connection is large and moves through several tasks' frames.
+    pub stream: Box<TlsStream<TcpStream>>,
+    /// The name the client asked for.
+    pub server_name: Option<Arc<str>>,
+    /// The protocol ALPN chose.
+    pub alpn: Option<Vec<u8>>,
+}
+
+/// Shakes hands within `limit`.
+///
+/// # Errors
+/// Whatever ended it, the deadline included; an alert has been sent where there was something to say.
+pub(super) async fn handshake(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    pace: Pace,
+    limit: Duration,
+) -> io::Result<Secured> {
+    let deadline = Instant::now() + limit;
+    tokio::time::timeout_at(deadline, shake(stream, config, pace)).await?
+}
+
+async fn shake(stream: TcpStream, config: Arc<ServerConfig>, Pace(pace): Pace) -> io::Result<Secured> {
+    // Waiting for the client hello is cheap, so it is not paced: a client that sends none holds up nobody.
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let turn = pace.acquire().await.map_err(io::Error::other)?;
+    // The key exchange and the signature are made here.
+    let handshake = hello.into_stream(config);
+    tokio::task::yield_now().await;
+    drop(turn);
+    let stream = Box::new(handshake.await?);
+    let (_, session) = stream.get_ref();
+    let server_name = session.server_name().map(Arc::from);
+    let alpn = session.alpn_protocol().map(Vec::from);
+    Ok(Secured { stream, server_name, alpn })
+}
+
+/// Handshakes that do their public-key work in one round.
+const HANDSHAKES: usize = 4;
