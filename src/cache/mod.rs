@@ -1,5 +1,211 @@
 //! Answers that are kept: flat, sharded, bounded in bytes, resistant to scans. The clock is an argument.
+//!
+//! A question is hashed once, with a key of this process (who asks chooses the names): the upper half of the hash chooses the
+//! [`shard`], the lower half is the tag that its index and ghost know the answer by. A shard is locked for one lookup or one
+//! insertion. All memory is laid out at construction ([`layout`]) and nothing is allocated afterwards.
 
+pub mod failures;
+pub mod key;
+pub mod lifetime;
 pub mod settings;
 
+mod entry;
+mod ghost;
+mod index;
+mod layout;
+mod ring;
+mod shard;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard};
+
+use ahash::RandomState;
+
+pub use failures::{Failure, Failures};
+pub use key::{Bits, Key};
+pub use lifetime::lifetime;
 pub use settings::Settings;
+
+use crate::clock::Moment;
+use crate::reply::{Kind, Stored};
+use crate::trail::UpstreamId;
+use entry::Draft;
+use layout::Layout;
+use shard::Shard;
+
+/// The cache. Shared by all workers.
+pub struct Cache {
+    /// A power of two of them; none where the cache is off.
+    shards: Box<[Door]>,
+    hasher: RandomState,
+    allowed: usize,
+}
+
+/// A shard behind its lock, on cache lines of its own. The lock protects everything in the shard.
+#[repr(align(128))]
+struct Door(Mutex<Shard>);
+
+/// What became of an answer that was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is kept.
+    Kept,
+    /// It is not to be kept: TTL 0, or fleeting. An older answer stays as it was (STL-06).
+    Fleeting,
+    /// It is large for this cache, and is kept when the question comes again.
+    Deferred,
+    /// It is too large for this cache.
+    TooLarge,
+    /// The cache is off.
+    Off,
+}
+
+/// What the cache holds and has done since it was built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Answers held, expired ones included.
+    pub entries: u64,
+    /// Octets they take.
+    pub octets_used: u64,
+    /// Octets that everything may take, index and spare room included.
+    pub octets_allowed: u64,
+    /// Answers kept.
+    pub inserted: u64,
+    /// Answers dropped to make room.
+    pub evicted: u64,
+    /// Answers not kept for their size.
+    pub rejected: u64,
+}
+
+/// What is known of one entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryFacts {
+    /// Seconds since it was received.
+    pub age: u32,
+    /// Seconds it is still fresh, rounded up; 0 once it has expired.
+    pub left: u32,
+    /// Times it was served.
+    pub hits: u32,
+    /// Who supplied it.
+    pub supplier: UpstreamId,
+    /// Octets it takes.
+    pub size: usize,
+}
+
+impl Cache {
+    /// An empty cache of `settings.size` octets; off below 4 KiB.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        let shards = match Layout::of(settings.size, size_of::<Door>()) {
+            Some(layout) => (0..layout.shards).map(|_| Door(Mutex::new(Shard::new(layout)))).collect(),
+            None => Box::default(),
+        };
+        Self { shards, hasher: RandomState::new(), allowed: settings.size }
+    }
+
+    /// The fresh answer of `key`, handed to `take` under the lock of its shard: copy it, do nothing slow.
+    pub fn lookup<T>(&self, key: &Key, now: Moment, take: impl FnOnce(Stored<'_>) -> T) -> Option<T> {
+        let (door, tag) = self.door(key)?;
+        door.open().lookup(tag, key.as_bytes(), now).map(take)
+    }
+
+    /// Keeps `stored` under `key`, in the place of what was kept before.
+    pub fn insert(&self, key: &Key, stored: Stored<'_>, now: Moment) -> Inserted {
+        if stored.meta.lifetime == 0 || stored.meta.kind == Kind::Fleeting {
+            return Inserted::Fleeting;
+        }
+        let Some((door, tag)) = self.door(key) else { return Inserted::Off };
+        let Some(draft) = Draft::new(tag, key.as_bytes(), stored) else { return Inserted::TooLarge };
+        door.open().insert(&draft, now)
+    }
+
+    /// Drops the answer of `key`; says whether there was one.
+    pub fn remove(&self, key: &Key) -> bool {
+        self.door(key).is_some_and(|(door, tag)| door.open().remove(tag, key.as_bytes()))
+    }
+
+    /// Drops everything, shard by shard. A lock is held for an exchange of pointers; memory is made and freed outside it.
+    pub fn flush_all(&self) {
+        for door in &self.shards {
+            let layout = door.open().layout();
+            let fresh = Shard::new(layout);
+            let old = door.open().emptied_into(fresh);
+            drop(old);
+        }
+    }
+
+    /// What is held and has been done. Locks one shard after the other, briefly.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats { octets_allowed: self.allowed as u64, ..Stats::default() };
+        for door in &self.shards {
+            let shard = door.open();
+            let tally = shard.tally();
+            stats.entries += shard.len() as u64;
+            stats.octets_used += shard.octets() as u64;
+            stats.inserted += tally.inserted;
+            stats.evicted += tally.evicted;
+            stats.rejected += tally.rejected;
+        }
+        stats
+    }
+
+    /// What is known of the entry of `key`, fresh or expired. Not a visit: looking does not keep it alive.
+    #[must_use]
+    pub fn peek(&self, key: &Key, now: Moment) -> Option<EntryFacts> {
+        let (door, tag) = self.door(key)?;
+        let header = door.open().peek(tag, key.as_bytes())?;
+        let age = now.seconds_since(header.meta.received);
+        let left = header.meta.lifetime.saturating_sub(age);
+        Some(EntryFacts { age, left, hits: header.hits, supplier: header.meta.supplier, size: header.mark.size() })
+    }
+
+    /// Octets that the cache holds, index, ghost and shards included; at most `Settings::size`, whatever is in it.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        let heap: usize = self.shards.iter().map(|door| door.open().footprint()).sum();
+        heap + self.shards.len() * size_of::<Door>()
+    }
+
+    /// The shard of `key`, and its tag there.
+    fn door(&self, key: &Key) -> Option<(&Door, u32)> {
+        let octets = key.as_bytes();
+        if octets.is_empty() {
+            return None;
+        }
+        let hash = self.hasher.hash_one(octets);
+        let (upper, tag) = halves(hash);
+        let door = self.shards.get(index::scale(upper, self.shards.len()))?;
+        Some((door, tag))
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("shards", &self.shards.len())
+            .field("allowed", &self.allowed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Door {
+    /// The shard. After a panic under the lock its contents are in doubt: it is emptied and goes on.
+    fn open(&self) -> MutexGuard<'_, Shard> {
+        self.0.lock().unwrap_or_else(|poisoned| {
+            let mut shard = poisoned.into_inner();
+            let fresh = Shard::new(shard.layout());
+            let _old = shard.emptied_into(fresh);
+            self.0.clear_poison();
+            shard
+        })
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "two halves")]
+const fn halves(hash: u64) -> (u32, u32) {
+    ((hash >> 32) as u32, hash as u32)
+}

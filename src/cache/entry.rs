@@ -1,0 +1,338 @@
+//! An entry as it lies in a ring: one block of header, key, TTL offsets and message, so that a hit reads neighbouring cache lines.
+//!
+//! The first word of every block is its [`Mark`]: its length and what eviction must know. Integers are little-endian.
+
+use crate::clock::Moment;
+use crate::reply::{Kind, Meta, Stored};
+use crate::trail::UpstreamId;
+use crate::wire::Flags;
+
+/// Blocks begin at multiples of this and are whole multiples long.
+pub const GRAIN: usize = 8;
+
+/// Octets of a header.
+pub const HEADER: usize = 48;
+
+/// The word that opens a block: its length, a dead bit, and a two-bit count of visits in the low bits that the grain leaves free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark(u32);
+
+impl Mark {
+    const DEAD: u32 = 1;
+    const VISIT: u32 = 2;
+    const VISITS: u32 = 3 * Self::VISIT;
+
+    /// A block of `size` octets that holds nothing.
+    pub fn dead(size: usize) -> Self {
+        Self(Self::live(size).0 | Self::DEAD)
+    }
+
+    fn live(size: usize) -> Self {
+        Self(u32::try_from(size).unwrap_or(0) & !(Self::DEAD | Self::VISITS))
+    }
+
+    /// The mark at `at`. Where there can be none, a dead grain: whoever walks a ring moves on.
+    pub fn read(arena: &[u8], at: usize) -> Self {
+        let octets = arena.get(at..).and_then(<[u8]>::first_chunk::<4>);
+        let mark = Self(octets.map_or(0, |octets| u32::from_le_bytes(*octets)));
+        if mark.size() == 0 { Self::dead(GRAIN) } else { mark }
+    }
+
+    /// Writes it at `at`.
+    pub fn write(self, arena: &mut [u8], at: usize) {
+        if let Some(octets) = arena.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<4>) {
+            *octets = self.0.to_le_bytes();
+        }
+    }
+
+    /// The length of the block.
+    pub const fn size(self) -> usize {
+        (self.0 & !(Self::DEAD | Self::VISITS)) as usize
+    }
+
+    /// Was it replaced, removed or skipped?
+    pub const fn is_dead(self) -> bool {
+        self.0 & Self::DEAD != 0
+    }
+
+    /// Was it visited since it came here or was last spared?
+    pub const fn is_visited(self) -> bool {
+        self.0 & Self::VISITS != 0
+    }
+
+    const fn visited_once_more(self) -> Self {
+        if self.0 & Self::VISITS == Self::VISITS { self } else { Self(self.0 + Self::VISIT) }
+    }
+
+    /// One visit less: the price of being spared.
+    pub const fn spared(self) -> Self {
+        if self.is_visited() { Self(self.0 - Self::VISIT) } else { self }
+    }
+
+    /// No visits: how an entry enters the main ring.
+    pub const fn unvisited(self) -> Self {
+        Self(self.0 & !Self::VISITS)
+    }
+}
+
+/// A header, read.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// Length, dead bit, visits.
+    pub mark: Mark,
+    /// The half of the hash that the index and the ghost know it by.
+    pub tag: u32,
+    /// Times it was served.
+    pub hits: u32,
+    /// Its facts.
+    pub meta: Meta,
+    key: u16,
+    ttls: u16,
+    message: u16,
+}
+
+impl Header {
+    const HITS_AT: usize = 16;
+    const HAS_EDE: u16 = 0x100;
+
+    fn encode(&self) -> [u8; HEADER] {
+        let meta = &self.meta;
+        let shape = kind_number(meta.kind) | if meta.ede.is_some() { Self::HAS_EDE } else { 0 };
+        let mut octets = [0; HEADER];
+        lay(
+            &mut octets,
+            &[
+                &self.mark.0.to_le_bytes(),
+                &self.tag.to_le_bytes(),
+                &self.key.to_le_bytes(),
+                &self.ttls.to_le_bytes(),
+                &self.message.to_le_bytes(),
+                &shape.to_le_bytes(),
+                &self.hits.to_le_bytes(),
+                &meta.lifetime.to_le_bytes(),
+                &meta.received.0.to_le_bytes(),
+                &meta.http_lifetime.to_le_bytes(),
+                &meta.rcode.to_le_bytes(),
+                &meta.flags.0.to_le_bytes(),
+                &meta.additional_at.to_le_bytes(),
+                &meta.additionals.to_le_bytes(),
+                &meta.supplier.0.to_le_bytes(),
+                &meta.ede.unwrap_or_default().to_le_bytes(),
+            ],
+        );
+        octets
+    }
+
+    fn decode(octets: &[u8; HEADER]) -> Self {
+        let mut rest = octets.as_slice();
+        let mark = Mark(u32::from_le_bytes(take(&mut rest)));
+        let tag = u32::from_le_bytes(take(&mut rest));
+        let [key, ttls, message, shape] = [(); 4].map(|()| u16::from_le_bytes(take(&mut rest)));
+        let hits = u32::from_le_bytes(take(&mut rest));
+        let lifetime = u32::from_le_bytes(take(&mut rest));
+        let received = Moment(u64::from_le_bytes(take(&mut rest)));
+        let http_lifetime = u32::from_le_bytes(take(&mut rest));
+        let [rcode, flags, additional_at, additionals, supplier, ede] =
+            [(); 6].map(|()| u16::from_le_bytes(take(&mut rest)));
+        let meta = Meta {
+            received,
+            lifetime,
+            http_lifetime,
+            rcode,
+            flags: Flags(flags),
+            kind: kind_of(shape),
+            additional_at,
+            additionals,
+            supplier: UpstreamId(supplier),
+            ede: (shape & Self::HAS_EDE != 0).then_some(ede),
+        };
+        Self { mark, tag, hits, meta, key, ttls, message }
+    }
+
+    /// The header at `at`.
+    pub fn read(arena: &[u8], at: usize) -> Option<Self> {
+        arena.get(at..)?.first_chunk().map(Self::decode)
+    }
+
+    /// Is it fresh at `now`?
+    pub fn is_fresh(&self, now: Moment) -> bool {
+        now.0 < self.meta.received.0.saturating_add(u64::from(self.meta.lifetime) * 1000)
+    }
+}
+
+/// Does the entry at `at` have this key?
+pub fn has_key(arena: &[u8], at: usize, key: &[u8]) -> bool {
+    let Some((octets, rest)) = arena.get(at..).and_then(<[u8]>::split_first_chunk::<HEADER>) else { return false };
+    let length = u16::from_le_bytes([octets[8], octets[9]]);
+    usize::from(length) == key.len() && rest.get(..key.len()) == Some(key)
+}
+
+/// Visits the entry at `at` if it is fresh, and hands out what is stored.
+pub fn visit(arena: &mut [u8], at: usize, now: Moment) -> Option<Stored<'_>> {
+    let (octets, rest) = arena.get_mut(at..)?.split_first_chunk_mut::<HEADER>()?;
+    let header = Header::decode(octets);
+    if !header.is_fresh(now) {
+        return None;
+    }
+    let (mark, hits) = (header.mark.visited_once_more(), header.hits.saturating_add(1));
+    if let Some(place) = octets.first_chunk_mut() {
+        *place = mark.0.to_le_bytes();
+    }
+    if let Some(place) = octets.get_mut(Header::HITS_AT..).and_then(<[u8]>::first_chunk_mut) {
+        *place = hits.to_le_bytes();
+    }
+    let (ttls, rest) = rest.get(header.key.into()..)?.split_at_checked(header.ttls.into())?;
+    let message = rest.get(..header.message.into())?;
+    Some(Stored { meta: header.meta, message, ttls })
+}
+
+/// An entry about to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft<'a> {
+    header: Header,
+    key: &'a [u8],
+    stored: Stored<'a>,
+}
+
+impl<'a> Draft<'a> {
+    /// An entry for `stored` under `key`. `None` if a part of it is longer than a message can be.
+    pub fn new(tag: u32, key: &'a [u8], stored: Stored<'a>) -> Option<Self> {
+        let length = |part: &[u8]| u16::try_from(part.len()).ok();
+        let octets = HEADER + key.len() + stored.ttls.len() + stored.message.len();
+        let header = Header {
+            mark: Mark::live(octets.next_multiple_of(GRAIN)),
+            tag,
+            hits: 0,
+            meta: stored.meta,
+            key: length(key)?,
+            ttls: length(stored.ttls)?,
+            message: length(stored.message)?,
+        };
+        Some(Self { header, key, stored })
+    }
+
+    /// Octets it takes in a ring.
+    pub const fn size(&self) -> usize {
+        self.header.mark.size()
+    }
+
+    /// The half of the hash it is known by.
+    pub const fn tag(&self) -> u32 {
+        self.header.tag
+    }
+
+    /// Its key.
+    pub const fn key(&self) -> &'a [u8] {
+        self.key
+    }
+
+    /// Writes it at `at`, where a ring has made room.
+    pub fn write(&self, arena: &mut [u8], at: usize) {
+        if let Some(block) = arena.get_mut(at..) {
+            lay(block, &[&self.header.encode(), self.key, self.stored.ttls, self.stored.message]);
+        }
+    }
+}
+
+const fn kind_number(kind: Kind) -> u16 {
+    match kind {
+        Kind::Positive => 0,
+        Kind::NoData => 1,
+        Kind::NxDomain => 2,
+        Kind::Fleeting => 3,
+    }
+}
+
+const fn kind_of(shape: u16) -> Kind {
+    match shape & 3 {
+        0 => Kind::Positive,
+        1 => Kind::NoData,
+        2 => Kind::NxDomain,
+        _ => Kind::Fleeting,
+    }
+}
+
+/// Copies `parts` to the start of `rest`, one after the other.
+fn lay(mut rest: &mut [u8], parts: &[&[u8]]) {
+    for part in parts {
+        let Some((place, after)) = rest.split_at_mut_checked(part.len()) else { return };
+        place.copy_from_slice(part);
+        rest = after;
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
+    let Some((octets, after)) = rest.split_first_chunk() else { return [0; N] };
+    *rest = after;
+    *octets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta() -> Meta {
+        Meta {
+            received: Moment(0x0102_0304_0506_0708),
+            lifetime: 0xfedc_ba98,
+            http_lifetime: 77,
+            rcode: 4095,
+            flags: Flags(0x8180),
+            kind: Kind::NxDomain,
+            additional_at: 513,
+            additionals: 9,
+            supplier: UpstreamId(65_535),
+            ede: Some(0),
+        }
+    }
+
+    #[test]
+    fn every_fact_survives_the_header() {
+        for kind in [Kind::Positive, Kind::NoData, Kind::NxDomain, Kind::Fleeting] {
+            for ede in [None, Some(0), Some(65_535)] {
+                let stored = Stored { meta: Meta { kind, ede, ..meta() }, message: b"message", ttls: b"ttls" };
+                let draft = Draft::new(0xdead_beef, b"key", stored).unwrap();
+                let mut arena = vec![0; 128];
+                draft.write(&mut arena, GRAIN);
+                assert!(has_key(&arena, GRAIN, b"key"));
+                assert!(!has_key(&arena, GRAIN, b"ke"));
+                assert!(!has_key(&arena, GRAIN, b"kez"));
+                let found = visit(&mut arena, GRAIN, Moment(0)).unwrap();
+                assert_eq!((found.meta, found.message, found.ttls), (stored.meta, stored.message, stored.ttls));
+                let header = Header::read(&arena, GRAIN).unwrap();
+                assert_eq!((header.tag, header.hits, header.mark.size()), (0xdead_beef, 1, 64));
+            }
+        }
+    }
+
+    #[test]
+    fn visits_are_counted_to_three_and_paid_for_one_by_one() {
+        let mut mark = Mark::live(64);
+        for _ in 0..5 {
+            mark = mark.visited_once_more();
+        }
+        for _ in 0..3 {
+            assert!(mark.is_visited());
+            mark = mark.spared();
+        }
+        assert!(!mark.is_visited() && !mark.is_dead());
+        assert_eq!(mark.spared(), Mark::live(64));
+        assert_eq!(mark.size(), 64);
+        assert!(Mark::dead(64).is_dead());
+    }
+
+    #[test]
+    fn a_part_longer_than_a_message_is_no_entry() {
+        let long = vec![0; 65_536];
+        let stored = Stored { meta: meta(), message: &long, ttls: &[] };
+        assert!(Draft::new(1, b"k", stored).is_none());
+    }
+
+    #[test]
+    fn ttl_02_an_entry_is_fresh_up_to_its_lifetime_and_not_at_it() {
+        let meta = Meta { received: Moment(500), lifetime: 2, ..meta() };
+        let draft = Draft::new(1, b"k", Stored { meta, message: &[], ttls: &[] }).unwrap();
+        assert!(draft.header.is_fresh(Moment(2499)));
+        assert!(!draft.header.is_fresh(Moment(2500)));
+    }
+}

@@ -1,0 +1,283 @@
+//! Questions that lately could not be resolved, and are not tried again yet (RFC 9520 3.2; NEG-11 to NEG-18).
+//!
+//! A table of its own, so that a flood of failures never displaces an answer. Only questions that memory does not answer come here.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ahash::RandomState;
+use lru::LruCache;
+
+use super::{Key, Settings};
+use crate::clock::Moment;
+
+/// No failure is kept longer (RFC 9520 3.2).
+const LONGEST: Duration = Duration::from_mins(5);
+
+/// Nor shorter.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// Failures kept; the one recorded least lately makes way. About 200 octets each.
+const MOST: NonZeroUsize = NonZeroUsize::new(8192).expect("not zero");
+
+/// Outdated failures that one call clears away at most.
+const SWEEP: usize = 4;
+
+/// A failure that holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What was answered.
+    pub rcode: u16,
+    /// The extended error that went with it (RFC 8914).
+    pub ede: u16,
+    /// Seconds it still holds, at least 1.
+    pub left: u32,
+}
+
+/// The table. Shared by all workers.
+pub struct Failures {
+    /// The lock protects the table; it is held for one operation.
+    table: Mutex<LruCache<Box<[u8]>, Record, RandomState>>,
+    /// The length of the table, readable without the lock.
+    length: AtomicUsize,
+    first: Duration,
+    longest: Duration,
+}
+
+#[derive(Clone, Copy)]
+struct Record {
+    rcode: u16,
+    ede: u16,
+    window: Duration,
+    until: Moment,
+}
+
+impl Failures {
+    /// An empty table. Times outside 1 s to 300 s are moved to that range.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        let first = settings.failure_ttl.clamp(SHORTEST, LONGEST);
+        Self {
+            table: Mutex::new(LruCache::with_hasher(MOST, RandomState::new())),
+            length: AtomicUsize::new(0),
+            first,
+            longest: settings.failure_ttl_max.clamp(first, LONGEST),
+        }
+    }
+
+    /// The failure of `key`, while it holds: until then nothing is sent for it (NEG-13).
+    pub fn recall(&self, key: &Key, now: Moment) -> Option<Failure> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut table = self.open();
+        self.sweep(&mut table, now);
+        // Not a use: the order is that of recording, so that the sweep meets the oldest first.
+        let record = table.peek(key.as_bytes())?;
+        let left = record.until.since(now).as_millis().div_ceil(1000);
+        if left == 0 {
+            return None;
+        }
+        Some(Failure { rcode: record.rcode, ede: record.ede, left: u32::try_from(left).unwrap_or(u32::MAX) })
+    }
+
+    /// Keeps a failure: `failure_ttl` at first, twice as long each time it is met again soon after, up to `failure_ttl_max`.
+    ///
+    /// What is recorded while the failure holds comes from attempts begun before it and prolongs nothing.
+    pub fn record(&self, key: &Key, now: Moment, rcode: u16, ede: u16) {
+        if key.as_bytes().is_empty() {
+            return;
+        }
+        let mut table = self.open();
+        self.sweep(&mut table, now);
+        let known = table.peek(key.as_bytes()).copied();
+        let record = match known {
+            Some(known) if now < known.until => Record { rcode, ede, ..known },
+            Some(known) if !self.is_over(&known, now) => {
+                let window = (known.window * 2).min(self.longest);
+                Record { rcode, ede, window, until: now.after(window) }
+            }
+            _ => Record { rcode, ede, window: self.first, until: now.after(self.first) },
+        };
+        table.put(key.as_bytes().into(), record);
+        self.length.store(table.len(), Ordering::Relaxed);
+    }
+
+    /// Forgets the failure of `key`: it was resolved (NEG-14).
+    pub fn clear(&self, key: &Key) {
+        if self.is_empty() {
+            return;
+        }
+        let mut table = self.open();
+        table.pop(key.as_bytes());
+        self.length.store(table.len(), Ordering::Relaxed);
+    }
+
+    /// Forgets all.
+    pub fn clear_all(&self) {
+        let mut table = self.open();
+        table.clear();
+        self.length.store(0, Ordering::Relaxed);
+    }
+
+    /// Is nothing known to fail? One relaxed load.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Failures kept, those included that have ended but still count for doubling.
+    pub fn len(&self) -> usize {
+        self.length.load(Ordering::Relaxed)
+    }
+
+    /// Has it ended so long ago that meeting it again is a new failure?
+    fn is_over(&self, record: &Record, now: Moment) -> bool {
+        now >= record.until.after(self.longest)
+    }
+
+    /// Clears a few outdated records away, oldest first, so that a table goes back to empty after an outage.
+    fn sweep(&self, table: &mut LruCache<Box<[u8]>, Record, RandomState>, now: Moment) {
+        for _ in 0..SWEEP {
+            match table.peek_lru() {
+                Some((_, record)) if self.is_over(record, now) => table.pop_lru(),
+                _ => break,
+            };
+        }
+        self.length.store(table.len(), Ordering::Relaxed);
+    }
+
+    /// The table. After a panic under the lock it is emptied: a failure forgotten costs one more attempt.
+    fn open(&self) -> MutexGuard<'_, LruCache<Box<[u8]>, Record, RandomState>> {
+        self.table.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
+            let mut table = poisoned.into_inner();
+            *table = LruCache::with_hasher(MOST, RandomState::new());
+            self.table.clear_poison();
+            table
+        })
+    }
+}
+
+impl fmt::Debug for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failures").field("length", &self.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Bits;
+
+    fn key(n: u32, bits: Bits) -> Key {
+        let question = [&[4][..], &n.to_be_bytes(), &[0, 0, 1, 0, 1]].concat();
+        Key::new(&question, bits, 0, 0)
+    }
+
+    fn failing() -> Key {
+        key(1, Bits::default())
+    }
+
+    const fn at(seconds: u64) -> Moment {
+        Moment(seconds * 1000)
+    }
+
+    #[test]
+    fn neg_11_a_failure_holds_at_least_a_second() {
+        let settings = Settings { failure_ttl: Duration::ZERO, failure_ttl_max: Duration::ZERO, ..Settings::default() };
+        let failures = Failures::new(&settings);
+        assert!(failures.is_empty());
+        failures.record(&failing(), at(10), 2, 22);
+        assert!(!failures.is_empty());
+        assert_eq!(failures.recall(&failing(), Moment(10_999)), Some(Failure { rcode: 2, ede: 22, left: 1 }));
+        assert_eq!(failures.recall(&failing(), at(11)), None);
+    }
+
+    #[test]
+    fn neg_12_no_failure_holds_longer_than_300_seconds() {
+        let hour = Duration::from_hours(1);
+        let settings = Settings { failure_ttl: hour, failure_ttl_max: hour, ..Settings::default() };
+        let failures = Failures::new(&settings);
+        for round in 0..5 {
+            failures.record(&failing(), at(round * 300), 2, 0);
+            assert_eq!(failures.recall(&failing(), at(round * 300)).unwrap().left, 300);
+            assert_eq!(failures.recall(&failing(), at(round * 300 + 300)), None);
+        }
+    }
+
+    #[test]
+    fn neg_14_the_time_doubles_while_the_failure_lasts_up_to_the_ceiling() {
+        let failures = Failures::new(&Settings::default());
+        let mut now = 0;
+        for expected in [5, 10, 20, 30, 30] {
+            failures.record(&failing(), at(now), 2, 0);
+            assert_eq!(failures.recall(&failing(), at(now)).unwrap().left, expected);
+            now += u64::from(expected);
+        }
+        // Long after the last one it is a new failure.
+        failures.record(&failing(), at(now + 30), 2, 0);
+        assert_eq!(failures.recall(&failing(), at(now + 30)).unwrap().left, 5);
+    }
+
+    #[test]
+    fn neg_14_success_resets_the_time() {
+        let failures = Failures::new(&Settings::default());
+        failures.record(&failing(), at(0), 2, 0);
+        failures.record(&failing(), at(5), 2, 0);
+        failures.clear(&failing());
+        assert!(failures.is_empty());
+        assert_eq!(failures.recall(&failing(), at(6)), None);
+        failures.record(&failing(), at(6), 2, 0);
+        assert_eq!(failures.recall(&failing(), at(6)).unwrap().left, 5);
+    }
+
+    #[test]
+    fn what_is_recorded_while_a_failure_holds_does_not_prolong_it() {
+        let failures = Failures::new(&Settings::default());
+        failures.record(&failing(), at(0), 2, 22);
+        failures.record(&failing(), at(4), 5, 23);
+        assert_eq!(failures.recall(&failing(), at(4)), Some(Failure { rcode: 5, ede: 23, left: 1 }));
+        assert_eq!(failures.recall(&failing(), at(5)), None);
+    }
+
+    #[test]
+    fn neg_17_a_failure_with_cd_clear_does_not_answer_cd_set() {
+        let failures = Failures::new(&Settings::default());
+        failures.record(&failing(), at(0), 2, 0);
+        let unchecked = key(1, Bits { checking_disabled: true, ..Bits::default() });
+        assert_eq!(failures.recall(&unchecked, at(0)), None);
+    }
+
+    #[test]
+    fn neg_18_the_table_is_bounded_and_empties_after_an_outage() {
+        let failures = Failures::new(&Settings::default());
+        for n in 0..20_000 {
+            failures.record(&key(n, Bits::default()), at(0), 2, 0);
+        }
+        assert_eq!(failures.len(), MOST.get());
+        assert!(failures.recall(&key(19_999, Bits::default()), at(0)).is_some());
+        assert!(failures.recall(&key(0, Bits::default()), at(0)).is_none());
+        for _ in 0..MOST.get().div_ceil(SWEEP) {
+            failures.recall(&failing(), at(60));
+        }
+        assert!(failures.is_empty());
+    }
+
+    #[test]
+    fn a_poisoned_table_is_emptied_and_works_on() {
+        let failures = Failures::new(&Settings::default());
+        failures.record(&failing(), at(0), 2, 0);
+        std::thread::scope(|scope| {
+            let broken = scope.spawn(|| {
+                let _table = failures.table.lock();
+                panic!("on purpose");
+            });
+            assert!(broken.join().is_err());
+        });
+        assert_eq!(failures.recall(&failing(), at(0)), None);
+        failures.record(&failing(), at(0), 2, 0);
+        assert!(failures.recall(&failing(), at(0)).is_some());
+    }
+}

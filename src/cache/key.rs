@@ -1,0 +1,133 @@
+//! What an answer is kept under: the question with its name folded, and all that splits answers (TTL-09, NEG-17).
+//!
+//! Built on the stack by every question; the join table and the failure table use the same bytes.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use crate::wire::name::{MAX_NAME, Shown};
+
+/// Bits of a query that ask for another answer to the same question.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Bits {
+    /// DO: DNSSEC records are wanted (RFC 3225).
+    pub dnssec_ok: bool,
+    /// CD: unvalidated data is wanted; a failure under CD=0 says nothing about CD=1 (RFC 6840 5.9).
+    pub checking_disabled: bool,
+}
+
+/// A cache key: folded QNAME, QTYPE, QCLASS, bits, view, route.
+#[derive(Clone, Copy)]
+pub struct Key {
+    octets: [u8; Self::CAPACITY],
+    length: u16,
+}
+
+impl Key {
+    /// QTYPE and QCLASS.
+    const FIXED: usize = 4;
+    /// Bits, view, route.
+    const SPLIT: usize = 1 + 2 + 8;
+    const CAPACITY: usize = MAX_NAME + Self::FIXED + Self::SPLIT;
+
+    /// The key of `question` (QNAME, QTYPE, QCLASS as on the wire, in any letter case) as `view` sees it over `route`.
+    ///
+    /// What is too short or too long to be a question gives the empty key, under which nothing is kept or found.
+    #[must_use]
+    pub fn new(question: &[u8], bits: Bits, view: u16, route: u64) -> Self {
+        let mut key = Self { octets: [0; Self::CAPACITY], length: 0 };
+        let Some(name_len) = question.len().checked_sub(Self::FIXED).filter(|&length| length > 0) else { return key };
+        let flags = u8::from(bits.dnssec_ok) | u8::from(bits.checking_disabled) << 1;
+        let mut rest = key.octets.as_mut_slice();
+        for part in [question, &[flags], &view.to_be_bytes(), &route.to_be_bytes()] {
+            let Some((place, after)) = rest.split_at_mut_checked(part.len()) else { return key };
+            place.copy_from_slice(part);
+            rest = after;
+        }
+        // Only the name is folded: QTYPE 65 (HTTPS) is the octet 'A'.
+        if let Some(name) = key.octets.get_mut(..name_len) {
+            name.make_ascii_lowercase();
+        }
+        key.length = u16::try_from(question.len() + Self::SPLIT).unwrap_or(0);
+        key
+    }
+
+    /// Its octets: equal for equal questions, and only for those.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.octets.get(..usize::from(self.length)).unwrap_or_default()
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", Shown(self.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Bits = Bits { dnssec_ok: false, checking_disabled: false };
+
+    fn question(name: &[u8], rtype: u16) -> Vec<u8> {
+        [name, &rtype.to_be_bytes(), &[0, 1]].concat()
+    }
+
+    #[test]
+    fn letter_case_of_the_name_does_not_split() {
+        let upper = Key::new(&question(b"\x03WwW\x02eX\0", 1), NONE, 0, 7);
+        let lower = Key::new(&question(b"\x03www\x02ex\0", 1), NONE, 0, 7);
+        assert_eq!(upper, lower);
+        assert_eq!(lower.as_bytes(), b"\x03www\x02ex\0\0\x01\0\x01\0\0\0\0\0\0\0\0\0\0\x07");
+    }
+
+    #[test]
+    fn types_that_look_like_letters_are_not_folded() {
+        // 65 is 'A', 97 is 'a'.
+        assert_ne!(Key::new(&question(b"\0", 65), NONE, 0, 0), Key::new(&question(b"\0", 97), NONE, 0, 0));
+    }
+
+    #[test]
+    fn ttl_09_type_class_bits_view_and_route_split() {
+        let name = b"\x01a\0";
+        let mut keys = vec![
+            Key::new(&question(name, 1), NONE, 0, 0),
+            Key::new(&question(name, 28), NONE, 0, 0),
+            Key::new(&[&name[..], &[0, 1, 0, 3]].concat(), NONE, 0, 0),
+            Key::new(&question(name, 1), Bits { dnssec_ok: true, ..NONE }, 0, 0),
+            Key::new(&question(name, 1), Bits { checking_disabled: true, ..NONE }, 0, 0),
+            Key::new(&question(name, 1), NONE, 1, 0),
+            Key::new(&question(name, 1), NONE, 0, 1),
+            Key::new(&question(name, 1), NONE, 0, 1 << 56),
+        ];
+        let all = keys.len();
+        keys.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+        keys.dedup();
+        assert_eq!(keys.len(), all);
+    }
+
+    #[test]
+    fn the_longest_name_fits_and_what_is_no_question_is_empty() {
+        let longest = question(&[1; MAX_NAME], 1);
+        assert_eq!(Key::new(&longest, NONE, 0, 0).as_bytes().len(), Key::CAPACITY);
+        for wrong in [&[][..], &[0, 0, 1, 0][..], &[0; MAX_NAME + 5][..]] {
+            assert!(Key::new(wrong, NONE, 1, 1).as_bytes().is_empty(), "{} octets", wrong.len());
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! How long an answer is fresh: the operator's floor and ceilings on what the records say (RFC 1035 3.2.1, RFC 2308 5, RFC 8767 4).
+
+use std::time::Duration;
+
+use super::Settings;
+use crate::reply::Kind;
+
+/// No TTL counts for more than seven days (RFC 8767 4; TTL-03).
+pub const LONGEST: u32 = 604_800;
+
+/// Seconds an answer of `kind` is fresh whose smallest TTL is `smallest_ttl`; 0 means: relay it, do not keep it.
+///
+/// For a negative answer `smallest_ttl` has seen the SOA's MINIMUM (NEG-01). A TTL of 0 stays 0 whatever the floor (TTL-04);
+/// a TTL with its top bit set is a large number (TTL-05). Where floor and ceiling cross, the ceiling holds.
+#[must_use]
+pub fn lifetime(settings: &Settings, kind: Kind, smallest_ttl: u32) -> u32 {
+    if smallest_ttl == 0 {
+        return 0;
+    }
+    let ceiling = seconds(settings.max_ttl).min(LONGEST);
+    let ceiling = match kind {
+        Kind::Positive => ceiling,
+        Kind::NoData | Kind::NxDomain => ceiling.min(seconds(settings.negative_ttl)),
+        Kind::Fleeting => 0,
+    };
+    smallest_ttl.max(seconds(settings.min_ttl)).min(ceiling)
+}
+
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn week() -> Settings {
+        Settings { max_ttl: Duration::from_hours(24 * 30), ..Settings::default() }
+    }
+
+    #[test]
+    fn ttl_03_no_lifetime_exceeds_seven_days() {
+        assert_eq!(lifetime(&week(), Kind::Positive, 2_000_000), 604_800);
+        assert_eq!(lifetime(&Settings::default(), Kind::Positive, 2_000_000), 86_400);
+    }
+
+    #[test]
+    fn ttl_04_zero_stays_zero_under_any_floor() {
+        let floor = Settings { min_ttl: Duration::from_mins(1), ..Settings::default() };
+        assert_eq!(lifetime(&floor, Kind::Positive, 0), 0);
+        assert_eq!(lifetime(&floor, Kind::NxDomain, 0), 0);
+    }
+
+    #[test]
+    fn ttl_05_the_top_bit_makes_a_ttl_large_not_zero() {
+        assert_eq!(lifetime(&week(), Kind::Positive, 0x8000_0000), 604_800);
+    }
+
+    #[test]
+    fn ttl_11_the_floor_is_off_by_default() {
+        assert_eq!(lifetime(&Settings::default(), Kind::Positive, 1), 1);
+        let floor = Settings { min_ttl: Duration::from_mins(1), ..Settings::default() };
+        assert_eq!(lifetime(&floor, Kind::Positive, 1), 60);
+    }
+
+    #[test]
+    fn neg_06_negative_answers_have_a_ceiling_of_their_own_below_the_common_one() {
+        let settings = Settings::default();
+        assert_eq!(lifetime(&settings, Kind::NxDomain, 604_800), 300);
+        assert_eq!(lifetime(&settings, Kind::NoData, 604_800), 300);
+        assert_eq!(lifetime(&settings, Kind::NoData, 7), 7);
+        let low = Settings { max_ttl: Duration::from_secs(10), ..Settings::default() };
+        assert_eq!(lifetime(&low, Kind::NxDomain, 604_800), 10);
+    }
+
+    #[test]
+    fn the_ceiling_beats_the_floor() {
+        let crossed = Settings { min_ttl: Duration::from_hours(1), ..Settings::default() };
+        assert_eq!(lifetime(&crossed, Kind::NxDomain, 1), 300);
+    }
+
+    #[test]
+    fn ttl_10_what_is_fleeting_is_never_kept() {
+        assert_eq!(lifetime(&Settings::default(), Kind::Fleeting, 300), 0);
+    }
+}
