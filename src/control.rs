@@ -184,7 +184,7 @@ impl Control {
         let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let certificates = self.identity.certificates().into_iter().map(|facts| CertificateGauge {
             names: facts.names,
-            source: facts.source,
+            source: facts.source.to_string(),
             not_after: facts.not_after,
             days_left: facts.days_left,
         });

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-use crate::admin::{Admin, AdminError};
+use crate::admin::{Admin, AdminError, Place};
 use crate::answer::Answer;
 use crate::clock::Clock;
 use crate::config::{Config, Problem};
@@ -109,7 +109,13 @@ impl Bound {
     /// The admin listener's TCP addresses.
     #[must_use]
     pub fn admin_addresses(&self) -> Vec<SocketAddr> {
-        self.admin.addresses()
+        let places = self.admin.addresses().into_iter();
+        places
+            .filter_map(|place| match place {
+                Place::Address(address) => Some(address),
+                Place::Unix(_) => None,
+            })
+            .collect()
     }
 
     /// The private authority's certificate file, if there is one.
@@ -143,11 +149,16 @@ impl Bound {
             counters: counters.clone(),
             state: Arc::clone(&state),
             doors: facts,
-            upstreams: config.upstream.servers.iter().chain(&config.upstream.fallback).map(|s| s.url.to_string()).collect(),
+            upstreams: config
+                .upstream
+                .servers
+                .iter()
+                .chain(&config.upstream.fallback)
+                .map(|s| s.url.to_string())
+                .collect(),
             workers: workers.len(),
         };
-        let control =
-            control::start(control_runtime, admin, control, drain_control).map_err(GatewayError::System)?;
+        let control = control::start(control_runtime, admin, control, drain_control).map_err(GatewayError::System)?;
         let delay = config.shutdown.delay;
         Ok(Running { workers, control: Some(control), state, stop, stop_control, delay, clock, counters })
     }
@@ -255,4 +266,3 @@ fn logged(pipeline: Arc<Pipeline>, config: &Config) -> Arc<dyn Answer> {
 fn runtime() -> Result<Runtime, GatewayError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatewayError::System)
 }
-

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use crate::identity::Identity;
+use crate::listen::DoorKind;
 use crate::listen::accept::Service;
 use crate::listen::bind::BoundDoor;
 use crate::listen::doh::Site;
 use crate::listen::quic::QuicDoors;
-use crate::listen::DoorKind;
 use crate::peer::DoorId;
 use crate::worker::Post;
 

@@ -13,7 +13,7 @@ pub mod settings;
 
 pub use bind::AdminError;
 pub use explained::{Asked, Explained, Outcome, Reached, explained};
-pub use handles::{DoorFacts, ExplainRefused, Handles};
+pub use handles::{DoorFacts, ExplainRefused, Explaining, Handles};
 pub use readiness::Vitals;
 pub use request::ExplainRequest;
 pub use server::Admin;

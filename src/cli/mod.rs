@@ -41,7 +41,7 @@ enum Command {
     /// Ask any server over any transport.
     Query(query::Args),
     /// Show the road that a question takes in the running gateway.
-    Explain(explain::Args),
+    Explain(explain::Options),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -80,13 +80,25 @@ pub fn run() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Query(args) => query::run(&args),
-        Command::Explain(args) => explain::run(&args),
+        Command::Explain(options) => explain_status(explain::run(&options)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "hushgate", &mut std::io::stdout());
             0
         }
     };
     ExitCode::from(status)
+}
+
+/// Prints what went wrong, if anything did.
+#[allow(clippy::print_stderr, reason = "this is a command")]
+fn explain_status(outcome: Result<(), explain::ExplainError>) -> u8 {
+    match outcome {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("hushgate explain: {error}");
+            1
+        }
+    }
 }
 
 #[cfg(test)]

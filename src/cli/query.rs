@@ -22,8 +22,11 @@ use crate::upstream::{Ask, Server};
 use crate::wire::name;
 use crate::wire::registry::class;
 
+mod args;
 mod record;
 mod render;
+
+pub use args::{Args, run};
 
 /// A question for a server.
 #[derive(Clone, Debug)]

@@ -20,9 +20,9 @@ pub fn run(args: &ConfigArgs) -> u8 {
         return 1;
     }
     raise_open_files();
-    let outcome = start(config).map_err(|error| error.to_string()).and_then(|running| {
-        attend(running).map_err(|error| format!("signals cannot be heard: {error}"))
-    });
+    let outcome = start(config)
+        .map_err(|error| error.to_string())
+        .and_then(|running| attend(running).map_err(|error| format!("signals cannot be heard: {error}")));
     match outcome {
         Ok(()) => 0,
         Err(message) => {
@@ -35,7 +35,8 @@ pub fn run(args: &ConfigArgs) -> u8 {
 /// Raises the limit on open files to what the system allows at most: every connection is one.
 fn raise_open_files() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit on open files could not be raised");
     }

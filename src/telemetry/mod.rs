@@ -1,10 +1,10 @@
 //! What the gateway counts and logs about itself.
 
 pub mod counters;
-pub mod queries;
 pub mod log;
 pub mod metrics;
 pub mod names;
+pub mod queries;
 mod totals;
 
 pub use counters::{Counter, Counters};

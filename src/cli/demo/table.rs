@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::tour::{Plan, Row};
 use crate::cli::query::Outcome;
 use crate::peer::Transport;
+use crate::upstream::delivery::Secured;
 
 /// The table, with what is wrong below it.
 #[must_use]
@@ -46,16 +47,30 @@ pub fn text(plan: &Plan, rows: &[Row], moved: bool) -> String {
 
 fn time(outcome: &Result<Outcome, String>) -> String {
     match outcome {
-        Ok(outcome) => format!("{:.2} ms", outcome.elapsed.as_secs_f64() * 1000.0),
+        Ok(outcome) => format!("{:.2} ms", outcome.took.as_secs_f64() * 1000.0),
         Err(_) => "failed".into(),
     }
 }
 
 fn tls(row: &Row) -> String {
     match &row.first {
-        Ok(outcome) => outcome.tls.as_ref().map_or_else(|| "-".into(), ToString::to_string),
+        Ok(outcome) => outcome.facts.secured.map_or_else(|| "-".into(), secured),
         Err(_) => "-".into(),
     }
+}
+
+/// `TLS 1.3, h2, AES-128-GCM`-like; QUIC hides the cipher.
+fn secured(secured: Secured) -> String {
+    let version = match secured.version {
+        rustls::ProtocolVersion::TLSv1_2 => "TLS 1.2",
+        rustls::ProtocolVersion::TLSv1_3 => "TLS 1.3",
+        _ => "TLS",
+    };
+    let mut out = version.to_owned();
+    for part in [secured.alpn.map(ToOwned::to_owned), secured.cipher.and_then(|c| c.as_str().map(ToOwned::to_owned))] {
+        out.extend(part.map(|part| format!(", {part}")));
+    }
+    out
 }
 
 /// The same rows as one JSON object on one line.
@@ -64,7 +79,8 @@ pub fn json(plan: &Plan, rows: &[Row]) -> Value {
     let doors: Vec<Value> = rows
         .iter()
         .map(|row| {
-            let millis = |outcome: &Result<Outcome, String>| outcome.as_ref().ok().map(|o| o.elapsed.as_secs_f64() * 1000.0);
+            let millis =
+                |outcome: &Result<Outcome, String>| outcome.as_ref().ok().map(|o| o.took.as_secs_f64() * 1000.0);
             json!({
                 "door": row.transport.name(),
                 "address": row.address.to_string(),
@@ -89,9 +105,8 @@ pub fn json(plan: &Plan, rows: &[Row]) -> Value {
 /// What to try while the demo stays up.
 #[must_use]
 pub fn next_steps(plan: &Plan) -> String {
-    let port = |transport| {
-        plan.doors.iter().find(|(found, _)| *found == transport).map_or(0, |(_, address)| address.port())
-    };
+    let port =
+        |transport| plan.doors.iter().find(|(found, _)| *found == transport).map_or(0, |(_, address)| address.port());
     let authority = plan.authority.display();
     let mut out = format!(
         "

@@ -52,7 +52,8 @@ impl Plan {
                 opened.iter().find(|(found, _)| *found == kind).map(|(_, address)| (transport, *address))
             })
             .collect();
-        let authority = bound.authority().ok_or("the demo needs the private authority, but certificates are configured")?;
+        let authority =
+            bound.authority().ok_or("the demo needs the private authority, but certificates are configured")?;
         Ok(Self { doors, authority, admin: bound.admin_addresses().first().copied() })
     }
 }
@@ -91,7 +92,8 @@ fn carries_address(outcome: &Outcome) -> bool {
 /// # Errors
 /// Where no runtime can be had.
 pub fn walk(plan: &Plan, running: &Running) -> Result<Vec<Row>, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     runtime.block_on(async {
         let mut rows = Vec::new();
         for &(transport, address) in &plan.doors {
@@ -105,12 +107,22 @@ pub fn walk(plan: &Plan, running: &Running) -> Result<Vec<Row>, String> {
 }
 
 fn question(plan: &Plan, transport: Transport, address: SocketAddr) -> Question {
+    let scheme = match transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+        Transport::Dot => "tls",
+        Transport::Doh1 => "https+h1",
+        Transport::Doh2 => "https",
+        Transport::Doh3 => "h3",
+        Transport::Doq => "quic",
+    };
+    let name = format!("{}.{}", transport.name(), zone::ZONE);
+    let secured = transport.is_encrypted();
     Question {
-        name: format!("{}.{}", transport.name(), zone::ZONE),
-        ca: Some(plan.authority.clone()),
-        tls_name: Some("localhost".into()),
+        ca: secured.then(|| plan.authority.clone()),
+        tls_name: secured.then(|| "localhost".into()),
         timeout: PATIENCE,
-        ..Question::new(transport, address)
+        ..Question::new(&format!("{scheme}://{address}"), &name, "A")
     }
 }
 

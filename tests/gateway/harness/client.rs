@@ -139,10 +139,7 @@ impl Rig {
     pub fn get(&self, message: &[u8]) -> Request<Full<Bytes>> {
         use base64::Engine as _;
         let value = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(message);
-        Request::builder()
-            .uri(self.doh_uri(&format!("/dns-query?dns={value}")))
-            .body(Full::new(Bytes::new()))
-            .unwrap()
+        Request::builder().uri(self.doh_uri(&format!("/dns-query?dns={value}"))).body(Full::new(Bytes::new())).unwrap()
     }
 
     /// A URI of the DoH door.
@@ -232,8 +229,7 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let executor = hyper_util::rt::TokioExecutor::new();
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(executor, TokioIo::new(stream)).await.ok()?;
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, TokioIo::new(stream)).await.ok()?;
     tokio::spawn(connection);
     collect(sender.send_request(request).await.ok()?).await
 }

@@ -149,7 +149,11 @@ impl Answer {
 
     fn push(mut self, section: usize, owner: &str, rtype: u16, ttl: u32, rdata: &[u8]) -> Self {
         self.counts[section] += 1;
-        if owner == "@" { self.body.extend([0xc0, 12]) } else { self.body.extend(name(owner)) }
+        if owner == "@" {
+            self.body.extend([0xc0, 12])
+        } else {
+            self.body.extend(name(owner))
+        }
         self.body.extend(rtype.to_be_bytes());
         self.body.extend(1u16.to_be_bytes());
         self.body.extend(ttl.to_be_bytes());
@@ -277,7 +281,12 @@ pub fn options(bytes: &[u8]) -> Option<Vec<(u16, Vec<u8>)>> {
     use hushgate::wire::{Header, Options, Records};
     let header = Header::parse(bytes).unwrap();
     let opt = Records::new(bytes, &header).unwrap().map(Result::unwrap).find(|record| record.rtype == 41)?;
-    Some(Options::new(bytes, opt.rdata).map(Result::unwrap).map(|(code, data)| (code, data.of(bytes).to_vec())).collect())
+    Some(
+        Options::new(bytes, opt.rdata)
+            .map(Result::unwrap)
+            .map(|(code, data)| (code, data.of(bytes).to_vec()))
+            .collect(),
+    )
 }
 
 /// The data of the first option `code`.
