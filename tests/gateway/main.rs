@@ -5,3 +5,4 @@
 mod harness;
 
 mod doors;
+mod lifetimes;
