@@ -51,10 +51,10 @@ impl Cookies {
     }
 
     /// Judges the option data `shown` by `client` at Unix time `now` and answers what the reply carries: the same cookie
-    /// while it is young, else a fresh one. `None` where the data is no cookie at all.
+    /// while it is young, else a fresh one. `None` where no cookie has this length (CKI-01).
     #[must_use]
     pub fn check(&self, shown: &[u8], client: IpAddr, now: u32) -> Option<(trail::Cookie, Data)> {
-        let client_cookie = *shown.first_chunk::<CLIENT>()?;
+        let client_cookie = *shown.first_chunk::<CLIENT>().filter(|_| matches!(shown.len(), CLIENT | 16..=40))?;
         let client = Client::new(client);
         let fresh = || self.sign(client_cookie, &client, now);
         let Ok(data) = Data::try_from(shown) else {
@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn cki_06_reserved_octets_are_hashed_as_received_and_sent_as_zero() {
-        let (client, v3) = ("203.0.113.203".parse().unwrap(), hex("fc93fc62807ddb86 01abcdef5cf78f71 a314227b6679ebf5"));
+        let (client, v3) =
+            ("203.0.113.203".parse().unwrap(), hex("fc93fc62807ddb86 01abcdef5cf78f71 a314227b6679ebf5"));
         let young = cookies(&[A]).check(&v3, client, 1_559_727_985).unwrap();
         assert_eq!(young.0, Valid);
         let late = cookies(&[A]).check(&v3, client, 1_559_734_700).unwrap();
@@ -181,7 +182,11 @@ mod tests {
         let (state, data) = cookies(&[NEW, OLD]).check(&v5, client, 1_559_741_961).unwrap();
         assert_eq!((state, data.to_vec()), (Valid, v6.clone()));
         assert_eq!(cookies(&[NEW]).check(&v5, client, 1_559_741_961).unwrap().0, Invalid, "the old secret was removed");
-        assert_eq!(cookies(&[NEW]).check(&v6, client, 1_559_741_961).unwrap().0, Valid, "another instance, same secret");
+        assert_eq!(
+            cookies(&[NEW]).check(&v6, client, 1_559_741_961).unwrap().0,
+            Valid,
+            "another instance, same secret"
+        );
     }
 
     #[test]
@@ -199,7 +204,8 @@ mod tests {
 
     #[test]
     fn cki_08_a_young_cookie_is_echoed() {
-        let (state, data) = cookies(&[A]).check(&hex(V1), "198.51.100.100".parse().unwrap(), 1_559_731_985 + 1700).unwrap();
+        let (state, data) =
+            cookies(&[A]).check(&hex(V1), "198.51.100.100".parse().unwrap(), 1_559_731_985 + 1700).unwrap();
         assert_eq!((state, data.to_vec()), (Valid, hex(V1)));
         let (_, data) = cookies(&[A]).check(&hex(V1), "198.51.100.100".parse().unwrap(), 1_559_731_985 + 1900).unwrap();
         assert_ne!(data.to_vec(), hex(V1));

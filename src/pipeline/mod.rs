@@ -233,8 +233,7 @@ impl Pipeline {
     /// Is there an answer or a failure by now?
     fn is_known(&self, keys: &Keys, now: Moment) -> bool {
         let Shared { cache, failures, .. } = &*self.shared;
-        cache.peek(keys.answer(), now).is_some()
-            || (!failures.is_empty() && failures.recall(keys.own(), now).is_some())
+        cache.peek(keys.answer(), now).is_some() || (!failures.is_empty() && failures.recall(keys.own(), now).is_some())
     }
 
     /// Finish for an answer that has just been made or received.

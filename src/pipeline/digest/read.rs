@@ -60,7 +60,10 @@ impl<'a> Received<'a> {
             let record = record?;
             match record.rtype {
                 rtype::OPT => {
-                    if edns || record.section != Section::Additional || message.get(usize::from(record.owner)) != Some(&0) {
+                    if edns
+                        || record.section != Section::Additional
+                        || message.get(usize::from(record.owner)) != Some(&0)
+                    {
                         return Err(Flaw::Malformed);
                     }
                     edns = true;

@@ -95,7 +95,8 @@ fn equalise(clean: &Clean) -> Vec<u32> {
 
 /// Stands for the RRset of `record`. Signatures over different types are different sets (RFC 4035 2.2).
 fn rrset(hasher: &RandomState, message: &[u8], record: &Record) -> u64 {
-    let covered = if record.rtype == rtype::RRSIG { u16_at(record.rdata.of(message), 0).unwrap_or_default() } else { 0 };
+    let covered =
+        if record.rtype == rtype::RRSIG { u16_at(record.rdata.of(message), 0).unwrap_or_default() } else { 0 };
     let mut state = hasher.build_hasher();
     for part in [record.rtype, record.class, covered] {
         state.write_u16(part);
