@@ -1,5 +1,306 @@
 //! The order of the stages: access, cookie, limit, decide, strip, recall, join, exchange, digest, finish.
+//!
+//! `now` walks up to recall without waiting, allocating or locking more than a cache shard; `later` walks the rest; both end
+//! in finish. Each stage is a file; this one is their order and nothing else.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::time::{Instant, timeout_at};
+
+mod admission;
+mod cookie;
+mod digest;
+mod ecs;
+mod exchange;
+mod finish;
+mod join;
+mod keys;
+mod rcode;
 pub mod settings;
+mod shared;
+mod special;
+#[cfg(test)]
+mod tests;
+mod walk;
 
 pub use settings::{CookieRule, Settings};
+pub use shared::Shared;
+
+use crate::answer::Answer;
+use crate::clock::Moment;
+use crate::peer::Peer;
+use crate::query::{Origin, Query, Reject};
+use crate::reply::{Facts, Freshness, Meta, Now, Out, Pending, Reply, Source, StoredBuf, Verdict, Why};
+use crate::telemetry::Counters;
+use crate::trail::{Cookie, Cut, Decision, Join, Recall};
+use crate::wire::Flags;
+use crate::wire::registry::{rcode as codes, rtype};
+use admission::Admission;
+use finish::{Fit, Seal};
+use join::Ticket;
+use keys::Keys;
+use rcode::{Problem, Retry};
+use walk::Walk;
+
+/// How much longer than its exchange a client waits, to hear how it ended.
+const HEARING: Duration = Duration::from_millis(20);
+
+/// One worker's pipeline. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    shared: Arc<Shared>,
+    counters: Arc<Counters>,
+}
+
+/// What `decide` chose.
+enum Decided {
+    /// An answer made here.
+    Local(StoredBuf),
+    /// A reply without data.
+    Problem(Problem),
+    /// The cache, then the upstream.
+    Forward,
+}
+
+impl Answer for Pipeline {
+    fn now(&self, asked: Result<Query<'_>, Reject<'_>>, peer: &Peer, out: &mut Out<'_>) -> Now {
+        self.counters.asked(peer.transport);
+        let Some(mut walk) = self.set_out(&asked, peer) else { return self.keep_silent(Why::NotAQuery) };
+        match self.admit(&asked, peer, &mut walk) {
+            Admission::Pass => {}
+            Admission::Answer(problem) => return Now::Sent(self.refuse(&mut walk, &problem, Source::Error, out)),
+            Admission::Silence(why) => return self.keep_silent(why),
+        }
+        let query = match asked {
+            Ok(query) => query,
+            Err(reject) => {
+                let problem = rcode::of_fault(reject.fault.kind);
+                return Now::Sent(self.refuse(&mut walk, &problem, Source::Error, out));
+            }
+        };
+        match self.decide(&query, &mut walk) {
+            Decided::Local(stored) => return Now::Sent(self.relay(&mut walk, &stored, Source::Local, out)),
+            Decided::Problem(problem) => {
+                let source = if problem.rcode == codes::NOERROR { Source::Local } else { Source::Error };
+                return Now::Sent(self.refuse(&mut walk, &problem, source, out));
+            }
+            Decided::Forward => {}
+        }
+        walk.trail.cut = ecs::strip(walk.edns);
+        let keys = Keys::new(&self.shared, &walk);
+        match self.recall(&keys, query.arrival(), &mut walk, out) {
+            Some(facts) => Now::Sent(facts),
+            None => Now::Later(self.later(&query, &walk, keys)),
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        self.shared.clock.now()
+    }
+}
+
+impl Pipeline {
+    /// A worker's pipeline, counting into `counters`.
+    #[must_use]
+    pub const fn new(shared: Arc<Shared>, counters: Arc<Counters>) -> Self {
+        Self { shared, counters }
+    }
+
+    fn set_out<'a>(&self, asked: &Result<Query<'a>, Reject<'a>>, peer: &Peer) -> Option<Walk<'a>> {
+        let datagram_limit = self.shared.settings.datagram_limit;
+        let walk = match asked {
+            Ok(query) => Walk::of_query(query, peer.transport, datagram_limit),
+            Err(reject) => Walk::of_reject(reject, peer.transport, datagram_limit)?,
+        };
+        Some(walk.begun_by(peer))
+    }
+
+    /// Access, cookie, limit. Our own questions pass.
+    fn admit(&self, asked: &Result<Query<'_>, Reject<'_>>, peer: &Peer, walk: &mut Walk<'_>) -> Admission {
+        let Shared { guard, cookies, settings, .. } = &*self.shared;
+        let (message, arrival) = match asked {
+            Ok(query) if query.origin() == Origin::Internal => return Admission::Pass,
+            Ok(query) => (query.message(), query.arrival()),
+            Err(reject) => (reject.message, reject.arrival),
+        };
+        let allowed = admission::access(guard, peer, walk);
+        if allowed != Admission::Pass {
+            return allowed;
+        }
+        if let Some(cookies) = cookies {
+            admission::cookie(cookies, peer.ip(), message, walk);
+        }
+        admission::limit(guard.rate(peer.ip(), arrival), guard.refuse(), settings, walk)
+    }
+
+    /// Cookies alone, zone transfers and special names end here.
+    fn decide(&self, query: &Query<'_>, walk: &mut Walk<'_>) -> Decided {
+        walk.trail.decision = Decision::Local;
+        let Some(question) = query.question() else { return Decided::Problem(cookie_alone(walk)) };
+        if matches!(question.rtype, rtype::AXFR | rtype::IXFR) {
+            return Decided::Problem(rcode::TRANSFER);
+        }
+        if let Some(stored) = special::answer(query.message(), question, query.arrival()) {
+            return Decided::Local(stored);
+        }
+        walk.trail.decision = Decision::Forward;
+        Decided::Forward
+    }
+
+    /// Looks into memory: answers first, so that a failure never hides what is still fresh (NEG-18).
+    fn recall(&self, keys: &Keys, now: Moment, walk: &mut Walk<'_>, out: &mut Out<'_>) -> Option<Facts> {
+        let Shared { cache, failures, finish, .. } = &*self.shared;
+        let hit = cache.lookup(keys.answer(), now, |stored| {
+            let age = now.seconds_since(stored.meta.received);
+            (stored.meta, age, finish.copy(walk, stored, age, out))
+        });
+        if let Some((meta, age, fit)) = hit {
+            let left = meta.lifetime.saturating_sub(age);
+            walk.trail.recall = Recall::Hit { age, left, supplier: meta.supplier };
+            return Some(self.seal(walk, (&meta, age, fit), Source::Cache, out));
+        }
+        walk.trail.recall = Recall::Miss;
+        if failures.is_empty() {
+            return None;
+        }
+        let failure = failures.recall(keys.own(), now)?;
+        walk.trail.recall = Recall::Failure { left: failure.left };
+        self.counters.failures_recalled.add_one();
+        Some(self.refuse(walk, &rcode::of_failure(&failure), Source::Cache, out))
+    }
+
+    /// The rest of the way, as a future that owns all it needs.
+    fn later(&self, query: &Query<'_>, walk: &Walk<'_>, keys: Keys) -> Pending {
+        let (pipeline, kept, keys) = (self.clone(), query.to_kept(), Arc::new(keys));
+        let (transport, limit, cookie, trail) = (walk.transport, walk.limit, walk.cookie, walk.trail);
+        Box::pin(async move {
+            let query = kept.query();
+            let mut walk = Walk { limit, cookie, trail, ..Walk::of_query(&query, transport, limit) };
+            let mut message = BytesMut::new();
+            let facts = pipeline.fetch(keys, &mut walk, &mut Out::bare(&mut message)).await;
+            Verdict::Sent(Reply { message, facts })
+        })
+    }
+
+    /// Join, exchange, digest: asks for this client and its equals, or waits with them.
+    async fn fetch(&self, keys: Arc<Keys>, walk: &mut Walk<'_>, out: &mut Out<'_>) -> Facts {
+        self.counters.waited.add_one();
+        let deadline = Instant::now() + self.shared.settings.timeout;
+        let now = self.shared.clock.now();
+        let mut ticket = self.shared.joins.join(keys.own().as_bytes(), || self.is_known(&keys, now));
+        if matches!(ticket, Ticket::Landed) {
+            if let Some(facts) = self.recall(&keys, now, walk, out) {
+                return facts;
+            }
+            ticket = self.shared.joins.join(keys.own().as_bytes(), || false);
+        }
+        let mut follow = match ticket {
+            Ticket::Lead(lead) => {
+                walk.trail.join = Join::Led;
+                let follow = lead.follow();
+                let ask = exchange::ask(&self.shared, walk);
+                tokio::spawn(exchange::exchange(self.clone(), lead, ask, keys, deadline));
+                follow
+            }
+            Ticket::Follow(follow) => {
+                walk.trail.join = Join::Followed;
+                self.counters.joined.add_one();
+                follow
+            }
+            Ticket::Full | Ticket::Landed => {
+                walk.trail.join = Join::Full;
+                self.counters.join_full.add_one();
+                return self.refuse(walk, &rcode::OVERLOADED, Source::Error, out);
+            }
+        };
+        let Ok(landed) = timeout_at(deadline + HEARING, follow.landed()).await else {
+            return self.refuse(walk, &rcode::TIMED_OUT, Source::Error, out);
+        };
+        let Some(landed) = landed else {
+            // Told by the one who led alone, so that a death is counted once.
+            self.counters.panics.add(u64::from(walk.trail.join == Join::Led));
+            return self.refuse(walk, &rcode::LOST, Source::Error, out);
+        };
+        walk.trail.attempts = landed.attempts;
+        match &landed.result {
+            Ok(stored) => self.relay(walk, stored, Source::Upstream, out),
+            Err(problem) => self.refuse(walk, problem, Source::Error, out),
+        }
+    }
+
+    /// Is there an answer or a failure by now?
+    fn is_known(&self, keys: &Keys, now: Moment) -> bool {
+        let Shared { cache, failures, .. } = &*self.shared;
+        cache.peek(keys.answer(), now).is_some() || (!failures.is_empty() && failures.recall(keys.own(), now).is_some())
+    }
+
+    /// Finish for an answer that has just been made or received.
+    fn relay(&self, walk: &mut Walk<'_>, stored: &StoredBuf, source: Source, out: &mut Out<'_>) -> Facts {
+        let fit = self.shared.finish.copy(walk, stored.view(), 0, out);
+        self.seal(walk, (&stored.meta, 0, fit), source, out)
+    }
+
+    /// Finish for an answer that `copy` laid down.
+    fn seal(
+        &self,
+        walk: &mut Walk<'_>,
+        (meta, age, fit): (&Meta, u32, Fit),
+        source: Source,
+        out: &mut Out<'_>,
+    ) -> Facts {
+        let truncated = fit == Fit::Nothing;
+        if truncated && !walk.transport.is_datagram() {
+            return self.refuse(walk, &rcode::TOO_LARGE, Source::Error, out);
+        }
+        walk.trail.cut = Cut(walk.trail.cut.0 | finish::cut(fit));
+        self.counters.truncated.add(truncated.into());
+        let extras = [meta.ede.map(|code| rcode::Extended { code, text: "" }), None];
+        let seal = Seal { flags: meta.flags.with(Flags::TC, truncated), rcode: meta.rcode, extras };
+        let freshness = if truncated { Freshness::NO_STORE } else { finish::freshness(meta, age) };
+        self.send(walk, &seal, (source, freshness), out)
+    }
+
+    /// Finish for a reply without data.
+    fn refuse(&self, walk: &mut Walk<'_>, problem: &Problem, source: Source, out: &mut Out<'_>) -> Facts {
+        let truncated = problem.retry == Retry::OverStream && walk.transport.is_datagram();
+        let rcode = if truncated { codes::NOERROR } else { problem.rcode };
+        if truncated {
+            walk.trail.cut = Cut(walk.trail.cut.0 | Cut::TRUNCATED);
+            self.counters.truncated.add_one();
+        }
+        self.shared.finish.bare(walk, out);
+        let seal = Seal { flags: Flags::default().with(Flags::TC, truncated), rcode, extras: problem.extras };
+        self.send(walk, &seal, (source, Freshness::NO_STORE), out)
+    }
+
+    fn send(
+        &self,
+        walk: &mut Walk<'_>,
+        seal: &Seal,
+        (source, freshness): (Source, Freshness),
+        out: &mut Out<'_>,
+    ) -> Facts {
+        self.shared.finish.seal(walk, seal, out);
+        self.counters.answered(source, seal.rcode);
+        Facts { source, rcode: seal.rcode, freshness, trail: walk.trail }
+    }
+
+    fn keep_silent(&self, why: Why) -> Now {
+        if let Some(counter) = self.counters.dropped.get(why as usize) {
+            counter.add_one();
+        }
+        Now::Dropped(why)
+    }
+}
+
+/// What a client hears that asked for a cookie alone (RFC 7873 5.4). Over a stream a wrong one is no offence (CKI-11), and without
+/// cookies a query without a question is none (RFC 9619).
+fn cookie_alone(walk: &Walk<'_>) -> Problem {
+    match (walk.cookie, walk.trail.cookie) {
+        (None, _) => rcode::of_fault(crate::wire::FaultKind::QuestionCount),
+        (Some(_), Cookie::Invalid) if walk.transport.is_datagram() => rcode::BAD_COOKIE,
+        (Some(_), _) => rcode::COOKIE_ALONE,
+    }
+}

@@ -1,5 +1,6 @@
 //! What the pipeline is told.
 
+use std::fmt;
 use std::time::Duration;
 
 /// When a UDP client must show a valid cookie (RFC 7873 5.2.3).
@@ -15,7 +16,7 @@ pub enum CookieRule {
 }
 
 /// The pipeline.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
     /// What a client waits for, all attempts together. Default 4 s.
     pub timeout: Duration,
@@ -23,10 +24,28 @@ pub struct Settings {
     pub cookies: bool,
     /// When is one required?
     pub require_cookie: CookieRule,
+    /// Keys of server cookies: the first signs, all verify; none: one is made at start (RFC 9018 5).
+    pub secrets: Vec<[u8; 16]>,
     /// Are replies and queries padded on encrypted legs (RFC 8467)?
     pub padding: bool,
     /// Octets a datagram may have at most. 1232 (RFC 9715 R3).
     pub datagram_limit: usize,
     /// The idle time told to TCP and DoT clients (RFC 7828).
     pub keepalive: Duration,
+}
+
+// By hand, because a derived one would put the keys into logs.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { timeout, cookies, require_cookie, secrets, padding, datagram_limit, keepalive } = self;
+        f.debug_struct("Settings")
+            .field("timeout", timeout)
+            .field("cookies", cookies)
+            .field("require_cookie", require_cookie)
+            .field("secrets", &format_args!("{} hidden", secrets.len()))
+            .field("padding", padding)
+            .field("datagram_limit", datagram_limit)
+            .field("keepalive", keepalive)
+            .finish()
+    }
 }

@@ -1,0 +1,248 @@
+//! Server cookies: made and checked without any state per client (RFC 7873, in the interoperable form of RFC 9018).
+//!
+//! A pure check before the limiter: a client that shows a valid one has proven its address.
+
+use std::fmt;
+use std::hash::Hasher as _;
+use std::net::IpAddr;
+
+use siphasher::sip::SipHasher24;
+
+use crate::trail;
+
+/// Octets of a client cookie.
+const CLIENT: usize = 8;
+
+/// Octets of a client cookie with a version 1 server cookie.
+pub const WHOLE: usize = 24;
+
+/// Version 1 and three reserved octets, sent as zero (RFC 9018 4.1, 4.2).
+const VERSION: [u8; 4] = [1, 0, 0, 0];
+
+/// Seconds a cookie is good for, seconds it may come from the future, seconds after which it is renewed (RFC 9018 4.3).
+const LIFE: i32 = 3600;
+const AHEAD: i32 = 300;
+const RENEW: i32 = 1800;
+
+/// The COOKIE option data that a reply carries.
+pub type Data = [u8; WHOLE];
+
+/// Signs and checks server cookies.
+#[derive(Clone)]
+pub struct Cookies {
+    signing: [u8; 16],
+    retired: Box<[[u8; 16]]>,
+}
+
+impl fmt::Debug for Cookies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cookies").field("retired", &self.retired.len()).finish_non_exhaustive()
+    }
+}
+
+impl Cookies {
+    /// The first of `secrets` signs, all verify; with none, a random one does both.
+    #[must_use]
+    pub fn new(secrets: &[[u8; 16]]) -> Self {
+        match secrets.split_first() {
+            Some((&signing, retired)) => Self { signing, retired: retired.into() },
+            None => Self { signing: rand::random(), retired: Box::default() },
+        }
+    }
+
+    /// Judges the option data `shown` by `client` at Unix time `now` and answers what the reply carries: the same cookie
+    /// while it is young, else a fresh one. `None` where no cookie has this length (CKI-01).
+    #[must_use]
+    pub fn check(&self, shown: &[u8], client: IpAddr, now: u32) -> Option<(trail::Cookie, Data)> {
+        let client_cookie = *shown.first_chunk::<CLIENT>().filter(|_| matches!(shown.len(), CLIENT | 16..=40))?;
+        let client = Client::new(client);
+        let fresh = || self.sign(client_cookie, &client, now);
+        let Ok(data) = Data::try_from(shown) else {
+            // Another length is legal but not ours (CKI-05).
+            let state = if shown.len() == CLIENT { trail::Cookie::ClientOnly } else { trail::Cookie::Invalid };
+            return Some((state, fresh()));
+        };
+        let (signer, age) = (self.signer(&data, &client), age(&data, now));
+        Some(match signer {
+            Some(_) if !(-AHEAD..=LIFE).contains(&age) => (trail::Cookie::Invalid, fresh()),
+            Some(Signer::Current) if age <= RENEW => (trail::Cookie::Valid, data),
+            Some(_) => (trail::Cookie::Valid, fresh()),
+            None => (trail::Cookie::Invalid, fresh()),
+        })
+    }
+
+    fn sign(&self, client_cookie: [u8; CLIENT], client: &Client, now: u32) -> Data {
+        let mut data = [0; WHOLE];
+        let head = client_cookie.into_iter().chain(VERSION).chain(now.to_be_bytes());
+        data.iter_mut().zip(head).for_each(|(place, octet)| *place = octet);
+        if let Some((head, tail)) = data.split_last_chunk_mut::<8>() {
+            *tail = hash(&self.signing, head, client).to_le_bytes();
+        }
+        data
+    }
+
+    fn signer(&self, data: &Data, client: &Client) -> Option<Signer> {
+        let (head, tail) = data.split_last_chunk::<8>()?;
+        if data.get(CLIENT) != VERSION.first() {
+            return None;
+        }
+        let shown = u64::from_le_bytes(*tail);
+        if hash(&self.signing, head, client) == shown {
+            return Some(Signer::Current);
+        }
+        self.retired.iter().any(|secret| hash(secret, head, client) == shown).then_some(Signer::Retired)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Signer {
+    Current,
+    Retired,
+}
+
+/// A client's address as it goes into the hash: 4 octets or 16, never a mapped form (CKI-18).
+struct Client {
+    octets: [u8; 16],
+    length: usize,
+}
+
+impl Client {
+    fn new(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => {
+                let [a, b, c, d] = v4.octets();
+                Self { octets: [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], length: 4 }
+            }
+            IpAddr::V6(v6) => Self { octets: v6.octets(), length: 16 },
+        }
+    }
+}
+
+fn hash(secret: &[u8; 16], head: &[u8], client: &Client) -> u64 {
+    let mut hasher = SipHasher24::new_with_key(secret);
+    hasher.write(head);
+    hasher.write(client.octets.get(..client.length).unwrap_or_default());
+    hasher.finish()
+}
+
+/// Seconds since the cookie was made, in serial arithmetic so that 2106 passes unnoticed (RFC 1982).
+fn age(data: &Data, now: u32) -> i32 {
+    let made = data.get(12..).and_then(<[u8]>::first_chunk::<4>).map_or(0, |octets| u32::from_be_bytes(*octets));
+    now.wrapping_sub(made).cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trail::Cookie::{ClientOnly, Invalid, Valid};
+
+    fn hex(text: &str) -> Vec<u8> {
+        let digits: String = text.split_whitespace().collect();
+        (0..digits.len() / 2).map(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).unwrap()).collect()
+    }
+
+    fn cookies(secrets: &[&str]) -> Cookies {
+        let secrets: Vec<[u8; 16]> = secrets.iter().map(|text| hex(text).try_into().unwrap()).collect();
+        Cookies::new(&secrets)
+    }
+
+    const A: &str = "e5e973e5a6b2a43f48e7dc849e37bfcf";
+    const OLD: &str = "dd3bdf9344b678b185a6f5cb60fca715";
+    const NEW: &str = "445536bcd2513298075a5d379663c962";
+    const V1: &str = "2464c4abcf10c957 010000005cf79f11 1f8130c3eee29480";
+
+    #[test]
+    fn cki_02_03_04_a_client_cookie_gets_vector_1() {
+        let (state, data) =
+            cookies(&[A]).check(&hex("2464c4abcf10c957"), "198.51.100.100".parse().unwrap(), 1_559_731_985).unwrap();
+        assert_eq!((state, data.to_vec()), (ClientOnly, hex(V1)));
+    }
+
+    #[test]
+    fn cki_04_08_a_cookie_of_forty_minutes_is_valid_and_renewed_to_vector_2() {
+        let (state, data) = cookies(&[A]).check(&hex(V1), "198.51.100.100".parse().unwrap(), 1_559_734_385).unwrap();
+        assert_eq!((state, data.to_vec()), (Valid, hex("2464c4abcf10c957 010000005cf7a871 d4a564a1442aca77")));
+    }
+
+    #[test]
+    fn cki_06_reserved_octets_are_hashed_as_received_and_sent_as_zero() {
+        let (client, v3) =
+            ("203.0.113.203".parse().unwrap(), hex("fc93fc62807ddb86 01abcdef5cf78f71 a314227b6679ebf5"));
+        let young = cookies(&[A]).check(&v3, client, 1_559_727_985).unwrap();
+        assert_eq!(young.0, Valid);
+        let late = cookies(&[A]).check(&v3, client, 1_559_734_700).unwrap();
+        assert_eq!((late.0, late.1.to_vec()), (Invalid, hex("fc93fc62807ddb86 010000005cf7a9ac f73a7810aca2381e")));
+    }
+
+    #[test]
+    fn cki_16_17_rollover_verifies_with_the_old_secret_and_signs_with_the_new() {
+        let client = "2001:db8:220:1:59de:d0f4:8769:82b8".parse().unwrap();
+        let v5 = hex("22681ab97d52c298 010000005cf7c579 26556bd0934c72f8");
+        let v6 = hex("22681ab97d52c298 010000005cf7c609 a6bb79d16625507a");
+        let (state, data) = cookies(&[NEW, OLD]).check(&v5, client, 1_559_741_961).unwrap();
+        assert_eq!((state, data.to_vec()), (Valid, v6.clone()));
+        assert_eq!(cookies(&[NEW]).check(&v5, client, 1_559_741_961).unwrap().0, Invalid, "the old secret was removed");
+        assert_eq!(
+            cookies(&[NEW]).check(&v6, client, 1_559_741_961).unwrap().0,
+            Valid,
+            "another instance, same secret"
+        );
+    }
+
+    #[test]
+    fn cki_07_timestamps_are_good_for_an_hour_and_five_minutes_ahead_also_over_the_wrap() {
+        let (cookies, client) = (cookies(&[A]), "192.0.2.1".parse().unwrap());
+        for made in [1_600_000_000u32, 100, u32::MAX - 100] {
+            let (_, data) = cookies.check(&[7; 8], client, made).unwrap();
+            let state = |offset: i64| {
+                let now = (i64::from(made) + offset).rem_euclid(1 << 32);
+                cookies.check(&data, client, u32::try_from(now).unwrap()).unwrap().0
+            };
+            assert_eq!([3599, 3601, -299, -301].map(state), [Valid, Invalid, Valid, Invalid], "made at {made}");
+        }
+    }
+
+    #[test]
+    fn cki_08_a_young_cookie_is_echoed() {
+        let (state, data) =
+            cookies(&[A]).check(&hex(V1), "198.51.100.100".parse().unwrap(), 1_559_731_985 + 1700).unwrap();
+        assert_eq!((state, data.to_vec()), (Valid, hex(V1)));
+        let (_, data) = cookies(&[A]).check(&hex(V1), "198.51.100.100".parse().unwrap(), 1_559_731_985 + 1900).unwrap();
+        assert_ne!(data.to_vec(), hex(V1));
+    }
+
+    #[test]
+    fn cki_09_any_flipped_bit_another_client_or_another_version_is_invalid() {
+        let (cookies, client, now) = (cookies(&[A]), "198.51.100.100".parse().unwrap(), 1_559_731_985);
+        for bit in 0..WHOLE * 8 {
+            let mut flipped = hex(V1);
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(cookies.check(&flipped, client, now).unwrap().0, Invalid, "bit {bit}");
+        }
+        assert_eq!(cookies.check(&hex(V1), "198.51.100.101".parse().unwrap(), now).unwrap().0, Invalid);
+    }
+
+    #[test]
+    fn cki_05_only_24_octets_can_be_valid() {
+        let (cookies, client) = (cookies(&[A]), "198.51.100.100".parse().unwrap());
+        for length in [16, 23, 25, 36, 40] {
+            let mut shown = hex(V1);
+            shown.resize(length, 0);
+            let (state, data) = cookies.check(&shown, client, 1_559_731_985).unwrap();
+            assert_eq!((state, data.to_vec()), (Invalid, hex(V1)), "{length} octets");
+        }
+    }
+
+    #[test]
+    fn cki_18_a_mapped_address_is_the_ipv4_address_it_means() {
+        let mapped = "::ffff:198.51.100.100".parse().unwrap();
+        assert_eq!(cookies(&[A]).check(&hex(V1), mapped, 1_559_731_985).unwrap().0, Valid);
+    }
+
+    #[test]
+    fn secrets_are_random_without_configuration_and_never_shown() {
+        let (one, two) = (Cookies::new(&[]), Cookies::new(&[]));
+        assert_ne!(one.signing, two.signing);
+        assert!(!format!("{:?}", cookies(&[A])).contains("229"));
+    }
+}

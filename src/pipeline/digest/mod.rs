@@ -1,0 +1,80 @@
+//! The one place that sees an upstream's answer before it is kept: read, strip, normalise, judge, date.
+//!
+//! Out comes a message without OPT, in which every name, count and length has been proven sound, and the facts that every
+//! later reply is made by. Records keep their bytes unless something before them had to go (see [`emit`]).
+
+mod emit;
+mod judge;
+mod read;
+mod ttl;
+
+use self::judge::Judged;
+use self::read::Received;
+use super::rcode;
+use crate::cache::Settings;
+use crate::clock::Moment;
+use crate::reply::{Kind, Meta, StoredBuf};
+use crate::upstream::{Answered, Ask};
+use crate::wire::{Flags, Header, Record, Section};
+
+/// Why an answer cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// It cannot be read, or is no answer to the question.
+    Malformed,
+    /// It is incomplete: a leg hands on only what is whole (TCF-06).
+    Truncated,
+}
+
+/// A readable message: what is left of an answer once hop-by-hop and unwanted records are gone.
+struct Clean {
+    message: Vec<u8>,
+    header: Header,
+    records: Vec<Record>,
+}
+
+impl Clean {
+    fn of(&self, section: Section) -> impl Iterator<Item = &Record> {
+        self.records.iter().filter(move |record| record.section == section)
+    }
+}
+
+/// Makes of an answer to `ask`, received at `now`, what is kept and relayed.
+///
+/// # Errors
+/// The [`Flaw`].
+pub fn digest(answered: &Answered, ask: &Ask, settings: &Settings, now: Moment) -> Result<StoredBuf, Flaw> {
+    let received = Received::read(&answered.message, ask)?;
+    let (rcode, ede, authentic) = (rcode::relayed(received.rcode), received.ede, received.authentic);
+    let mut clean = emit::clean(received, ask)?;
+    let judged = judge::judge(&clean, ask, rcode);
+    let dates = ttl::date(&mut clean, judged, answered.age, settings);
+    let flags = Flags(Flags::QR | Flags::RA).with(Flags::AD, authentic && answered.trusted).with_rcode(rcode);
+    let Clean { mut message, header, records } = clean;
+    if let Some(place) = message.first_chunk_mut() {
+        *place = Header { id: 0, flags, ..header }.to_octets();
+    }
+    let additional = records.iter().find(|record| record.section == Section::Additional);
+    let meta = Meta {
+        received: now,
+        lifetime: dates.lifetime,
+        http_lifetime: dates.http_lifetime,
+        rcode,
+        flags,
+        kind: if dates.lifetime == 0 { Kind::Fleeting } else { kind(judged) },
+        additional_at: additional.map_or(message.len() as u16, |record| record.owner),
+        additionals: header.additionals,
+        supplier: answered.upstream,
+        ede,
+    };
+    Ok(StoredBuf { meta, message: message.into(), ttls: dates.offsets.into() })
+}
+
+const fn kind(judged: Judged) -> Kind {
+    match judged {
+        Judged::Positive => Kind::Positive,
+        Judged::NoData { .. } => Kind::NoData,
+        Judged::NxDomain { .. } => Kind::NxDomain,
+        Judged::Passing | Judged::Denied => Kind::Fleeting,
+    }
+}

@@ -1,0 +1,171 @@
+//! The shared tail of every reply: copy, age, cut to size, fit to the asker, write our OPT once, pad.
+//!
+//! `copy` or `bare` lays down the message, `seal` makes it the asker's. `copy` runs inside the cache's lock, so it does no
+//! more than bytes need: what does not fit is not even copied.
+
+use super::rcode::{Extended, Extras};
+use super::settings::Settings;
+use super::walk::Walk;
+use crate::reply::{Freshness, Meta, Out, Scope, Stored};
+use crate::trail::{Added, Cut};
+use crate::upstream::ask::UDP_SIZE;
+use crate::wire::registry::option;
+use crate::wire::{Edns, Flags, HEADER_LEN, OptWriter, opt, patch};
+
+/// Block that replies are padded to (RFC 8467 4.1).
+const PADDING_BLOCK: usize = 468;
+
+/// Octets of the edns-tcp-keepalive option in a reply.
+const KEEPALIVE_LEN: usize = opt::OPTION_HEAD + 2;
+
+/// What of a stored answer went into a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// All of it.
+    Whole,
+    /// Answer and authority: additional data may be missing without TC (RFC 2181 9).
+    WithoutAdditional,
+    /// The question alone.
+    Nothing,
+}
+
+/// What a reply says beside the asker's own.
+#[derive(Clone, Copy, Debug)]
+pub struct Seal {
+    /// AA, TC and AD.
+    pub flags: Flags,
+    /// The RCODE, extended bits included.
+    pub rcode: u16,
+    /// The extended errors.
+    pub extras: Extras,
+}
+
+/// What finishing needs of the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Finish {
+    padding: bool,
+    keepalive: u16,
+}
+
+impl Finish {
+    /// By these settings.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        // RFC 7828 3.1: units of 100 ms.
+        let keepalive = u16::try_from(settings.keepalive.as_millis() / 100).unwrap_or(u16::MAX);
+        Self { padding: settings.padding, keepalive }
+    }
+
+    /// Opens `out` with as much of `stored` as fits beside our OPT, its TTLs lowered by `age`.
+    pub fn copy(self, walk: &Walk<'_>, stored: Stored<'_>, age: u32, out: &mut Out<'_>) -> Fit {
+        let room = walk.limit.saturating_sub(reserved(walk));
+        let additional_at = usize::from(stored.meta.additional_at);
+        let (fit, end) = if stored.message.len() <= room {
+            (Fit::Whole, stored.message.len())
+        } else if stored.meta.additionals > 0 && additional_at <= room {
+            (Fit::WithoutAdditional, additional_at)
+        } else {
+            (Fit::Nothing, walk.question_end())
+        };
+        out.begin();
+        out.tail().extend_from_slice(stored.message.get(..end).unwrap_or(stored.message));
+        match fit {
+            Fit::Whole => {}
+            Fit::WithoutAdditional => patch::put_u16(out.message(), 10, 0),
+            Fit::Nothing => patch::set_counts(out.message(), [1, 0, 0, 0]),
+        }
+        if age > 0 && fit != Fit::Nothing {
+            patch::age_ttls(out.message(), stored.ttls, age, 0);
+        }
+        fit
+    }
+
+    /// Opens `out` with the header and the asker's question.
+    pub fn bare(self, walk: &Walk<'_>, out: &mut Out<'_>) {
+        out.begin();
+        out.tail().extend_from_slice(&[0; HEADER_LEN]);
+        out.tail().extend_from_slice(walk.question);
+        patch::set_counts(out.message(), [u16::from(!walk.question.is_empty()), 0, 0, 0]);
+    }
+
+    /// Makes the message in `out` the asker's own and closes it.
+    pub fn seal(self, walk: &mut Walk<'_>, seal: &Seal, out: &mut Out<'_>) {
+        let message = out.message();
+        patch::set_id(message, walk.header.id);
+        patch::set_flags(message, walk.fit(seal.flags, seal.rcode));
+        if let Some(place) = message.get_mut(HEADER_LEN..walk.question_end()) {
+            place.copy_from_slice(walk.question);
+        }
+        walk.trail.ede = seal.extras.iter().flatten().map(|extended| extended.code).next();
+        if let Some(edns) = walk.edns {
+            let added = self.append_opt(walk, edns, seal, out);
+            walk.trail.added = Added(walk.trail.added.0 | added);
+            patch::add_additional(out.message());
+        }
+        out.end();
+    }
+
+    /// Appends our OPT; answers what went into it. Its room was reserved, save for extended errors, which go first, and padding,
+    /// which takes what is left.
+    fn append_opt(self, walk: &Walk<'_>, edns: Edns, seal: &Seal, out: &mut Out<'_>) -> u8 {
+        let mut length = out.len() + reserved(walk);
+        let mut added = Added::OPT;
+        let mut writer = OptWriter::start(out.tail(), UDP_SIZE, seal.rcode, edns.dnssec_ok);
+        if let Some(cookie) = &walk.cookie {
+            writer.option(option::COOKIE, &[cookie]);
+            added |= Added::COOKIE;
+        }
+        if keeps_alive(walk) {
+            writer.option(option::KEEPALIVE, &[&self.keepalive.to_be_bytes()]);
+            added |= Added::KEEPALIVE;
+        }
+        for Extended { code, text } in seal.extras.into_iter().flatten() {
+            let longer = length + opt::OPTION_HEAD + 2 + text.len();
+            if longer <= walk.limit {
+                writer.option(option::EDE, &[&code.to_be_bytes(), text.as_bytes()]);
+                added |= Added::EDE;
+                length = longer;
+            }
+        }
+        let wanted = self.padding && edns.padding && walk.transport.is_encrypted();
+        if let Some(padding) = opt::padding(length, PADDING_BLOCK, walk.limit).filter(|_| wanted) {
+            writer.pad(padding);
+            added |= Added::PADDING;
+        }
+        writer.finish();
+        added
+    }
+}
+
+/// The length of our OPT without extended errors and padding.
+fn reserved(walk: &Walk<'_>) -> usize {
+    if walk.edns.is_none() {
+        return 0;
+    }
+    let cookie = walk.cookie.map_or(0, |data| opt::OPTION_HEAD + data.len());
+    opt::OPT_LEN + cookie + if keeps_alive(walk) { KEEPALIVE_LEN } else { 0 }
+}
+
+/// Does the reply tell the idle time? Only to those who asked, on the transports that know the option (KAL-01, KAL-05).
+fn keeps_alive(walk: &Walk<'_>) -> bool {
+    walk.transport.keeps_alive() && walk.edns.is_some_and(|edns| edns.keepalive.is_some())
+}
+
+/// What `fit` left out, as the trail tells it.
+#[must_use]
+pub const fn cut(fit: Fit) -> u8 {
+    match fit {
+        Fit::Whole => 0,
+        Fit::WithoutAdditional => Cut::ADDITIONAL,
+        Fit::Nothing => Cut::TRUNCATED,
+    }
+}
+
+/// How long HTTP caches may keep an answer that is `age` seconds old (DOH-11, DOH-12).
+#[must_use]
+pub const fn freshness(meta: &Meta, age: u32) -> Freshness {
+    match meta.http_lifetime.saturating_sub(age) {
+        0 => Freshness::NO_STORE,
+        max_age => Freshness { max_age, scope: Scope::Public },
+    }
+}

@@ -1,0 +1,216 @@
+//! Equal questions in flight are asked once (TTL-14, RFC 5452 5).
+//!
+//! An exchange belongs to no client: a task of its own flies it, clients hold receivers and may leave. The flight's entry is
+//! taken away when its [`Lead`] is dropped, however the task ends, and whoever waited then hears that it ended.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ahash::RandomState;
+use tokio::sync::watch;
+
+use super::rcode::Problem;
+use crate::reply::StoredBuf;
+use crate::trail::Attempts;
+
+/// Flights at one time, all workers together.
+pub const FLIGHTS: usize = 10_000;
+
+/// Clients that wait for one flight, its leader aside.
+pub const FOLLOWERS: usize = 4096;
+
+const SHARDS: usize = 16;
+
+/// How a flight ended.
+#[derive(Debug)]
+pub struct Landed {
+    /// The answer, or the reply in its stead.
+    pub result: Result<StoredBuf, Problem>,
+    /// The attempts.
+    pub attempts: Attempts,
+}
+
+type Outcome = Option<Arc<Landed>>;
+
+/// The table of flights.
+#[derive(Debug)]
+pub struct Joins {
+    /// Protects the flights of one part of the keys; held for one look-up, and for one look into the cache.
+    shards: [Mutex<HashMap<Box<[u8]>, Flight, RandomState>>; SHARDS],
+    hasher: RandomState,
+    in_flight: AtomicUsize,
+    flights: usize,
+    followers: usize,
+}
+
+#[derive(Debug)]
+struct Flight {
+    landing: watch::Receiver<Outcome>,
+    /// Each follower holds a clone, so the count is the number of those who still wait.
+    places: Arc<()>,
+}
+
+/// What a client that has to wait does.
+#[derive(Debug)]
+pub enum Ticket {
+    /// It asks, for itself and all who follow.
+    Lead(Lead),
+    /// It waits for a flight under way.
+    Follow(Follow),
+    /// It looks again: a flight landed a moment ago.
+    Landed,
+    /// It gets an error: the table, or the flight, is full.
+    Full,
+}
+
+/// The right and duty to end a flight.
+#[derive(Debug)]
+pub struct Lead {
+    joins: Arc<Joins>,
+    key: Box<[u8]>,
+    landing: watch::Sender<Outcome>,
+}
+
+/// A wait for a flight.
+#[derive(Debug)]
+pub struct Follow {
+    landing: watch::Receiver<Outcome>,
+    _place: Option<Arc<()>>,
+}
+
+impl Joins {
+    /// A table for that many flights, with that many followers each.
+    #[must_use]
+    pub fn new(flights: usize, followers: usize) -> Arc<Self> {
+        Arc::new(Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            in_flight: AtomicUsize::new(0),
+            flights,
+            followers,
+        })
+    }
+
+    /// Flights now.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    fn shard(&self, key: &[u8]) -> MutexGuard<'_, HashMap<Box<[u8]>, Flight, RandomState>> {
+        let [first, ..] = &self.shards;
+        let at = (self.hasher.hash_one(key) >> 32) as usize % SHARDS;
+        // A panic under this lock leaves the map whole: every change to it is one call.
+        self.shards.get(at).unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins the flight of `key`, or leads one unless `landed` says that its answer has been kept meanwhile.
+    pub fn join(self: &Arc<Self>, key: &[u8], landed: impl FnOnce() -> bool) -> Ticket {
+        let mut shard = self.shard(key);
+        if let Some(flight) = shard.get(key) {
+            if Arc::strong_count(&flight.places) > self.followers {
+                return Ticket::Full;
+            }
+            let place = Some(Arc::clone(&flight.places));
+            return Ticket::Follow(Follow { landing: flight.landing.clone(), _place: place });
+        }
+        // Flights keep their answer before they leave the table: under its lock, no entry and no answer means not asked.
+        if landed() {
+            return Ticket::Landed;
+        }
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= self.flights {
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return Ticket::Full;
+        }
+        let (sender, receiver) = watch::channel(None);
+        shard.insert(key.into(), Flight { landing: receiver, places: Arc::default() });
+        Ticket::Lead(Lead { joins: Arc::clone(self), key: key.into(), landing: sender })
+    }
+}
+
+impl Lead {
+    /// A wait for this flight.
+    #[must_use]
+    pub fn follow(&self) -> Follow {
+        Follow { landing: self.landing.subscribe(), _place: None }
+    }
+
+    /// Tells everyone how the flight ended.
+    pub fn land(self, landed: Landed) {
+        self.landing.send_replace(Some(Arc::new(landed)));
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        self.joins.shard(&self.key).remove(&self.key);
+        self.joins.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Follow {
+    /// Waits for the flight to end; `None` if its task died.
+    pub async fn landed(&mut self) -> Option<Arc<Landed>> {
+        let outcome = self.landing.wait_for(Option::is_some).await;
+        outcome.ok().and_then(|outcome| outcome.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::rcode;
+
+    fn landed() -> Landed {
+        Landed { result: Err(rcode::TIMED_OUT), attempts: Attempts::default() }
+    }
+
+    fn lead(joins: &Arc<Joins>, key: &[u8]) -> Lead {
+        match joins.join(key, || false) {
+            Ticket::Lead(lead) => lead,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn ttl_14_followers_hear_what_the_leader_heard() {
+        let joins = Joins::new(10, 10);
+        let leading = lead(&joins, b"a");
+        let mut own = leading.follow();
+        let Ticket::Follow(mut follow) = joins.join(b"a", || false) else { panic!("no follower") };
+        assert_eq!(joins.in_flight(), 1);
+        leading.land(landed());
+        assert!(Arc::ptr_eq(&own.landed().await.unwrap(), &follow.landed().await.unwrap()));
+        assert_eq!(joins.in_flight(), 0);
+        assert!(matches!(joins.join(b"a", || true), Ticket::Landed), "the cache is looked at again under the entry");
+        drop(lead(&joins, b"a"));
+    }
+
+    #[tokio::test]
+    async fn followers_are_answered_when_the_task_dies() {
+        let joins = Joins::new(10, 10);
+        let leading = lead(&joins, b"a");
+        let Ticket::Follow(mut follow) = joins.join(b"a", || false) else { panic!("no follower") };
+        let task = tokio::spawn(async move {
+            let _leading = leading;
+            panic!("as a fault would");
+        });
+        assert!(task.await.is_err());
+        assert!(follow.landed().await.is_none());
+        assert_eq!(joins.in_flight(), 0);
+    }
+
+    #[test]
+    fn flights_and_followers_are_bounded_and_places_come_back() {
+        let joins = Joins::new(2, 1);
+        let (first, _second) = (lead(&joins, b"a"), lead(&joins, b"b"));
+        assert!(matches!(joins.join(b"c", || false), Ticket::Full));
+        let follower = joins.join(b"a", || false);
+        assert!(matches!(follower, Ticket::Follow(_)));
+        assert!(matches!(joins.join(b"a", || false), Ticket::Full));
+        drop(follower);
+        assert!(matches!(joins.join(b"a", || false), Ticket::Follow(_)), "who leaves makes room");
+        drop(first);
+        drop(lead(&joins, b"c"));
+    }
+}

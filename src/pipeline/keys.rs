@@ -1,0 +1,52 @@
+//! What one question is looked up, joined and remembered under.
+
+use super::shared::Shared;
+use super::walk::Walk;
+use crate::cache::{Bits, Key};
+use crate::wire::Flags;
+
+/// There are no views yet: everyone is in this one.
+const VIEW: u16 = 0;
+
+/// Keeps what is known of RD=0 questions apart. A server that will not answer without recursion has said nothing of the same
+/// question with it: were the two one, anybody could make names fail for everybody (GEN-26).
+const NOT_RECURSIVE: u64 = 0x5244_3d30_5244_3d30;
+
+/// The keys of one question.
+#[derive(Debug)]
+pub struct Keys {
+    answer: Key,
+    not_recursive: Option<Key>,
+}
+
+impl Keys {
+    /// The keys of the question of `walk`.
+    #[must_use]
+    pub fn new(shared: &Shared, walk: &Walk<'_>) -> Self {
+        let bits = Bits { dnssec_ok: walk.dnssec_ok(), checking_disabled: walk.asks(Flags::CD) };
+        let key = |route| Key::new(walk.question, bits, VIEW, route);
+        let recursive = walk.asks(Flags::RD);
+        Self { answer: key(shared.route), not_recursive: (!recursive).then(|| key(shared.route ^ NOT_RECURSIVE)) }
+    }
+
+    /// Where its answer is kept: what was learned with recursion answers both.
+    #[must_use]
+    pub const fn answer(&self) -> &Key {
+        &self.answer
+    }
+
+    /// Where an answer of this very question may be kept: one given without recursion may lack what recursion brings.
+    #[must_use]
+    pub const fn insert(&self) -> Option<&Key> {
+        if self.not_recursive.is_none() { Some(&self.answer) } else { None }
+    }
+
+    /// Where its failure is remembered, and what it is joined by.
+    ///
+    /// DO and CD are part of a key, so a failure to validate is none for those who do not want validation (NEG-17). AD is not: it
+    /// is always asked for.
+    #[must_use]
+    pub fn own(&self) -> &Key {
+        self.not_recursive.as_ref().unwrap_or(&self.answer)
+    }
+}

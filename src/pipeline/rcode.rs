@@ -1,0 +1,234 @@
+//! THE map from what went wrong to RCODE and extended error (RFC 8914); nowhere else chooses one.
+//!
+//! Texts are short and fixed: they name a kind of trouble, never an address, a name or a rule (EDE-02, EDE-04).
+
+use super::digest::Flaw;
+use crate::cache::Failure;
+use crate::upstream::ExchangeError;
+use crate::upstream::error::Cause;
+use crate::wire::FaultKind;
+use crate::wire::registry::{ede, rcode};
+
+/// An extended error as sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extended {
+    /// INFO-CODE.
+    pub code: u16,
+    /// EXTRA-TEXT, 64 octets at most.
+    pub text: &'static str,
+}
+
+/// The extended errors of one reply, the one that matters most first.
+pub type Extras = [Option<Extended>; 2];
+
+/// What a UDP client is told beside the RCODE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Nothing.
+    No,
+    /// TC and NOERROR: ask again over a stream. Other clients get the RCODE.
+    OverStream,
+}
+
+/// A reply without data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The RCODE, extended bits included.
+    pub rcode: u16,
+    /// Why.
+    pub extras: Extras,
+    /// What a UDP client is told instead.
+    pub retry: Retry,
+}
+
+impl Problem {
+    const fn plain(rcode: u16) -> Self {
+        Self { rcode, extras: [None, None], retry: Retry::No }
+    }
+
+    const fn with(rcode: u16, code: u16, text: &'static str) -> Self {
+        Self { rcode, extras: [Some(Extended { code, text }), None], retry: Retry::No }
+    }
+
+    const fn over_stream(self) -> Self {
+        Self { retry: Retry::OverStream, ..self }
+    }
+
+    /// The first INFO-CODE.
+    #[must_use]
+    pub fn ede(&self) -> Option<u16> {
+        self.extras.iter().flatten().map(|extended| extended.code).next()
+    }
+}
+
+/// A question-less query that asked for a cookie alone (RFC 7873 5.4).
+pub const COOKIE_ALONE: Problem = Problem::plain(rcode::NOERROR);
+/// A client that must show a valid server cookie.
+pub const BAD_COOKIE: Problem = Problem::plain(rcode::BADCOOKIE);
+/// A client whose network may not ask here.
+pub const NOT_ALLOWED: Problem = Problem::with(rcode::REFUSED, ede::PROHIBITED, "");
+/// A client over its rate.
+pub const OVER_RATE: Problem = Problem::with(rcode::REFUSED, ede::PROHIBITED, "rate limit");
+/// A client over its rate that may only be spoofed: a stream proves that it is not.
+pub const PROVE_ADDRESS: Problem = OVER_RATE.over_stream();
+/// A zone transfer: neither answered nor forwarded (GEN-24).
+pub const TRANSFER: Problem = Problem::with(rcode::REFUSED, ede::NOT_SUPPORTED, "zone transfer");
+/// Too many questions wait for upstreams.
+pub const OVERLOADED: Problem = Problem::with(rcode::SERVFAIL, ede::OTHER, "too many questions in flight");
+/// The client's time is over before any upstream answered.
+pub const TIMED_OUT: Problem = Problem::with(rcode::SERVFAIL, ede::NO_REACHABLE_AUTHORITY, "upstream timed out");
+/// The exchange ended without an outcome.
+pub const LOST: Problem = Problem::with(rcode::SERVFAIL, ede::OTHER, "internal error");
+/// The upstream's answer cannot be read, or is no answer to the question (PRG-09).
+pub const MALFORMED: Problem = Problem::with(rcode::SERVFAIL, ede::NETWORK_ERROR, "malformed upstream answer");
+/// The upstream's answer is incomplete where it must not be (TCF-05, TCF-06).
+pub const INCOMPLETE: Problem = Problem::with(rcode::SERVFAIL, ede::NETWORK_ERROR, "truncated upstream answer");
+/// An answer that leaves no room for our OPT in the largest message there is.
+pub const TOO_LARGE: Problem = Problem::with(rcode::SERVFAIL, ede::OTHER, "answer too large");
+
+/// A message that is no query to answer as asked.
+#[must_use]
+pub const fn of_fault(kind: FaultKind) -> Problem {
+    match kind {
+        FaultKind::Opcode => Problem::with(rcode::NOTIMP, ede::NOT_SUPPORTED, "opcode"),
+        FaultKind::Signed => Problem::with(rcode::NOTIMP, ede::NOT_SUPPORTED, "signed message"),
+        FaultKind::Version => Problem::plain(rcode::BADVERS),
+        // Short messages and responses are never answered; FORMERR stands here only to keep the map total.
+        FaultKind::Short
+        | FaultKind::Response
+        | FaultKind::QuestionCount
+        | FaultKind::Malformed
+        | FaultKind::Opt
+        | FaultKind::OptionContent => Problem::plain(rcode::FORMERR),
+    }
+}
+
+/// An exchange that brought no answer.
+#[must_use]
+pub const fn of_error(error: &ExchangeError) -> Problem {
+    const fn unreachable(text: &'static str) -> Problem {
+        Problem::with(rcode::SERVFAIL, ede::NO_REACHABLE_AUTHORITY, text)
+    }
+    const fn network(text: &'static str) -> Problem {
+        Problem::with(rcode::SERVFAIL, ede::NETWORK_ERROR, text)
+    }
+    match error.cause {
+        Cause::Timeout => TIMED_OUT,
+        Cause::Connect => unreachable("no connection to the upstream"),
+        Cause::Tls => network("TLS with the upstream failed"),
+        Cause::Closed => network("upstream closed the connection"),
+        Cause::Malformed => MALFORMED,
+        Cause::Mismatched => network("answer to another question"),
+        Cause::Truncated => INCOMPLETE.over_stream(),
+        Cause::Busy => OVERLOADED,
+        Cause::Unknown => unreachable("no upstream address"),
+    }
+}
+
+/// An upstream's answer that cannot be used.
+#[must_use]
+pub const fn of_flaw(flaw: Flaw) -> Problem {
+    match flaw {
+        Flaw::Malformed => MALFORMED,
+        Flaw::Truncated => INCOMPLETE,
+    }
+}
+
+/// A failure that is not tried again yet (EDE-06).
+#[must_use]
+pub fn of_failure(failure: &Failure) -> Problem {
+    let original = (failure.ede != ede::OTHER).then_some(Extended { code: failure.ede, text: "" });
+    let cached = Extended { code: ede::CACHED_ERROR, text: "" };
+    Problem { rcode: failure.rcode, extras: [Some(cached), original], retry: Retry::No }
+}
+
+/// The RCODE a client sees for an upstream's: what belongs to the hop between us and the upstream, as BADVERS and BADCOOKIE
+/// do, is a failure of that hop (EDN-15).
+#[must_use]
+pub const fn relayed(upstream: u16) -> u16 {
+    if upstream > 15 { rcode::SERVFAIL } else { upstream }
+}
+
+/// Does an upstream's RCODE mean that the question could not be resolved (RFC 9520 2.1)?
+#[must_use]
+pub const fn is_failure(relayed: u16) -> bool {
+    !matches!(relayed, rcode::NOERROR | rcode::NXDOMAIN)
+}
+
+/// Is this end of an exchange remembered as a failure to resolve? Our own bounds and truncation say nothing of the name:
+/// the next client may fare better (TTL-06).
+#[must_use]
+pub const fn is_remembered(cause: Cause) -> bool {
+    match cause {
+        Cause::Timeout | Cause::Connect | Cause::Tls | Cause::Closed | Cause::Malformed | Cause::Mismatched => true,
+        Cause::Truncated | Cause::Busy | Cause::Unknown => false,
+    }
+}
+
+/// The same of an answer that cannot be used.
+#[must_use]
+pub const fn is_flaw_remembered(flaw: Flaw) -> bool {
+    match flaw {
+        Flaw::Malformed => true,
+        Flaw::Truncated => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trail::UpstreamId;
+
+    const CAUSES: [Cause; 9] = [
+        Cause::Timeout,
+        Cause::Connect,
+        Cause::Tls,
+        Cause::Closed,
+        Cause::Malformed,
+        Cause::Mismatched,
+        Cause::Truncated,
+        Cause::Busy,
+        Cause::Unknown,
+    ];
+
+    fn problem(cause: Cause) -> Problem {
+        of_error(&ExchangeError { upstream: UpstreamId(0), cause })
+    }
+
+    #[test]
+    fn ede_07_unreachable_is_22_and_transport_trouble_is_23() {
+        let codes = CAUSES.map(|cause| problem(cause).ede().unwrap());
+        assert_eq!(codes, [22, 22, 23, 23, 23, 23, 23, 0, 22]);
+    }
+
+    #[test]
+    fn ede_02_04_texts_are_short_and_fixed() {
+        for extended in CAUSES.iter().flat_map(|&cause| problem(cause).extras).flatten() {
+            assert!(extended.text.len() <= 64 && !extended.text.is_empty(), "{}", extended.text);
+        }
+    }
+
+    #[test]
+    fn ede_06_a_recalled_failure_names_itself_first_and_its_reason_second() {
+        let codes = |ede| of_failure(&Failure { rcode: 2, ede, left: 1 }).extras.map(|e| e.map(|e| e.code));
+        assert_eq!(codes(22), [Some(13), Some(22)]);
+        assert_eq!(codes(0), [Some(13), None]);
+    }
+
+    #[test]
+    fn ede_15_nothing_made_here_speaks_of_validation() {
+        let dnssec = [1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 25, 27];
+        assert!(CAUSES.iter().filter_map(|&cause| problem(cause).ede()).all(|code| !dnssec.contains(&code)));
+    }
+
+    #[test]
+    fn edn_15_extended_rcodes_of_the_upstream_hop_become_servfail() {
+        assert_eq!([0, 2, 3, 5, 15, 16, 23, 4095].map(relayed), [0, 2, 3, 5, 15, 2, 2, 2]);
+    }
+
+    #[test]
+    fn ttl_06_truncation_and_our_own_bounds_are_not_remembered() {
+        let forgotten: Vec<_> = CAUSES.into_iter().filter(|&cause| !is_remembered(cause)).collect();
+        assert_eq!(forgotten, [Cause::Truncated, Cause::Busy, Cause::Unknown]);
+    }
+}

@@ -1,0 +1,79 @@
+//! What the pipelines of all workers share.
+
+use std::sync::Arc;
+
+use super::Settings;
+use super::cookie::Cookies;
+use super::finish::Finish;
+use super::join::{FLIGHTS, FOLLOWERS, Joins};
+use crate::cache::{self, Cache, Failures};
+use crate::clock::Clock;
+use crate::guard::Guard;
+use crate::upstream::Exchange;
+
+/// One gateway's memory, limits and way out.
+#[derive(Debug)]
+pub struct Shared {
+    pub(super) settings: Settings,
+    pub(super) cache_settings: cache::Settings,
+    pub(super) finish: Finish,
+    pub(super) cookies: Option<Cookies>,
+    pub(super) cache: Cache,
+    pub(super) failures: Failures,
+    pub(super) joins: Arc<Joins>,
+    pub(super) guard: Arc<Guard>,
+    pub(super) exchange: Arc<dyn Exchange>,
+    /// The fingerprint of `exchange`: it does not change while this lives.
+    pub(super) route: u64,
+    pub(super) clock: Clock,
+}
+
+impl Shared {
+    /// With an empty cache, asking through `exchange`.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        cache_settings: cache::Settings,
+        guard: Arc<Guard>,
+        exchange: Arc<dyn Exchange>,
+        clock: Clock,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            finish: Finish::new(&settings),
+            cookies: settings.cookies.then(|| Cookies::new(&settings.secrets)),
+            cache: Cache::new(&cache_settings),
+            failures: Failures::new(&cache_settings),
+            joins: Joins::new(FLIGHTS, FOLLOWERS),
+            route: exchange.fingerprint(),
+            settings,
+            cache_settings,
+            guard,
+            exchange,
+            clock,
+        })
+    }
+
+    /// The cache.
+    #[must_use]
+    pub const fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Exchanges under way.
+    #[must_use]
+    pub fn joins_in_flight(&self) -> usize {
+        self.joins.in_flight()
+    }
+
+    /// The way out.
+    #[must_use]
+    pub const fn exchange(&self) -> &Arc<dyn Exchange> {
+        &self.exchange
+    }
+
+    /// The clock that answers are aged by.
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}

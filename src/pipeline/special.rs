@@ -1,0 +1,191 @@
+//! Names that are answered here and never asked upstream: localhost and invalid (RFC 6761), onion (RFC 7686),
+//! resolver.arpa (RFC 9462). Match is by whole labels without regard to case (SUD-15); the answers are authoritative.
+
+use bytes::BufMut as _;
+
+use crate::clock::Moment;
+use crate::reply::{Kind, Meta, StoredBuf};
+use crate::trail::UpstreamId;
+use crate::wire::registry::{rcode, rtype};
+use crate::wire::{Flags, Header, Question, name};
+
+/// Seconds all our own records live, SOA MINIMUM included (RFC 6303 3).
+const TTL: u32 = 10_800;
+
+/// A pointer to QNAME, which starts right after the header.
+const QNAME: u16 = 0xc00c;
+
+/// The zones, each with what it says.
+const ZONES: [(&[u8], Zone); 4] = [
+    (b"\x09localhost\0", Zone::Loopback),
+    (b"\x07invalid\0", Zone::Nothing),
+    (b"\x05onion\0", Zone::Nothing),
+    (b"\x08resolver\x04arpa\0", Zone::Empty),
+];
+
+#[derive(Clone, Copy)]
+enum Zone {
+    /// Loopback addresses for every name.
+    Loopback,
+    /// No name exists.
+    Nothing,
+    /// Every name exists and has no records (RFC 9462 6.4).
+    Empty,
+}
+
+/// The answer to `question` of `message` if its name is special.
+#[must_use]
+pub fn answer(message: &[u8], question: Question, now: Moment) -> Option<StoredBuf> {
+    let qname = question.name(message);
+    let (apex, zone) = ZONES.into_iter().find(|(apex, _)| name::is_under(qname, apex))?;
+    let v4 = matches!(question.rtype, rtype::A | rtype::ANY);
+    let v6 = matches!(question.rtype, rtype::AAAA | rtype::ANY);
+    Some(match zone {
+        Zone::Loopback if v4 || v6 => {
+            let mut local = Local::new(question.octets(message), rcode::NOERROR, Kind::Positive);
+            if v4 {
+                local.address(rtype::A, question.class, &[127, 0, 0, 1]);
+            }
+            if v6 {
+                local.address(rtype::AAAA, question.class, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+            }
+            local.finish(now)
+        }
+        Zone::Loopback | Zone::Empty => {
+            Local::new(question.octets(message), rcode::NOERROR, Kind::NoData).denied(apex, question, now)
+        }
+        Zone::Nothing => {
+            Local::new(question.octets(message), rcode::NXDOMAIN, Kind::NxDomain).denied(apex, question, now)
+        }
+    })
+}
+
+/// An answer under construction.
+struct Local {
+    message: Vec<u8>,
+    header: Header,
+    rcode: u16,
+    kind: Kind,
+}
+
+impl Local {
+    fn new(question: &[u8], rcode: u16, kind: Kind) -> Self {
+        let mut message = Vec::with_capacity(512);
+        message.put_bytes(0, crate::wire::HEADER_LEN);
+        message.put_slice(question);
+        let flags = Flags(Flags::QR | Flags::RA | Flags::AA).with_rcode(rcode);
+        Self { message, header: Header { flags, questions: 1, ..Header::default() }, rcode, kind }
+    }
+
+    fn record(&mut self, rtype: u16, class: u16, rdata: &[u8]) {
+        self.message.put_u16(rtype);
+        self.message.put_u16(class);
+        self.message.put_u32(TTL);
+        self.message.put_u16(rdata.len() as u16);
+        self.message.put_slice(rdata);
+    }
+
+    fn address(&mut self, rtype: u16, class: u16, address: &[u8]) {
+        self.message.put_u16(QNAME);
+        self.record(rtype, class, address);
+        self.header.answers += 1;
+    }
+
+    /// Adds the SOA that a negative answer is kept by (SUD-10): MNAME is the zone itself.
+    fn denied(mut self, apex: &[u8], question: Question, now: Moment) -> StoredBuf {
+        let mut rdata = Vec::with_capacity(64);
+        rdata.put_slice(apex);
+        rdata.put_slice(b"\x06nobody\x07invalid\0");
+        for field in [1, 3600, 1200, 604_800, TTL] {
+            rdata.put_u32(field);
+        }
+        // QNAME lies in the zone, so its tail is the apex.
+        let at = crate::wire::HEADER_LEN + usize::from(question.name_len) - apex.len();
+        self.message.put_u16(QNAME & 0xc000 | at as u16);
+        self.record(rtype::SOA, question.class, &rdata);
+        self.header.authorities = 1;
+        self.finish(now)
+    }
+
+    fn finish(mut self, now: Moment) -> StoredBuf {
+        if let Some(place) = self.message.first_chunk_mut() {
+            *place = self.header.to_octets();
+        }
+        let meta = Meta {
+            received: now,
+            lifetime: TTL,
+            http_lifetime: TTL,
+            rcode: self.rcode,
+            flags: self.header.flags,
+            kind: self.kind,
+            additional_at: self.message.len() as u16,
+            additionals: 0,
+            supplier: UpstreamId::default(),
+            ede: None,
+        };
+        StoredBuf { meta, message: self.message.into(), ttls: Box::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Records, u32_at};
+
+    fn ask(text: &str, rtype: u16) -> Option<StoredBuf> {
+        let mut message = Header { questions: 1, ..Header::default() }.to_octets().to_vec();
+        message.extend(name::from_text(text).unwrap());
+        message.put_u16(rtype);
+        message.put_u16(1);
+        answer(&message, Question::parse(&message).unwrap(), Moment(7))
+    }
+
+    fn addresses(stored: &StoredBuf) -> Vec<Vec<u8>> {
+        let header = Header::parse(&stored.message).unwrap();
+        let records = Records::new(&stored.message, &header).unwrap().map(Result::unwrap);
+        records.map(|record| record.rdata.of(&stored.message).to_vec()).collect()
+    }
+
+    fn assert_denied(stored: &StoredBuf, rcode: u16, apex: &str) {
+        let header = Header::parse(&stored.message).unwrap();
+        assert_eq!((stored.meta.rcode, header.answers, header.authorities), (rcode, 0, 1));
+        let soa = Records::new(&stored.message, &header).unwrap().next().unwrap().unwrap();
+        assert_eq!((soa.rtype, soa.ttl), (rtype::SOA, TTL));
+        let apex = name::from_text(apex).unwrap();
+        let mut owner = Vec::new();
+        name::expand(&stored.message, soa.owner.into(), &mut owner).unwrap();
+        assert_eq!(owner.to_ascii_lowercase(), apex);
+        assert_eq!(u32_at(&stored.message, usize::from(soa.rdata.end) - 4).unwrap(), TTL);
+        assert!(header.flags.has(Flags::AA | Flags::QR | Flags::RA));
+    }
+
+    #[test]
+    fn sud_01_localhost_and_below_are_loopback_and_nothing_else() {
+        for name in ["localhost", "x.LocalHost"] {
+            assert_eq!(addresses(&ask(name, rtype::A).unwrap()), [vec![127, 0, 0, 1]]);
+            assert_eq!(addresses(&ask(name, rtype::AAAA).unwrap())[0][15], 1);
+            assert_denied(&ask(name, rtype::MX).unwrap(), rcode::NOERROR, "localhost");
+        }
+    }
+
+    #[test]
+    fn sud_02_05_invalid_and_onion_do_not_exist() {
+        assert_denied(&ask("x.invalid", rtype::A).unwrap(), rcode::NXDOMAIN, "invalid");
+        assert_denied(&ask("invalid", rtype::TXT).unwrap(), rcode::NXDOMAIN, "invalid");
+        assert_denied(&ask("abc.ONION", rtype::AAAA).unwrap(), rcode::NXDOMAIN, "onion");
+    }
+
+    #[test]
+    fn ddr_05_resolver_arpa_has_names_but_no_records() {
+        for name in ["resolver.arpa", "_dns.resolver.arpa", "x.Resolver.Arpa"] {
+            assert_denied(&ask(name, rtype::A).unwrap(), rcode::NOERROR, "resolver.arpa");
+        }
+    }
+
+    #[test]
+    fn sud_15_names_match_by_whole_labels() {
+        for name in ["xonion", "notlocalhost", "localhost.example", "arpa", "xresolver.arpa", "invalid.com", "."] {
+            assert!(ask(name, rtype::A).is_none(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The pipeline from its front: questions through `now`, answers from a scripted upstream.
+
+mod base;
+mod denials;
+mod digested;
+mod edns;
+mod failures;
+mod rig;
+mod waiting;
+
+pub use rig::settings;

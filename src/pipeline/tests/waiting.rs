@@ -1,0 +1,148 @@
+//! TTL-14 and the life of exchanges: equal questions wait together, and an exchange belongs to no client.
+
+use std::time::Duration;
+
+use super::rig::{Begun, Built, Gateway, Plan, Play};
+use crate::peer::Transport;
+use crate::pipeline::Shared;
+use crate::reply::{Pending, Source, Verdict};
+use crate::trail::Join;
+use crate::wire::Flags;
+use crate::wire::registry::{rcode, rtype};
+
+fn held() -> Gateway {
+    Gateway::with(Plan { held: true, ..Plan::default() }, |ask| Play::Answer(Built::to(ask).a(300, 1)))
+}
+
+fn later(gateway: &Gateway, transport: Transport, query: &Built) -> Pending {
+    match gateway.begin(transport, &query.0) {
+        Begun::Later(pending) => pending,
+        Begun::Sent(_) | Begun::Dropped(_) => panic!("answered at once"),
+    }
+}
+
+fn shared(gateway: &Gateway) -> &Shared {
+    &gateway.pipeline.shared
+}
+
+#[tokio::test]
+async fn ttl_14_equal_questions_are_asked_once_and_each_gets_its_own_reply() {
+    let gateway = held();
+    let names = ["t.example", "T.EXAMPLE", "t.Example"];
+    let mut waiting = tokio::task::JoinSet::new();
+    for at in 0..99 {
+        let query = Built::query(names[at % 3], rtype::A);
+        let query = if at % 2 == 0 { query.opt(0, false, &[]) } else { query };
+        let pending = later(&gateway, Transport::ALL[at % 7], &query);
+        waiting.spawn(async move { (at, pending.await) });
+    }
+    while gateway.counters.joined.value() < 98 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((gateway.asked(), shared(&gateway).joins_in_flight()), (1, 1));
+    gateway.upstream.gate.add_permits(1);
+    let mut led = 0;
+    while let Some(done) = waiting.join_next().await {
+        let (at, Verdict::Sent(reply)) = done.unwrap() else { panic!("dropped") };
+        assert_eq!(reply.facts.source, Source::Upstream);
+        assert_eq!(reply.facts.trail.attempts.made(), 1);
+        led += u32::from(reply.facts.trail.join == Join::Led);
+        let name = crate::wire::name::from_text(names[at % 3]).unwrap();
+        assert_eq!(reply.message[12..12 + name.len()], name);
+        assert_eq!(reply.message.len(), 12 + 15 + 16 + if at % 2 == 0 { 11 } else { 0 });
+    }
+    assert_eq!((led, shared(&gateway).joins_in_flight(), gateway.counters.attempts.value()), (1, 0, 1));
+}
+
+#[tokio::test]
+async fn rd_do_and_cd_keep_questions_apart_and_ad_does_not() {
+    let gateway = held();
+    let base = || Built::query("t.example", rtype::A);
+    let queries = [
+        base(),
+        base().flags(Flags::RD, false),
+        base().flags(Flags::CD, true),
+        base().opt(0, true, &[]),
+        base().flags(Flags::AD, true),
+    ];
+    let mut waiting = tokio::task::JoinSet::new();
+    for query in &queries {
+        waiting.spawn(later(&gateway, Transport::Udp, query));
+    }
+    while gateway.counters.waited.value() < 5 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(shared(&gateway).joins_in_flight(), 4);
+    gateway.upstream.gate.add_permits(5);
+    assert_eq!(waiting.join_all().await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_cancels_nothing() {
+    let gateway = held();
+    let query = Built::query("t.example", rtype::A);
+    let leader = tokio::spawn(later(&gateway, Transport::Udp, &query));
+    while gateway.asked() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let follower = tokio::spawn(later(&gateway, Transport::Udp, &query));
+    while gateway.counters.joined.value() == 0 {
+        tokio::task::yield_now().await;
+    }
+    leader.abort();
+    assert!(leader.await.unwrap_err().is_cancelled());
+    gateway.upstream.gate.add_permits(1);
+    let Verdict::Sent(reply) = follower.await.unwrap() else { panic!("dropped") };
+    assert_eq!((reply.facts.rcode, reply.facts.trail.join), (rcode::NOERROR, Join::Followed));
+    assert_eq!((gateway.begin(Transport::Udp, &query.0).at_once().records.len(), gateway.asked()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_question_that_comes_after_the_landing_finds_the_answer() {
+    let gateway = Gateway::new(|ask| Play::Answer(Built::to(ask).a(300, 1)));
+    let query = Built::query("t.example", rtype::A);
+    let slow = later(&gateway, Transport::Udp, &query);
+    gateway.udp(&query).await;
+    let Verdict::Sent(reply) = slow.await else { panic!("dropped") };
+    assert_eq!((reply.facts.source, gateway.asked()), (Source::Cache, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ede_07_a_client_waits_no_longer_than_its_timeout_even_for_an_exchange_that_hangs() {
+    let gateway = Gateway::new(|_| Play::Hang);
+    let began = tokio::time::Instant::now();
+    let got = gateway.udp(&Built::query("t.example", rtype::A).opt(0, false, &[])).await;
+    assert_eq!((got.rcode(), got.edes()), (rcode::SERVFAIL, vec![22]));
+    assert!(began.elapsed() < Duration::from_millis(4050), "{:?}", began.elapsed());
+    assert_eq!(shared(&gateway).joins_in_flight(), 0, "the exchange ended too");
+}
+
+#[tokio::test]
+async fn a_task_that_dies_answers_those_who_wait() {
+    let gateway = Gateway::with(Plan { held: true, ..Plan::default() }, |_| Play::Panic);
+    let query = Built::query("t.example", rtype::A).opt(0, false, &[]);
+    let one = tokio::spawn(later(&gateway, Transport::Udp, &query));
+    let two = tokio::spawn(later(&gateway, Transport::Tcp, &query));
+    while gateway.counters.joined.value() == 0 {
+        tokio::task::yield_now().await;
+    }
+    gateway.upstream.gate.add_permits(1);
+    for waiting in [one, two] {
+        let Verdict::Sent(reply) = waiting.await.unwrap() else { panic!("dropped") };
+        assert_eq!((reply.facts.rcode, reply.facts.trail.ede), (rcode::SERVFAIL, Some(0)));
+    }
+    assert_eq!((shared(&gateway).joins_in_flight(), gateway.counters.panics.value()), (0, 1));
+}
+
+#[tokio::test]
+async fn prg_06_edn_13_what_goes_up_is_the_question_and_nothing_of_the_client() {
+    let gateway = Gateway::new(|ask| Play::Answer(Built::to(ask).a(0, 1)));
+    for transport in Transport::ALL {
+        gateway.over(transport, &Built::query("T.example", rtype::A)).await;
+    }
+    let asked = gateway.upstream.asked.lock().unwrap();
+    for (ask, transport) in asked.iter().zip(Transport::ALL) {
+        assert_eq!(ask.question[..11], Built::query("T.example", rtype::A).0[12..23]);
+        assert_eq!((ask.prefer_stream, ask.padding, ask.recursion_desired), (!transport.is_datagram(), true, true));
+    }
+}
