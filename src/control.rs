@@ -189,9 +189,9 @@ impl Control {
             days_left: facts.days_left,
         });
         Gauges {
-            cache_entries: wide(cache.entries),
-            cache_bytes: wide(cache.octets),
-            cache_bytes_limit: wide(cache.limit),
+            cache_entries: cache.entries,
+            cache_bytes: cache.octets_used,
+            cache_bytes_limit: cache.octets_allowed,
             joins: wide(self.shared.joins_in_flight()),
             connections_held: wide(self.guard.connections()),
             certificates: certificates.collect(),

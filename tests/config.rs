@@ -275,9 +275,9 @@ fn paths_are_relative_to_the_file_and_secrets_are_read_in_order() {
     let config = config(&loaded);
     assert_eq!(config.tls.certificates[0].chain, Path::new("tests/config/valid/empty.toml"));
     assert_eq!(config.admin.token_file.as_deref(), Some(Path::new("tests/config/valid/empty.toml")));
-    assert_eq!(config.cookie_secrets.len(), 2);
-    assert_eq!(config.cookie_secrets[0][..4], [0xe5, 0xe9, 0x73, 0xe5]);
-    assert_eq!(config.cookie_secrets[1][15], 0x62);
+    assert_eq!(config.pipeline.secrets.len(), 2);
+    assert_eq!(config.pipeline.secrets[0][..4], [0xe5, 0xe9, 0x73, 0xe5]);
+    assert_eq!(config.pipeline.secrets[1][15], 0x62);
 }
 
 #[test]

@@ -62,8 +62,6 @@ pub struct Config {
     pub cache: cache::Settings,
     /// What it does with a question.
     pub pipeline: pipeline::Settings,
-    /// Secrets that cookies are signed with: the first signs, all verify; none: one is made and rotated.
-    pub cookie_secrets: Vec<[u8; 16]>,
     /// What it writes down.
     pub log: log::Settings,
     /// How many workers there are; `"auto"` is resolved.
@@ -176,7 +174,6 @@ fn fill(reader: &mut Reader<'_>) -> Config {
         shutdown: admin::read_shutdown(reader),
         cache: memory::read(reader),
         pipeline: privacy::read(reader, upstream.timeout, limits.tcp_idle_timeout),
-        cookie_secrets: privacy::read_secrets(reader),
         log: log::read(reader),
         workers: capacity::read_workers(reader),
         state_dir: tls.state_dir.clone(),

@@ -26,6 +26,7 @@ pub fn read(reader: &mut Reader<'_>, timeout: Duration, keepalive: Duration) -> 
         padding: reader.read("privacy.padding", kinds::flag),
         datagram_limit: DATAGRAM_LIMIT,
         keepalive,
+        secrets: read_secrets(reader),
     };
     if let Some(node) = reader.values.get("cookies.require")
         && settings.require_cookie == CookieRule::Always
@@ -38,7 +39,7 @@ pub fn read(reader: &mut Reader<'_>, timeout: Duration, keepalive: Duration) -> 
 }
 
 /// The secrets that cookies are signed with: the first signs, all verify (RFC 9018 5). None: one is made and rotated.
-pub fn read_secrets(reader: &mut Reader<'_>) -> Vec<[u8; 16]> {
+fn read_secrets(reader: &mut Reader<'_>) -> Vec<[u8; 16]> {
     let Some(node) = reader.values.get("cookies.secrets_file") else { return Vec::new() };
     let secrets = reader.file(node).and_then(|path| secrets(&path));
     reader.check("cookies.secrets_file", node, |_| secrets).unwrap_or_default()

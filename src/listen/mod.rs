@@ -5,6 +5,7 @@ pub mod bind;
 pub mod context;
 pub mod datagram;
 pub mod doh;
+pub mod quic;
 pub mod session;
 pub mod settings;
 pub mod stream;

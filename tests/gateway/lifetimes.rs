@@ -18,12 +18,10 @@ async fn twice(rig: &Rig, transport: Transport, ask: &Ask, seconds: u64) -> (usi
 async fn ttl_01_every_ttl_falls_by_the_seconds_passed_and_the_opt_field_never_does() {
     let rig = Rig::start().await;
     rig.upstream.always(
-        Answer::new().a(300, [192, 0, 2, 1]).authority("example.org", 2, 600, &message::name("ns.example.org")).additional(
-            "ns.example.org",
-            1,
-            900,
-            &[192, 0, 2, 2],
-        ),
+        Answer::new()
+            .a(300, [192, 0, 2, 1])
+            .authority("example.org", 2, 600, &message::name("ns.example.org"))
+            .additional("ns.example.org", 1, 900, &[192, 0, 2, 2]),
     );
     over_all!(Transport::ALL, |transport| {
         let ask = Ask::a(&format!("{}.ttl.example.org", transport.name())).id(0).dnssec();
@@ -61,7 +59,8 @@ async fn ttl_04_a_ttl_of_zero_is_relayed_and_never_kept() {
     let rig = Rig::start().await;
     rig.upstream.always(Answer::new().a(0, [192, 0, 2, 1]));
     over_all!(Transport::ALL, |transport| {
-        let (asked, second) = twice(&rig, transport, &Ask::a(&format!("{}.zero.example.org", transport.name())).id(0), 0).await;
+        let (asked, second) =
+            twice(&rig, transport, &Ask::a(&format!("{}.zero.example.org", transport.name())).id(0), 0).await;
         assert_eq!((asked, message::ttls(&second)), (2, vec![0]));
     });
 }

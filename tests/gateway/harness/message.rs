@@ -207,7 +207,8 @@ impl Answer {
 
     /// An OPT record with the high bits of `rcode` and `options`.
     pub fn extended(mut self, rcode: u16, options: &[(u16, &[u8])]) -> Self {
-        self = self.rcode(if rcode == 0 { self.flags & 0xf } else { rcode });
+        let low = if rcode == 0 { self.flags & 0xf } else { rcode };
+        self = self.rcode(low);
         self.counts[2] += 1;
         let options = options.iter().map(|(code, data)| (*code, data.to_vec())).collect();
         let mut record = opt(&Edns { size: 1232, version: 0, flags: 0, options });

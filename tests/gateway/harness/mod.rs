@@ -12,7 +12,6 @@ use hushgate::gateway::{Gateway, Running};
 use hushgate::listen::DoorKind;
 use hushgate::peer::Transport;
 
-pub use client::Answered;
 pub use message::{Answer, Ask};
 pub use upstream::{Act, Upstream};
 
