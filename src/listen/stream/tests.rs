@@ -150,7 +150,7 @@ async fn tcp_04_pipelined_questions_are_all_answered() {
 async fn tcp_04_questions_in_flight_are_bounded_and_all_answered() {
     let mut served = start();
     served.send(&pipelined(0..200, "later")).await;
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     assert_eq!(served.script.count(), 100);
     served.script.open();
     let mut ids = BTreeSet::new();
@@ -233,7 +233,7 @@ async fn tcp_09_an_idle_connection_is_closed_in_time() {
 async fn tcp_10_no_idle_close_while_a_question_is_being_resolved() {
     let mut served = start();
     served.ask(1, "later").await;
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     served.script.open();
     assert_eq!(served.reply().await, 1);
     let answered = Instant::now();
@@ -417,4 +417,13 @@ async fn an_idle_connection_holds_no_buffer() {
     assert!(timeout(Duration::ZERO, poll_fn(|cx| connection.poll(cx))).await.is_err());
     assert_eq!(script.count(), 5);
     assert_eq!((connection.inbox.capacity(), connection.outbox.tail().capacity()), (0, 0));
+}
+#[tokio::test]
+async fn the_task_of_a_connection_is_small() {
+    let script = Script::new();
+    let (_stop, context) = script.context();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let task = size_of_val(&serve(stream, session(&context), context));
+    assert!(task + size_of::<Connection<tokio::net::TcpStream>>() <= 1536, "{task}");
 }
