@@ -1,3 +1,5 @@
+//! Accepting over real sockets and real TLS.
+
 use std::time::Duration;
 
 use rustls::pki_types::{PrivateKeyDer, ServerName};
