@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,7 +89,9 @@ pub async fn serve(listener: std::net::TcpListener, door: DoorId, service: Servi
             accepted = listener.accept() => match accepted {
                 Ok((stream, remote)) => {
                     failing = false;
-                    door.admit(stream, remote);
+                    if catch_unwind(AssertUnwindSafe(|| door.admit(stream, remote))).is_err() {
+                        door.context.counters.panics.add_one();
+                    }
                 }
                 Err(error) => pause(&error, &mut failing).await,
             },

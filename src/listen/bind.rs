@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Socket, Type};
 
@@ -289,6 +289,8 @@ fn prepared(protocol: Protocol, address: SocketAddr) -> io::Result<Socket> {
 /// was sent to (GEN-16).
 #[cfg(target_os = "linux")]
 fn tune(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    use std::net::IpAddr;
+
     use nix::sys::socket::{setsockopt, sockopt};
     use rustix::net::sockopt::{
         Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,

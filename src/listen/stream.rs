@@ -33,7 +33,8 @@ use outbox::Outbox;
 pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, session: Session, context: Context) {
     let Session { peer, permit, .. } = session;
     let mut drain = context.drain.clone();
-    let mut connection = Connection::new(stream, peer, context);
+    // On the heap: the future of a task is moved about, and has room for each place that holds a copy.
+    let mut connection = Box::new(Connection::new(stream, peer, context));
     let ended = tokio::select! {
         biased;
         ending = poll_fn(|cx| connection.poll(cx)) => Some(ending),
@@ -321,7 +322,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Says goodbye (`close_notify` under TLS, then FIN) and waits a moment for the client's: unread octets would turn our FIN into a
     /// reset, which may overtake the last answers.
-    async fn close(mut self) {
+    async fn close(&mut self) {
         let farewell = async {
             self.io.shutdown().await?;
             if self.input != Input::Ended {

@@ -129,8 +129,14 @@ impl Port {
         let Self { socket, outgoing, .. } = self;
         socket.try_io(Interest::WRITABLE, || {
             let slices = octets.iter().take(count);
-            let sent =
-                sendmmsg(socket.as_raw_fd(), outgoing, slices, addresses, control.as_slice(), MsgFlags::MSG_DONTWAIT)?;
+            let sent = sendmmsg(
+                socket.as_raw_fd(),
+                outgoing,
+                slices,
+                addresses.as_slice(),
+                control.as_slice(),
+                MsgFlags::MSG_DONTWAIT,
+            )?;
             Ok(sent.count())
         })
     }

@@ -50,8 +50,9 @@ async fn run(mut port: Port, mut turn: Turn) {
     while turn.is_open() {
         tokio::select! {
             biased;
-            // An error here comes back from the next read.
-            _ = port.readable(), if turn.is_reading() => {}
+            ready = port.readable(), if turn.is_reading() => if let Err(error) = ready {
+                pause(&error).await;
+            },
             () = turn.waited() => {}
         }
         for _ in 0..BATCHES {
