@@ -154,7 +154,7 @@ impl Pipeline {
         let failure = failures.recall(keys.own(), now)?;
         walk.trail.recall = Recall::Failure { left: failure.left };
         self.counters.failures_recalled.add_one();
-        Some(self.refuse(walk, &rcode::of_failure(failure), Source::Cache, out))
+        Some(self.refuse(walk, &rcode::of_failure(failure), Source::Error, out))
     }
 
     /// The rest of the way, as a future that owns all it needs.
