@@ -60,8 +60,8 @@ pub fn date(clean: &mut Clean, judged: Judged, age: u32, settings: &Settings) ->
     }
     let http_lifetime = match judged {
         Judged::Positive => smallest_answer.unwrap_or_default(),
-        // The TTLs of a denial have been lowered to its lifetime, answers (its CNAMEs) included.
-        Judged::NoData { .. } | Judged::NxDomain { .. } => smallest_answer.unwrap_or(lifetime).min(lifetime),
+        // No TTL of a denial is shorter than its lifetime, and none is served longer.
+        Judged::NoData { .. } | Judged::NxDomain { .. } => lifetime,
         Judged::Passing | Judged::Denied => 0,
     };
     Dates { lifetime, http_lifetime, offsets }
