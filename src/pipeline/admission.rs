@@ -49,7 +49,9 @@ pub fn cookie(cookies: &Cookies, client: IpAddr, message: &[u8], walk: &mut Walk
 
 /// Unix seconds; the wrap in 2106 is part of the cookie's arithmetic.
 fn unix_time() -> u32 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u32::try_from(since.as_secs() & 0xffff_ffff).unwrap_or_default())
 }
 
 /// Does the client ask too much? What a spoofed source could have sent is not answered with more than a hint to prove itself.

@@ -51,7 +51,7 @@ pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<K
         }),
         Err(error) => {
             tracing::debug!(upstream = error.upstream.0, cause = ?error.cause, "no answer");
-            Err((rcode::of_error(&error), rcode::is_remembered(error.cause)))
+            Err((rcode::of_error(error), rcode::is_remembered(error.cause)))
         }
     };
     let result = match result {

@@ -56,38 +56,6 @@ impl Finish {
         Self { padding: settings.padding, keepalive }
     }
 
-    /// Opens `out` with as much of `stored` as fits beside our OPT, its TTLs lowered by `age`.
-    pub fn copy(self, walk: &Walk<'_>, stored: Stored<'_>, age: u32, out: &mut Out<'_>) -> Fit {
-        let room = walk.limit.saturating_sub(reserved(walk));
-        let additional_at = usize::from(stored.meta.additional_at);
-        let (fit, end) = if stored.message.len() <= room {
-            (Fit::Whole, stored.message.len())
-        } else if stored.meta.additionals > 0 && additional_at <= room {
-            (Fit::WithoutAdditional, additional_at)
-        } else {
-            (Fit::Nothing, walk.question_end())
-        };
-        out.begin();
-        out.tail().extend_from_slice(stored.message.get(..end).unwrap_or(stored.message));
-        match fit {
-            Fit::Whole => {}
-            Fit::WithoutAdditional => patch::put_u16(out.message(), 10, 0),
-            Fit::Nothing => patch::set_counts(out.message(), [1, 0, 0, 0]),
-        }
-        if age > 0 && fit != Fit::Nothing {
-            patch::age_ttls(out.message(), stored.ttls, age, 0);
-        }
-        fit
-    }
-
-    /// Opens `out` with the header and the asker's question.
-    pub fn bare(self, walk: &Walk<'_>, out: &mut Out<'_>) {
-        out.begin();
-        out.tail().extend_from_slice(&[0; HEADER_LEN]);
-        out.tail().extend_from_slice(walk.question);
-        patch::set_counts(out.message(), [u16::from(!walk.question.is_empty()), 0, 0, 0]);
-    }
-
     /// Makes the message in `out` the asker's own and closes it.
     pub fn seal(self, walk: &mut Walk<'_>, seal: &Seal, out: &mut Out<'_>) {
         let message = out.message();
@@ -135,6 +103,38 @@ impl Finish {
         writer.finish();
         added
     }
+}
+
+/// Opens `out` with as much of `stored` as fits beside our OPT, its TTLs lowered by `age`.
+pub fn copy(walk: &Walk<'_>, stored: Stored<'_>, age: u32, out: &mut Out<'_>) -> Fit {
+    let room = walk.limit.saturating_sub(reserved(walk));
+    let additional_at = usize::from(stored.meta.additional_at);
+    let (fit, end) = if stored.message.len() <= room {
+        (Fit::Whole, stored.message.len())
+    } else if stored.meta.additionals > 0 && additional_at <= room {
+        (Fit::WithoutAdditional, additional_at)
+    } else {
+        (Fit::Nothing, walk.question_end())
+    };
+    out.begin();
+    out.tail().extend_from_slice(stored.message.get(..end).unwrap_or(stored.message));
+    match fit {
+        Fit::Whole => {}
+        Fit::WithoutAdditional => patch::put_u16(out.message(), 10, 0),
+        Fit::Nothing => patch::set_counts(out.message(), [1, 0, 0, 0]),
+    }
+    if age > 0 && fit != Fit::Nothing {
+        patch::age_ttls(out.message(), stored.ttls, age, 0);
+    }
+    fit
+}
+
+/// Opens `out` with the header and the asker's question.
+pub fn bare(walk: &Walk<'_>, out: &mut Out<'_>) {
+    out.begin();
+    out.tail().extend_from_slice(&[0; HEADER_LEN]);
+    out.tail().extend_from_slice(walk.question);
+    patch::set_counts(out.message(), [u16::from(!walk.question.is_empty()), 0, 0, 0]);
 }
 
 /// The length of our OPT without extended errors and padding.

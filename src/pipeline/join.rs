@@ -31,13 +31,15 @@ pub struct Landed {
     pub attempts: Attempts,
 }
 
+type Shard = HashMap<Box<[u8]>, Flight, RandomState>;
+
 type Outcome = Option<Arc<Landed>>;
 
 /// The table of flights.
 #[derive(Debug)]
 pub struct Joins {
     /// Protects the flights of one part of the keys; held for one look-up, and for one look into the cache.
-    shards: [Mutex<HashMap<Box<[u8]>, Flight, RandomState>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
     in_flight: AtomicUsize,
     flights: usize,
@@ -97,7 +99,7 @@ impl Joins {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    fn shard(&self, key: &[u8]) -> MutexGuard<'_, HashMap<Box<[u8]>, Flight, RandomState>> {
+    fn shard(&self, key: &[u8]) -> MutexGuard<'_, Shard> {
         let [first, ..] = &self.shards;
         let at = (self.hasher.hash_one(key) >> 32) as usize % SHARDS;
         // A panic under this lock leaves the map whole: every change to it is one call.

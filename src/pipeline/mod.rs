@@ -80,7 +80,7 @@ impl Answer for Pipeline {
                 return Now::Sent(self.refuse(&mut walk, &problem, Source::Error, out));
             }
         };
-        match self.decide(&query, &mut walk) {
+        match decide(&query, &mut walk) {
             Decided::Local(stored) => return Now::Sent(self.relay(&mut walk, &stored, Source::Local, out)),
             Decided::Problem(problem) => {
                 let source = if problem.rcode == codes::NOERROR { Source::Local } else { Source::Error };
@@ -135,26 +135,12 @@ impl Pipeline {
         admission::limit(guard.rate(peer.ip(), arrival), guard.refuse(), settings, walk)
     }
 
-    /// Cookies alone, zone transfers and special names end here.
-    fn decide(&self, query: &Query<'_>, walk: &mut Walk<'_>) -> Decided {
-        walk.trail.decision = Decision::Local;
-        let Some(question) = query.question() else { return Decided::Problem(cookie_alone(walk)) };
-        if matches!(question.rtype, rtype::AXFR | rtype::IXFR) {
-            return Decided::Problem(rcode::TRANSFER);
-        }
-        if let Some(stored) = special::answer(query.message(), question, query.arrival()) {
-            return Decided::Local(stored);
-        }
-        walk.trail.decision = Decision::Forward;
-        Decided::Forward
-    }
-
     /// Looks into memory: answers first, so that a failure never hides what is still fresh (NEG-18).
     fn recall(&self, keys: &Keys, now: Moment, walk: &mut Walk<'_>, out: &mut Out<'_>) -> Option<Facts> {
-        let Shared { cache, failures, finish, .. } = &*self.shared;
+        let Shared { cache, failures, .. } = &*self.shared;
         let hit = cache.lookup(keys.answer(), now, |stored| {
             let age = now.seconds_since(stored.meta.received);
-            (stored.meta, age, finish.copy(walk, stored, age, out))
+            (stored.meta, age, finish::copy(walk, stored, age, out))
         });
         if let Some((meta, age, fit)) = hit {
             let left = meta.lifetime.saturating_sub(age);
@@ -168,7 +154,7 @@ impl Pipeline {
         let failure = failures.recall(keys.own(), now)?;
         walk.trail.recall = Recall::Failure { left: failure.left };
         self.counters.failures_recalled.add_one();
-        Some(self.refuse(walk, &rcode::of_failure(&failure), Source::Cache, out))
+        Some(self.refuse(walk, &rcode::of_failure(failure), Source::Error, out))
     }
 
     /// The rest of the way, as a future that owns all it needs.
@@ -238,7 +224,7 @@ impl Pipeline {
 
     /// Finish for an answer that has just been made or received.
     fn relay(&self, walk: &mut Walk<'_>, stored: &StoredBuf, source: Source, out: &mut Out<'_>) -> Facts {
-        let fit = self.shared.finish.copy(walk, stored.view(), 0, out);
+        let fit = finish::copy(walk, stored.view(), 0, out);
         self.seal(walk, (&stored.meta, 0, fit), source, out)
     }
 
@@ -270,7 +256,7 @@ impl Pipeline {
             walk.trail.cut = Cut(walk.trail.cut.0 | Cut::TRUNCATED);
             self.counters.truncated.add_one();
         }
-        self.shared.finish.bare(walk, out);
+        finish::bare(walk, out);
         let seal = Seal { flags: Flags::default().with(Flags::TC, truncated), rcode, extras: problem.extras };
         self.send(walk, &seal, (source, Freshness::NO_STORE), out)
     }
@@ -293,6 +279,20 @@ impl Pipeline {
         }
         Now::Dropped(why)
     }
+}
+
+/// Cookies alone, zone transfers and special names end here.
+fn decide(query: &Query<'_>, walk: &mut Walk<'_>) -> Decided {
+    walk.trail.decision = Decision::Local;
+    let Some(question) = query.question() else { return Decided::Problem(cookie_alone(walk)) };
+    if matches!(question.rtype, rtype::AXFR | rtype::IXFR) {
+        return Decided::Problem(rcode::TRANSFER);
+    }
+    if let Some(stored) = special::answer(query.message(), question, query.arrival()) {
+        return Decided::Local(stored);
+    }
+    walk.trail.decision = Decision::Forward;
+    Decided::Forward
 }
 
 /// What a client hears that asked for a cookie alone (RFC 7873 5.4). Over a stream a wrong one is no offence (CKI-11), and without

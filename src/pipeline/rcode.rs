@@ -105,7 +105,7 @@ pub const fn of_fault(kind: FaultKind) -> Problem {
 
 /// An exchange that brought no answer.
 #[must_use]
-pub const fn of_error(error: &ExchangeError) -> Problem {
+pub const fn of_error(error: ExchangeError) -> Problem {
     const fn unreachable(text: &'static str) -> Problem {
         Problem::with(rcode::SERVFAIL, ede::NO_REACHABLE_AUTHORITY, text)
     }
@@ -136,7 +136,7 @@ pub const fn of_flaw(flaw: Flaw) -> Problem {
 
 /// A failure that is not tried again yet (EDE-06).
 #[must_use]
-pub fn of_failure(failure: &Failure) -> Problem {
+pub fn of_failure(failure: Failure) -> Problem {
     let original = (failure.ede != ede::OTHER).then_some(Extended { code: failure.ede, text: "" });
     let cached = Extended { code: ede::CACHED_ERROR, text: "" };
     Problem { rcode: failure.rcode, extras: [Some(cached), original], retry: Retry::No }
@@ -192,7 +192,7 @@ mod tests {
     ];
 
     fn problem(cause: Cause) -> Problem {
-        of_error(&ExchangeError { upstream: UpstreamId(0), cause })
+        of_error(ExchangeError { upstream: UpstreamId(0), cause })
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn ede_06_a_recalled_failure_names_itself_first_and_its_reason_second() {
-        let codes = |ede| of_failure(&Failure { rcode: 2, ede, left: 1 }).extras.map(|e| e.map(|e| e.code));
+        let codes = |ede| of_failure(Failure { rcode: 2, ede, left: 1 }).extras.map(|e| e.map(|e| e.code));
         assert_eq!(codes(22), [Some(13), Some(22)]);
         assert_eq!(codes(0), [Some(13), None]);
     }

@@ -60,6 +60,11 @@ pub fn answer(message: &[u8], question: Question, now: Moment) -> Option<StoredB
     })
 }
 
+/// A length or offset in a message made here, a few hundred octets at most.
+fn narrow(length: usize) -> u16 {
+    u16::try_from(length).unwrap_or(u16::MAX)
+}
+
 /// An answer under construction.
 struct Local {
     message: Vec<u8>,
@@ -81,7 +86,7 @@ impl Local {
         self.message.put_u16(rtype);
         self.message.put_u16(class);
         self.message.put_u32(TTL);
-        self.message.put_u16(rdata.len() as u16);
+        self.message.put_u16(narrow(rdata.len()));
         self.message.put_slice(rdata);
     }
 
@@ -101,7 +106,7 @@ impl Local {
         }
         // QNAME lies in the zone, so its tail is the apex.
         let at = crate::wire::HEADER_LEN + usize::from(question.name_len) - apex.len();
-        self.message.put_u16(QNAME & 0xc000 | at as u16);
+        self.message.put_u16(QNAME & 0xc000 | narrow(at));
         self.record(rtype::SOA, question.class, &rdata);
         self.header.authorities = 1;
         self.finish(now)
@@ -118,7 +123,7 @@ impl Local {
             rcode: self.rcode,
             flags: self.header.flags,
             kind: self.kind,
-            additional_at: self.message.len() as u16,
+            additional_at: narrow(self.message.len()),
             additionals: 0,
             supplier: UpstreamId::default(),
             ede: None,

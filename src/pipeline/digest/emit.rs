@@ -14,7 +14,7 @@ use super::read::Received;
 use super::{Clean, Flaw};
 use crate::upstream::Ask;
 use crate::wire::registry::rtype;
-use crate::wire::{HEADER_LEN, Header, MAX_MESSAGE, Record, Section, Span, WireError, name, patch};
+use crate::wire::{HEADER_LEN, Header, Record, Section, Span, WireError, name, patch};
 
 /// `received` without hop-by-hop records, and for DO=0 without the DNSSEC records that were not asked for.
 ///
@@ -61,13 +61,18 @@ fn is_unwanted(rtype: u16, ask: &Ask, asked: u16) -> bool {
 }
 
 fn count(header: Header, records: &[Record]) -> Header {
-    let of = |section| records.iter().filter(|record| record.section == section).count() as u16;
+    let of = |section| narrow(records.iter().filter(|record| record.section == section).count()).unwrap_or(u16::MAX);
     Header {
         answers: of(Section::Answer),
         authorities: of(Section::Authority),
         additionals: of(Section::Additional),
         ..header
     }
+}
+
+/// An offset, as long as the message is one: the bound on all that is rewritten.
+fn narrow(at: usize) -> Result<u16, WireError> {
+    u16::try_from(at).map_err(|_| WireError::Short)
 }
 
 /// A message under reconstruction.
@@ -83,22 +88,19 @@ fn rewrite(message: &[u8], records_at: usize, records: &[Record]) -> Result<(Vec
     let mut rewriter = Rewriter { from: message, to, names: HashMap::default() };
     let mut qname = Vec::new();
     name::expand(message, HEADER_LEN, &mut qname)?;
-    rewriter.names.insert(qname, HEADER_LEN as u16);
+    rewriter.names.insert(qname, narrow(HEADER_LEN)?);
     let mut moved = Vec::with_capacity(records.len());
     for record in records {
         moved.push(rewriter.record(record)?);
-        if rewriter.to.len() > MAX_MESSAGE {
-            return Err(WireError::Short);
-        }
     }
     Ok((rewriter.to, moved))
 }
 
 impl Rewriter<'_> {
     fn record(&mut self, record: &Record) -> Result<Record, WireError> {
-        let owner = self.to.len() as u16;
+        let owner = narrow(self.to.len())?;
         self.owner(record.owner.into())?;
-        let ttl_at = self.to.len() as u16 + 4;
+        let ttl_at = narrow(self.to.len() + 4)?;
         let fixed = usize::from(record.ttl_at);
         self.to.extend_from_slice(self.from.get(fixed - 4..fixed + 4).ok_or(WireError::Short)?);
         let length_at = self.to.len();
@@ -108,9 +110,9 @@ impl Rewriter<'_> {
             self.to.truncate(start);
             self.to.extend_from_slice(record.rdata.of(self.from));
         }
-        let length = u16::try_from(self.to.len() - start).map_err(|_| WireError::Short)?;
+        let length = narrow(self.to.len() - start)?;
         patch::put_u16(&mut self.to, length_at, length);
-        let rdata = Span { start: start as u16, end: self.to.len() as u16 };
+        let rdata = Span { start: narrow(start)?, end: narrow(self.to.len())? };
         Ok(Record { owner, ttl_at, rdata, ..*record })
     }
 
@@ -124,7 +126,7 @@ impl Rewriter<'_> {
         self.to.extend_from_slice(&owner);
         let start = self.to.len() - owner.len();
         if start < 0x4000 {
-            self.names.insert(owner, start as u16);
+            self.names.insert(owner, narrow(start)?);
         }
         Ok(())
     }

@@ -62,7 +62,7 @@ pub fn digest(answered: &Answered, ask: &Ask, settings: &Settings, now: Moment) 
         rcode,
         flags,
         kind: if dates.lifetime == 0 { Kind::Fleeting } else { kind(judged) },
-        additional_at: additional.map_or(message.len() as u16, |record| record.owner),
+        additional_at: additional.map_or(u16::try_from(message.len()).unwrap_or(u16::MAX), |record| record.owner),
         additionals: header.additionals,
         supplier: answered.upstream,
         ede,

@@ -60,8 +60,8 @@ pub fn date(clean: &mut Clean, judged: Judged, age: u32, settings: &Settings) ->
     }
     let http_lifetime = match judged {
         Judged::Positive => smallest_answer.unwrap_or_default(),
-        // The TTLs of a denial have been lowered to its lifetime, answers (its CNAMEs) included.
-        Judged::NoData { .. } | Judged::NxDomain { .. } => smallest_answer.unwrap_or(lifetime).min(lifetime),
+        // No TTL of a denial is shorter than its lifetime, and none is served longer.
+        Judged::NoData { .. } | Judged::NxDomain { .. } => lifetime,
         Judged::Passing | Judged::Denied => 0,
     };
     Dates { lifetime, http_lifetime, offsets }
@@ -76,9 +76,9 @@ fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
-/// The TTL of each record, lowered to the lowest of its RRset (GEN-17).
+/// The TTL of each record, lowered to the lowest of its set (RFC 2181 5.2; GEN-17).
 ///
-/// RRsets are told apart by a keyed hash, so that a hostile answer of thousands of names costs one pass; two that collide would
+/// Sets are told apart by a keyed hash, so that a hostile answer of thousands of names costs one pass; two that collide would
 /// only share the lower TTL.
 fn equalise(clean: &Clean) -> Vec<u32> {
     let hasher = RandomState::new();
@@ -93,7 +93,7 @@ fn equalise(clean: &Clean) -> Vec<u32> {
     sets.iter().zip(&clean.records).map(|(set, record)| lowest.get(set).copied().unwrap_or(record.ttl)).collect()
 }
 
-/// Stands for the RRset of `record`. Signatures over different types are different sets (RFC 4035 2.2).
+/// Stands for the set that `record` belongs to. Signatures over different types are different sets (RFC 4035 2.2).
 fn rrset(hasher: &RandomState, message: &[u8], record: &Record) -> u64 {
     let covered =
         if record.rtype == rtype::RRSIG { u16_at(record.rdata.of(message), 0).unwrap_or_default() } else { 0 };
@@ -110,7 +110,9 @@ fn hash_name(state: &mut impl std::hash::Hasher, message: &[u8], at: usize) -> R
     let mut walk = name::labels(message, at);
     while let Some(label) = walk.step()? {
         state.write_usize(label.len());
-        label.iter().for_each(|octet| state.write_u8(octet.to_ascii_lowercase()));
+        for octet in label {
+            state.write_u8(octet.to_ascii_lowercase());
+        }
     }
     Ok(())
 }

@@ -1,8 +1,11 @@
 //! What digest does to an upstream's message: OPT out, proofs out, names whole, ages right.
 
+use std::time::Duration;
+
 use bytes::BufMut as _;
 
-use super::rig::{Built, Gateway, Got, Play, wire};
+use super::rig::{Built, Gateway, Got, Plan, Play, wire};
+use crate::cache;
 use crate::peer::Transport;
 use crate::upstream::Ask;
 use crate::wire::registry::{option, rcode, rtype};
@@ -120,6 +123,31 @@ async fn doh_26_what_aged_on_the_way_is_no_longer_left() {
         assert_eq!(gateway.udp(&Built::query("t.example", rtype::A)).await.ttls(), [0]);
         assert_eq!(gateway.asked(), asked);
     }
+}
+
+#[tokio::test]
+async fn a_configured_minimum_lifts_ttls_but_no_zero() {
+    let cache = cache::Settings { min_ttl: Duration::from_secs(30), ..cache::Settings::default() };
+    let gateway = Gateway::with(Plan { cache, ..Plan::default() }, |ask| {
+        let ttl = if ask.question[1] == b'z' { 0 } else { 5 };
+        let built = Built::to(ask).a(ttl, 1);
+        Play::Answer(built.record(Section::Authority, &wire("example"), (rtype::NS, 60), &wire("ns.example")))
+    });
+    let got = gateway.udp(&Built::query("t.example", rtype::A)).await;
+    assert_eq!((got.ttls(), got.facts.freshness.max_age), (vec![30, 60], 30));
+    gateway.pass(29);
+    assert_eq!(gateway.begin(Transport::Udp, &Built::query("t.example", rtype::A).0).at_once().ttls(), [1, 31]);
+    assert_eq!(gateway.udp(&Built::query("z.example", rtype::A)).await.ttls(), [0, 60]);
+}
+
+#[tokio::test]
+async fn ttl_10_signatures_over_the_message_are_of_the_hop() {
+    let got = relayed(Built::query("t.example", rtype::A), |ask| {
+        let built = Built::to(ask).a(60, 1).opt(0, false, &[]);
+        Play::Answer(built.record(Section::Additional, &wire("key"), (rtype::TSIG, 0), &[0; 16]))
+    })
+    .await;
+    assert_eq!((got.types(), got.ttls(), got.header.additionals), (vec![rtype::A], vec![60], 0));
 }
 
 #[tokio::test]

@@ -177,7 +177,7 @@ async fn an_answer_without_room_for_our_opt_is_cut_or_refused_but_never_tc_on_a_
 async fn ede_02_a_reason_goes_before_data_does() {
     let gateway = Gateway::new(|ask| {
         let built = (0..29).fold(Built::to(ask), |built, last| built.a(300, last));
-        Play::Answer(built.opt(0, false, &[(option::EDE, &[0, ede::STALE as u8])]))
+        Play::Answer(built.opt(0, false, &[(option::EDE, &[0, 3])]))
     });
     // 27 of header and question, 29 records of 16, our OPT of 11: 502, where the reason takes 6 more.
     for (size, reasons) in [(512, 1), (507, 0)] {

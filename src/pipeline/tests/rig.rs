@@ -178,14 +178,18 @@ impl Built {
     pub fn soa(self, owner: &str, ttl: u32, minimum: u32) -> Self {
         let mut rdata = wire("ns.example.");
         rdata.extend(wire("admin.example."));
-        [1, 2, 3, 4, minimum].into_iter().for_each(|field| rdata.put_u32(field));
+        for field in [1, 2, 3, 4, minimum] {
+            rdata.put_u32(field);
+        }
         self.record(Section::Authority, &wire(owner), (rtype::SOA, ttl), &rdata)
     }
 
     /// An OPT with these options.
     pub fn opt(mut self, rcode: u16, dnssec_ok: bool, options: &[(u16, &[u8])]) -> Self {
         let mut writer = OptWriter::start(&mut self.0, 4096, rcode, dnssec_ok);
-        options.iter().for_each(|(code, data)| writer.option(*code, &[data]));
+        for (code, data) in options {
+            writer.option(*code, &[data]);
+        }
         writer.finish();
         patch::add_additional(&mut self.0);
         self
@@ -219,7 +223,7 @@ impl Got {
         assert!(opts.len() <= 1, "more than one OPT");
         let edns = opts.first().map(|opt| Edns::parse(&message, opt.class, opt.ttl, opt.rdata).unwrap());
         let records = all.iter().copied().filter(|record| record.rtype != rtype::OPT).collect();
-        Self { header, records, edns, facts, message }
+        Self { message, facts, header, records, edns }
     }
 
     pub fn rcode(&self) -> u16 {

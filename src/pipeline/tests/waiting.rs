@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::rig::{Begun, Built, Gateway, Plan, Play};
 use crate::peer::Transport;
 use crate::pipeline::Shared;
+use crate::pipeline::join::FLIGHTS;
 use crate::reply::{Pending, Source, Verdict};
 use crate::trail::Join;
 use crate::wire::Flags;
@@ -132,6 +133,19 @@ async fn a_task_that_dies_answers_those_who_wait() {
         assert_eq!((reply.facts.rcode, reply.facts.trail.ede), (rcode::SERVFAIL, Some(0)));
     }
     assert_eq!((shared(&gateway).joins_in_flight(), gateway.counters.panics.value()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_full_table_of_flights_is_a_servfail_and_counted() {
+    let gateway = Gateway::new(|ask| Play::Answer(Built::to(ask).a(300, 1)));
+    let joins = &shared(&gateway).joins;
+    let flights: Vec<_> = (0..FLIGHTS).map(|at| joins.join(&at.to_be_bytes(), || false)).collect();
+    let query = Built::query("t.example", rtype::A).opt(0, false, &[]);
+    let got = gateway.udp(&query).await;
+    assert_eq!((got.rcode(), got.edes(), got.facts.trail.join), (rcode::SERVFAIL, vec![0], Join::Full));
+    assert_eq!((gateway.counters.join_full.value(), gateway.asked()), (1, 0));
+    drop(flights);
+    assert_eq!(gateway.udp(&query).await.rcode(), rcode::NOERROR);
 }
 
 #[tokio::test]
