@@ -111,7 +111,7 @@ impl Shard {
     /// The fresh entry of `key`, visited.
     pub fn lookup(&mut self, tag: u32, key: &[u8], now: Moment) -> Option<Stored<'_>> {
         let at = self.find(tag, key)?;
-        entry::visit(&mut self.arena, at, now)
+        entry::visit(&mut self.arena, at, key.len(), now)
     }
 
     /// The header of the entry of `key`, fresh or not; not a visit.
