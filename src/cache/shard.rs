@@ -111,7 +111,7 @@ impl Shard {
     /// The fresh entry of `key`, visited.
     pub fn lookup(&mut self, tag: u32, key: &[u8], now: Moment) -> Option<Stored<'_>> {
         let at = self.find(tag, key)?;
-        entry::visit(&mut self.arena, at, now)
+        entry::visit(&mut self.arena, at, key.len(), now)
     }
 
     /// The header of the entry of `key`, fresh or not; not a visit.
@@ -289,4 +289,84 @@ impl Shard {
     }
 }
 
-const _: () = assert!(GRAIN > 4, "a filler of one grain must hold a mark");
+// A block that only fills a gap must hold a mark.
+const _: () = assert!(GRAIN >= size_of::<Mark>());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reply::{Kind, Meta};
+    use crate::trail::UpstreamId;
+    use crate::wire::Flags;
+
+    const FULL: u32 = 400;
+
+    fn shard() -> Shard {
+        Shard::new(Layout::of(64 << 10, 256).unwrap())
+    }
+
+    fn put(shard: &mut Shard, n: u32, lifetime: u32, now: Moment) {
+        let meta = Meta {
+            received: now,
+            lifetime,
+            http_lifetime: lifetime,
+            rcode: 0,
+            flags: Flags(0),
+            kind: Kind::Positive,
+            additional_at: 0,
+            additionals: 0,
+            supplier: UpstreamId(0),
+            ede: None,
+        };
+        let (key, message) = (n.to_be_bytes(), [7; 100]);
+        let draft = Draft::new(tag(n), &key, Stored { meta, message: &message, ttls: &[] }).unwrap();
+        assert_eq!(shard.insert(&draft, now), Inserted::Kept);
+    }
+
+    fn tag(n: u32) -> u32 {
+        n.wrapping_mul(0x9e37_79b9)
+    }
+
+    fn visit(shard: &mut Shard, n: u32, now: Moment) -> bool {
+        shard.lookup(tag(n), &n.to_be_bytes(), now).is_some()
+    }
+
+    fn header(shard: &Shard, n: u32) -> Option<Header> {
+        shard.peek(tag(n), &n.to_be_bytes())
+    }
+
+    #[test]
+    fn one_insertion_moves_a_bounded_number_of_octets_though_every_entry_was_visited() {
+        let mut shard = shard();
+        for n in 0..FULL {
+            put(&mut shard, n, 60, Moment(0));
+        }
+        let all: Vec<u32> = (0..FULL).filter(|&n| header(&shard, n).is_some()).collect();
+        for &n in all.iter().cycle().take(all.len() * 3) {
+            assert!(visit(&mut shard, n, Moment(0)));
+        }
+        let before = shard.tally().evicted;
+        put(&mut shard, FULL, 60, Moment(0));
+        assert!(shard.tally().evicted > before);
+        let spared = all.iter().filter_map(|&n| header(&shard, n)).filter(|header| header.mark.spared().is_visited());
+        let untouched = spared.filter(|header| header.mark.spared().spared().is_visited()).count();
+        assert!(untouched + 64 >= all.len(), "{untouched} of {}", all.len());
+        assert!(untouched < all.len(), "some were spared");
+    }
+
+    #[test]
+    fn what_was_visited_in_the_small_ring_but_has_expired_does_not_move_to_the_main_ring() {
+        let mut shard = shard();
+        for n in 0..FULL {
+            put(&mut shard, n, 3600, Moment(0));
+        }
+        for n in 1000..1005 {
+            put(&mut shard, n, 1, Moment(0));
+            assert!(visit(&mut shard, n, Moment(0)));
+        }
+        for n in 2000..2100 {
+            put(&mut shard, n, 3600, Moment(1000));
+        }
+        assert!((1000..1005).all(|n| header(&shard, n).is_none()));
+    }
+}

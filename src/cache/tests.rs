@@ -1,4 +1,6 @@
-//! Claims about the cache as a whole.
+//! Claims about the cache as a whole: what it serves.
+
+mod eviction;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -177,110 +179,6 @@ fn what_is_large_for_the_cache_waits_for_a_second_question_and_what_is_too_large
     assert_eq!(put(&cache, 2, &message(2, 1, 20_000), NOW), Inserted::TooLarge);
     assert_eq!(put(&cache, 2, &message(2, 1, 70_000), NOW), Inserted::TooLarge);
     assert_eq!(cache.stats().rejected, 2, "one deferred, one too large; what is no DNS message is not counted");
-}
-
-#[test]
-fn ttl_15_memory_stays_within_the_budget_through_ten_turnovers() {
-    for size in [4 << 10, 64 << 10, 1_000_000, 4 << 20] {
-        let cache = cache(size);
-        let before = cache.footprint();
-        let (mut offered, mut n, mut seed) = (0, 0, 88_172_645_463_325_252);
-        while offered < size * 10 {
-            let message = message(n, 0, 30 + usize::try_from(random(&mut seed) % 300).unwrap());
-            put(&cache, n, &message, NOW);
-            found(&cache, n.saturating_sub(random(&mut seed) % 50), NOW);
-            offered += message.len();
-            n += 1;
-        }
-        assert_eq!(cache.footprint(), before, "nothing grows");
-        assert!(before <= size, "{before} of {size}");
-        let stats = cache.stats();
-        assert!(size < 64 << 10 || stats.octets_used * 10 >= size as u64 * 7, "{stats:?}");
-        assert_eq!(stats.inserted, stats.entries + stats.evicted);
-    }
-}
-
-#[test]
-fn ttl_15_entries_smaller_than_the_index_expects_stay_within_the_budget_too() {
-    let cache = cache(1 << 20);
-    for n in 0..200_000_u32 {
-        let [a, b, c, d] = n.to_be_bytes();
-        let key = Key::new(&[4, a, b, c, d, 0, 0, 1, 0, 1], Bits::default(), 0, 0);
-        let stored = Stored { meta: meta(60), message: &[a, b, c, d], ttls: &[] };
-        assert_eq!(cache.insert(&key, stored, NOW), Inserted::Kept);
-        assert_eq!(cache.lookup(&key, NOW, |stored| stored.message.to_vec()), Some(vec![a, b, c, d]));
-    }
-    assert!(cache.footprint() <= 1 << 20);
-    assert!(cache.stats().entries >= 7000, "{:?}", cache.stats());
-}
-
-#[test]
-fn ttl_15_expired_answers_make_room_before_fresh_ones() {
-    let cache = cache(64 << 10);
-    for n in 0..1000 {
-        put(&cache, n, &message(n, 0, 100), NOW);
-    }
-    let later = Moment(NOW.0 + 60_000);
-    let room = cache.stats().entries;
-    for n in 1000..1000 + room * 2 {
-        put(&cache, n, &message(n, 0, 100), later);
-    }
-    let fresh = (1000..1000 + room * 2).filter(|&n| found(&cache, n, later).is_some()).count() as u64;
-    assert!(fresh * 10 >= room * 9, "{fresh} of {room}");
-}
-
-/// The hit ratio of a hot set of 5 % of the capacity while eight names that never return come in for each hot question.
-pub fn hot_ratio_under_scan(size: usize) -> f64 {
-    let cache = cache(size);
-    let capacity = size as u64 / 190;
-    let hot = capacity / 20;
-    let (mut cold, mut state) = (1 << 40, 88_172_645_463_325_252);
-    let (mut asked, mut hits) = (0_u32, 0_u32);
-    for round in 0..hot * 100 {
-        let n = random(&mut state) % hot;
-        let hit = cache.lookup(&key(n), NOW, |_| ()).is_some();
-        if !hit {
-            put(&cache, n, &message(n, 0, 80), NOW);
-        }
-        if round >= hot * 20 {
-            asked += 1;
-            hits += u32::from(hit);
-        }
-        for _ in 0..8 {
-            put(&cache, cold, &message(cold, 0, 80), NOW);
-            cold += 1;
-        }
-    }
-    f64::from(hits) / f64::from(asked)
-}
-
-#[test]
-fn a_scan_does_not_displace_what_is_asked_often() {
-    let ratio = hot_ratio_under_scan(1 << 20);
-    println!("hot-set hit ratio under a scan: {ratio:.4}");
-    assert!(ratio >= 0.95, "{ratio}");
-}
-
-#[test]
-fn a_name_that_comes_back_after_it_was_dropped_stays() {
-    let cache = cache(64 << 10);
-    let flood = |names: std::ops::Range<u64>| {
-        for n in names {
-            put(&cache, n, &message(n, 0, 100), NOW);
-        }
-    };
-    flood(10_000..10_600);
-    put(&cache, 1, b"a", NOW);
-    // Enough to push it out of the small ring, less than the ghost remembers.
-    flood(20_000..20_100);
-    assert_eq!(found(&cache, 1, NOW), None);
-    put(&cache, 1, b"a", NOW);
-    flood(30_000..30_600);
-    assert!(cache.peek(&key(1), NOW).is_some());
-    // Nor does renewing it cost the place.
-    put(&cache, 1, b"b", NOW);
-    flood(40_000..40_600);
-    assert_eq!(found(&cache, 1, NOW).unwrap(), b"b");
 }
 
 #[test]
