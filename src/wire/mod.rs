@@ -39,8 +39,8 @@ pub enum WireError {
     /// A label type other than a plain label or a pointer, a label past the end, or a name over 255 octets (RFC 1035 2.3.4).
     #[error("a label or name is longer than RFC 1035 allows")]
     BadName,
-    /// A compression pointer that does not point strictly backward into the message body (RFC 1035 4.1.4).
-    #[error("a compression pointer does not point backward")]
+    /// A compression pointer that does not lead back to a whole name in the message body (RFC 1035 4.1.4).
+    #[error("a compression pointer does not lead back to a whole name")]
     BadPointer,
 }
 

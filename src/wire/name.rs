@@ -49,7 +49,7 @@ pub fn skip(message: &[u8], at: usize) -> Result<usize, WireError> {
 /// A walk over the labels of a possibly compressed name.
 ///
 /// # Errors
-/// Its `step` answers [`WireError::BadPointer`] for a pointer that is not strictly backward or the 129th of a name,
+/// Its `step` answers [`WireError::BadPointer`] for a pointer that does not lead to a name that ends before, or the 129th of a name,
 /// [`WireError::BadName`] for reserved label types or a name over 255 octets, [`WireError::Short`] at the end of the message.
 #[must_use]
 pub const fn labels(message: &[u8], at: usize) -> Labels<'_> {
@@ -74,7 +74,7 @@ impl<'a> Labels<'a> {
     /// As [`labels`] says.
     pub fn step(&mut self) -> Result<Option<&'a [u8]>, WireError> {
         loop {
-            let length = *self.message.get(self.next).ok_or(WireError::Short)?;
+            let length = *self.message.get(self.next).ok_or(self.cut())?;
             if length & 0xc0 == 0xc0 {
                 self.jump(length)?;
                 continue;
@@ -84,7 +84,7 @@ impl<'a> Labels<'a> {
             }
             let start = self.next + 1;
             let end = start + usize::from(length);
-            let label = self.message.get(start..end).ok_or(WireError::Short)?;
+            let label = self.message.get(start..end).ok_or(self.cut())?;
             self.length += 1 + usize::from(length);
             if self.length > MAX_NAME {
                 return Err(WireError::BadName);
@@ -98,7 +98,7 @@ impl<'a> Labels<'a> {
     }
 
     fn jump(&mut self, high: u8) -> Result<(), WireError> {
-        let low = *self.message.get(self.next + 1).ok_or(WireError::Short)?;
+        let low = *self.message.get(self.next + 1).ok_or(self.cut())?;
         let target = usize::from(u16::from_be_bytes([high & 0x3f, low]));
         if target < HEADER_LEN || target >= self.segment || self.jumps >= MAX_JUMPS {
             return Err(WireError::BadPointer);
@@ -106,10 +106,17 @@ impl<'a> Labels<'a> {
         if self.jumps == 0 {
             self.after = self.next + 2;
         }
+        // What is pointed to has ended before this name began: else it could reach past its own record, and past the message.
+        self.message = self.message.get(..self.segment).unwrap_or_default();
         self.jumps += 1;
         self.segment = target;
         self.next = target;
         Ok(())
+    }
+
+    /// The error where the octets end: the message's, or those before the name that a pointer stands in.
+    const fn cut(&self) -> WireError {
+        if self.jumps == 0 { WireError::Short } else { WireError::BadPointer }
     }
 }
 
@@ -285,6 +292,18 @@ mod tests {
         };
         assert_eq!(bare(128), Ok(13 + 2 * 128));
         assert_eq!(bare(129), Err(WireError::BadPointer));
+    }
+
+    #[test]
+    fn gen_10_what_is_pointed_to_ends_before_the_name_that_points() {
+        // Root at 12, a label of two octets at 13, then the pointing name.
+        let skipped = |pointed: &[u8], name: &[u8]| skip(&[&[0; 12], pointed, name].concat(), 12 + pointed.len());
+        assert_eq!(skipped(&[0, 2, b'x', b'x', 0], &[0xc0, 13, 0]), Ok(19));
+        assert_eq!(skipped(&[0, 2, b'x', b'x'], &[0xc0, 13, 0]), Err(WireError::BadPointer));
+        assert_eq!(skipped(&[0, 2], &[0xc0, 13, 0]), Err(WireError::BadPointer));
+        // A pointer whose second octet, 12, is the length of the pointing name's first label.
+        assert_eq!(skipped(&[0, 1, b'x', 0xc0], b"\x0ctwelve octet\xc0\x0d"), Err(WireError::BadPointer));
+        assert_eq!(skipped(&[0, 1, b'x', 0xc0, 12], b"\x0ctwelve octet\xc0\x0d"), Ok(17 + 15));
     }
 
     #[test]

@@ -347,4 +347,30 @@ mod tests {
         }
         assert_eq!(kind(&message(0, [1, 1, 0, 0], &[QUESTION, SIG])), None);
     }
+
+    /// The seeds of the fuzz target are named by the fault they show, `ok` for none.
+    #[test]
+    fn seeds_for_fuzzing_are_what_their_names_say() {
+        let faults = [
+            ("short", FaultKind::Short),
+            ("response", FaultKind::Response),
+            ("opcode", FaultKind::Opcode),
+            ("question-count", FaultKind::QuestionCount),
+            ("malformed", FaultKind::Malformed),
+            ("opt-", FaultKind::Opt),
+            ("option-content", FaultKind::OptionContent),
+            ("version", FaultKind::Version),
+            ("signed", FaultKind::Signed),
+        ];
+        let seeds = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/seeds/wire_view")).unwrap();
+        let mut seen = Vec::new();
+        for seed in seeds.map(Result::unwrap) {
+            let name = seed.file_name().into_string().unwrap();
+            let expected = faults.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|&(_, kind)| kind);
+            assert!(expected.is_some() || name.starts_with("ok-"), "{name}");
+            assert_eq!(kind(&std::fs::read(seed.path()).unwrap()), expected, "{name}");
+            seen.extend(expected);
+        }
+        assert!(faults.iter().all(|(_, kind)| seen.contains(kind)));
+    }
 }
