@@ -15,7 +15,7 @@ use crate::listen::{Absent, Door, DoorKind};
 pub struct Doors {
     /// The doors.
     pub list: Vec<Door>,
-    /// What to do about an IPv6 door where there is no IPv6: only doors that nobody asked for are left out.
+    /// What to do about an IPv6 door where there is no IPv6: only loopback doors are left out.
     pub absent: Absent,
     /// Who may ask at each.
     pub allow: Vec<Vec<Network>>,
@@ -62,7 +62,9 @@ pub fn read(reader: &mut Reader<'_>, claims: &mut Claims) -> Doors {
     let everywhere = reader.values.get("access.allow").map(|node| allowed(reader, "access.allow", node));
     let everywhere = everywhere.unwrap_or_default();
     check_open(reader, &entries, &everywhere);
-    let unasked = entries.iter().all(|entry| entry.origin == Origin::Default);
+    // Without IPv6 nobody could come through a loopback door of it: nothing is lost by leaving that out.
+    let mut v6 = entries.iter().map(|entry| entry.door.address.ip()).filter(IpAddr::is_ipv6);
+    let unasked = v6.all(|ip| ip.is_loopback());
     Doors {
         absent: if unasked { Absent::Skip } else { Absent::Refuse },
         list: entries.iter().map(|entry| entry.door).collect(),
