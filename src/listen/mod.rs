@@ -3,5 +3,11 @@
 pub mod context;
 pub mod settings;
 
+pub mod at_once;
+pub mod presence;
+pub mod session;
+
+pub mod http;
+
 pub use context::Context;
 pub use settings::{Door, DoorKind, Limits, Settings};
