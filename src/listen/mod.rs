@@ -7,7 +7,11 @@ pub mod at_once;
 pub mod presence;
 pub mod session;
 
+pub mod doh;
 pub mod http;
+
+#[cfg(test)]
+pub(crate) mod rehearsal;
 
 pub use context::Context;
 pub use settings::{Door, DoorKind, Limits, Settings};
