@@ -1,16 +1,21 @@
 //! The front doors: bytes from sockets to a `Query`, replies back to bytes. No policy, no cache, no upstream.
 
 pub mod accept;
+pub mod at_once;
 pub mod bind;
 pub mod context;
 pub mod datagram;
 pub mod doh;
+pub mod http;
+pub mod presence;
 pub mod quic;
 pub mod session;
 pub mod settings;
 pub mod stream;
 pub mod tls;
 
+#[cfg(test)]
+pub(crate) mod rehearsal;
 #[cfg(test)]
 pub(crate) mod scripted;
 

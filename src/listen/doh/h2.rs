@@ -1,0 +1,220 @@
+//! HTTP/2: questions of one connection side by side, on the `h2` crate driven directly (RFC 9113).
+//!
+//! Taking a request from `h2` also writes what is due. So a turn first takes all requests that have arrived, then answers them in
+//! place, and they leave together, in one TLS record, when the next turn begins.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+
+use ::h2::server::{Builder, Connection, SendResponse};
+use ::h2::{Reason, RecvStream};
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use self::guest::{Guest, Halt, gather};
+use super::Visit;
+use super::line::Line;
+use crate::clock::Moment;
+use crate::listen::Limits;
+use crate::listen::at_once::at_once;
+use crate::listen::http::{Asked, MAX_HEADER_LIST, Outcome, Shape, TURN};
+
+mod guest;
+mod reply;
+
+/// Serves one connection until either side ends it.
+pub(super) async fn serve<S>(line: Line<S>, visit: Arc<Visit>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = visit.context.limits;
+    let handshake = builder(limits).handshake(line);
+    let Ok(Ok(connection)) = timeout(limits.handshake_timeout, handshake).await else {
+        visit.context.counters.protocol_errors.add_one();
+        return;
+    };
+    let talk = Talk {
+        connection,
+        visit,
+        arrived: Vec::new(),
+        question: BytesMut::new(),
+        replies: BytesMut::new(),
+        waiting: JoinSet::new(),
+        active: Instant::now(),
+    };
+    talk.run().await;
+}
+
+fn builder(limits: Limits) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(u32::try_from(limits.streams_per_connection).unwrap_or(u32::MAX))
+        .max_header_list_size(MAX_HEADER_LIST)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(STREAM_WINDOW as usize)
+        .max_concurrent_reset_streams(20);
+    builder
+}
+
+/// One connection.
+struct Talk<S> {
+    connection: Connection<Line<S>, Bytes>,
+    visit: Arc<Visit>,
+    /// The requests of this turn.
+    arrived: Vec<Arrived>,
+    /// Where a question is put together; empty between requests.
+    question: BytesMut,
+    /// Where replies are made; empty between requests.
+    replies: BytesMut,
+    /// Requests that wait for their body, their answer, or room to write it.
+    waiting: JoinSet<()>,
+    /// When the client last asked or was answered.
+    active: Instant,
+}
+
+/// How far a connection is from its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// The client has been told to go.
+    Leaving,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
+    async fn run(mut self) {
+        let mut drain = self.visit.context.drain.clone();
+        let limits = self.visit.context.limits;
+        let mut stage = Stage::Open;
+        let mut idle = pin!(sleep_until(self.idle_from() + limits.idle_timeout));
+        loop {
+            tokio::select! {
+                request = self.connection.accept() => match request {
+                    Some(Ok(request)) => self.turn(request).await,
+                    Some(Err(error)) => return self.broken(&error),
+                    None => return,
+                },
+                Some(ended) = self.waiting.join_next() => self.ended(&ended),
+                () = drain.wanted(), if stage == Stage::Open => stage = self.leave(),
+                () = idle.as_mut() => {
+                    let until = self.idle_from() + limits.idle_timeout;
+                    match stage {
+                        _ if until > Instant::now() => idle.as_mut().reset(until),
+                        Stage::Open => {
+                            stage = self.leave();
+                            idle.as_mut().reset(Instant::now() + limits.handshake_timeout);
+                        }
+                        Stage::Leaving => return,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Since when nothing has been going on.
+    fn idle_from(&self) -> Instant {
+        if self.waiting.is_empty() { self.active } else { Instant::now() }
+    }
+
+    fn leave(&mut self) -> Stage {
+        self.connection.graceful_shutdown();
+        Stage::Leaving
+    }
+
+    fn broken(&self, error: &::h2::Error) {
+        if error.is_library() {
+            self.visit.context.counters.protocol_errors.add_one();
+        }
+    }
+
+    fn ended(&mut self, ended: &Result<(), JoinError>) {
+        self.active = Instant::now();
+        if ended.as_ref().is_err_and(JoinError::is_panic) {
+            self.visit.context.counters.panics.add_one();
+        }
+    }
+
+    /// Answers `first` and what else has arrived, up to a turn's worth.
+    async fn turn(&mut self, first: Arrived) {
+        self.active = Instant::now();
+        let mut arrived = std::mem::take(&mut self.arrived);
+        arrived.push(first);
+        while arrived.len() < TURN
+            && let Some(Some(Ok(next))) = at_once(self.connection.accept())
+        {
+            arrived.push(next);
+        }
+        let full = arrived.len() == TURN;
+        let moment = self.visit.desk.moment();
+        for (request, respond) in arrived.drain(..) {
+            self.take(request, respond, moment);
+        }
+        self.arrived = arrived;
+        if full {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn take(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>, moment: Moment) {
+        let shape = Shape::of(request.method());
+        match self.visit.desk.read(&request, &mut self.question) {
+            Err(refusal) => return self.send(respond, refusal.response(shape)),
+            Ok(Asked::Here) => {}
+            Ok(Asked::InBody(_)) => {
+                let mut body = request.into_body();
+                match at_once(gather(&mut body, &mut self.question)) {
+                    Some(Ok(())) => {}
+                    Some(Err(Halt::Gone)) => return,
+                    Some(Err(Halt::Refused(refusal))) => return self.send(respond, refusal.response(shape)),
+                    None => {
+                        let question = self.question.split();
+                        return self.wait(respond, shape, |guest| guest.read_on(body, question));
+                    }
+                }
+            }
+        }
+        match self.visit.desk.answer(&self.question, moment, shape, &mut self.replies) {
+            Outcome::Ready(response) => self.send(respond, response),
+            Outcome::Later(pending) => self.wait(respond, shape, |guest| guest.wait(pending)),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.waiting.len() >= self.visit.context.limits.streams_per_connection
+    }
+
+    fn send(&mut self, respond: SendResponse<Bytes>, response: Response<Bytes>) {
+        let Some(rest) = reply::begin(respond, response) else { return };
+        if self.is_full() {
+            // Dropping the rest resets the stream.
+            self.visit.context.counters.overflow.add_one();
+        } else {
+            self.waiting.spawn(rest.deliver());
+        }
+    }
+
+    /// Serves a request in a task of its own, if there is room for one.
+    fn wait<F>(&mut self, mut respond: SendResponse<Bytes>, shape: Shape, task: impl FnOnce(Guest) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if self.is_full() {
+            self.visit.context.counters.overflow.add_one();
+            return respond.send_reset(Reason::REFUSED_STREAM);
+        }
+        self.waiting.spawn(task(Guest { respond, shape, visit: Arc::clone(&self.visit) }));
+    }
+}
+
+/// A request, and where its response goes.
+type Arrived = (Request<RecvStream>, SendResponse<Bytes>);
+
+/// Unread octets of one request body.
+const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// Unread octets of all request bodies together.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;

@@ -1,0 +1,29 @@
+//! What HTTP/1.1, HTTP/2 and HTTP/3 share: an HTTP request to a DNS question, a DNS reply to an HTTP response (RFC 8484).
+//!
+//! Stands between the three protocol files and `Query`. The one place that knows HTTP status codes.
+
+pub mod date;
+pub mod desk;
+pub mod query_string;
+pub mod refusal;
+pub mod request;
+pub mod response;
+
+use std::time::Duration;
+
+pub use desk::{Desk, Outcome};
+pub use query_string::{QueryStringError, decode_query_string};
+pub use refusal::Refusal;
+pub use request::{Asked, Shape};
+
+/// How long the rest of a request body may take.
+pub const BODY_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a peer may refuse to take what has been written for it.
+pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The header fields of a request, in octets as HTTP/2 and HTTP/3 count them.
+pub const MAX_HEADER_LIST: u32 = 8 * 1024;
+
+/// Answers of one connection before others get their turn.
+pub const TURN: usize = 32;

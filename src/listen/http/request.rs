@@ -1,0 +1,215 @@
+//! An HTTP request, judged by its head: where its question is, or why there is none.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::{HeaderMap, Method, Request, Version};
+
+use super::response::DNS_MESSAGE;
+use super::{Refusal, decode_query_string};
+use crate::wire::MAX_MESSAGE;
+
+/// How much of a response the method asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// All of it.
+    Whole,
+    /// HEAD: all but the body (RFC 9110 9.3.2).
+    HeadOnly,
+}
+
+impl Shape {
+    /// What `method` asks for.
+    #[must_use]
+    pub fn of(method: &Method) -> Self {
+        if method == Method::HEAD { Self::HeadOnly } else { Self::Whole }
+    }
+
+    /// `body`, if it is asked for.
+    #[must_use]
+    pub fn body(self, body: Bytes) -> Bytes {
+        match self {
+            Self::Whole => body,
+            Self::HeadOnly => Bytes::new(),
+        }
+    }
+}
+
+/// Where the question of a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// In the query string: it has been decoded.
+    Here,
+    /// In the body, whose announced length is this.
+    InBody(Option<usize>),
+}
+
+/// Judges the head of `request`; decodes the question of a GET into `question`.
+///
+/// # Errors
+/// The [`Refusal`].
+pub fn judge<B>(request: &Request<B>, paths: &[String], question: &mut BytesMut) -> Result<Asked, Refusal> {
+    let (uri, headers) = (request.uri(), request.headers());
+    if request.version() == Version::HTTP_11 && headers.get_all(HOST).iter().count() != 1 {
+        return Err(Refusal::Host);
+    }
+    if !paths.iter().any(|path| path == uri.path()) {
+        return Err(Refusal::Path);
+    }
+    match *request.method() {
+        Method::GET | Method::HEAD => {
+            let query = uri.query().unwrap_or_default();
+            if query.len() > MAX_QUERY_STRING {
+                return Err(Refusal::TargetTooLong);
+            }
+            decode_query_string(query, question).map_err(Refusal::QueryString)?;
+            Ok(Asked::Here)
+        }
+        Method::POST => in_body(headers),
+        ref other if is_registered(other) => Err(Refusal::Method),
+        _ => Err(Refusal::UnknownMethod),
+    }
+}
+
+fn in_body(headers: &HeaderMap) -> Result<Asked, Refusal> {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default();
+    if !essence.trim().eq_ignore_ascii_case(DNS_MESSAGE) {
+        return Err(Refusal::MediaType);
+    }
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    match announced.map(usize::try_from) {
+        Some(Ok(length)) if length <= MAX_MESSAGE => Ok(Asked::InBody(Some(length))),
+        Some(_) => Err(Refusal::TooLarge),
+        None => Ok(Asked::InBody(None)),
+    }
+}
+
+/// Is `method` in the IANA registry? Then the answer is 405, else 501 (RFC 9110 15.5.6, 15.6.2).
+fn is_registered(method: &Method) -> bool {
+    REGISTERED.contains(&method.as_str())
+}
+
+/// A query of this many octets of base64url has some 4600 octets: far more than any question. What is longer belongs in a POST.
+const MAX_QUERY_STRING: usize = 6 * 1024;
+
+/// HTTP Method Registry, all but those served.
+const REGISTERED: [&str; 37] = [
+    "ACL",
+    "BASELINE-CONTROL",
+    "BIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "CONNECT",
+    "COPY",
+    "DELETE",
+    "LABEL",
+    "LINK",
+    "LOCK",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MKREDIRECTREF",
+    "MKWORKSPACE",
+    "MOVE",
+    "OPTIONS",
+    "ORDERPATCH",
+    "PATCH",
+    "PRI",
+    "PROPFIND",
+    "PROPPATCH",
+    "PUT",
+    "QUERY",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "TRACE",
+    "UNBIND",
+    "UNCHECKOUT",
+    "UNLINK",
+    "UNLOCK",
+    "UPDATE",
+    "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listen::http::QueryStringError;
+
+    fn judged(request: http::request::Builder) -> Result<Asked, Refusal> {
+        let request = request.version(Version::HTTP_2).body(()).unwrap();
+        judge(&request, &["/dns-query".into(), "/other".into()], &mut BytesMut::new())
+    }
+
+    #[test]
+    fn doh_01_get_head_and_post_are_taken_at_each_path() {
+        assert_eq!(judged(Request::get("/dns-query?dns=AAAA")), Ok(Asked::Here));
+        assert_eq!(judged(Request::head("https://a.example/other?dns=AAAA")), Ok(Asked::Here));
+        let post = Request::post("/dns-query").header("content-type", "application/dns-message");
+        assert_eq!(judged(post), Ok(Asked::InBody(None)));
+    }
+
+    #[test]
+    fn doh_05_get_without_a_usable_dns_is_a_bad_request() {
+        let missing = Err(Refusal::QueryString(QueryStringError::Missing));
+        assert_eq!(judged(Request::get("/dns-query")), missing);
+        assert_eq!(judged(Request::get("/dns-query?x=1")), missing);
+    }
+
+    #[test]
+    fn doh_06_media_types_compare_without_case_and_parameters() {
+        let post = |media_type: &str| judged(Request::post("/dns-query").header("content-type", media_type));
+        for good in ["application/dns-message", "Application/DNS-Message", "application/dns-message; charset=x"] {
+            assert_eq!(post(good), Ok(Asked::InBody(None)), "{good}");
+        }
+        for bad in ["application/dns-json", "application/dns-messages", "text/plain", ""] {
+            assert_eq!(post(bad), Err(Refusal::MediaType), "{bad}");
+        }
+        assert_eq!(judged(Request::post("/dns-query")), Err(Refusal::MediaType));
+    }
+
+    #[test]
+    fn doh_07_registered_methods_are_not_allowed_and_others_not_implemented() {
+        for method in ["PUT", "DELETE", "PATCH", "OPTIONS", "QUERY"] {
+            assert_eq!(judged(Request::builder().method(method).uri("/dns-query")), Err(Refusal::Method), "{method}");
+        }
+        for method in ["BREW", "get", "POSTS"] {
+            let request = Request::builder().method(method).uri("/dns-query");
+            assert_eq!(judged(request), Err(Refusal::UnknownMethod), "{method}");
+        }
+        assert_eq!(Refusal::Method.response(Shape::Whole).headers().get("allow").unwrap(), "GET, HEAD, POST");
+    }
+
+    #[test]
+    fn doh_08_an_announced_body_over_65535_octets_is_refused_unread() {
+        let post = |length: &str| {
+            let request = Request::post("/dns-query").header("content-type", DNS_MESSAGE);
+            judged(request.header("content-length", length))
+        };
+        assert_eq!(post("65535"), Ok(Asked::InBody(Some(65_535))));
+        assert_eq!(post("65536"), Err(Refusal::TooLarge));
+        assert_eq!(post("18446744073709551615"), Err(Refusal::TooLarge));
+    }
+
+    #[test]
+    fn doh_09_other_paths_are_not_found_and_long_targets_too_long() {
+        for path in ["/", "/dns-query/", "/DNS-QUERY", "/dns-quer", "*"] {
+            assert_eq!(judged(Request::get(path)), Err(Refusal::Path), "{path}");
+        }
+        let long = format!("/dns-query?dns={}", "A".repeat(MAX_QUERY_STRING));
+        assert_eq!(judged(Request::get(long)), Err(Refusal::TargetTooLong));
+    }
+
+    #[test]
+    fn doh_24_http_1_1_needs_exactly_one_host() {
+        let judged = |request: http::request::Builder| {
+            let request = request.version(Version::HTTP_11).uri("/dns-query?dns=AAAA").body(()).unwrap();
+            judge(&request, &["/dns-query".into()], &mut BytesMut::new())
+        };
+        assert_eq!(judged(Request::builder()), Err(Refusal::Host));
+        assert_eq!(judged(Request::builder().header("host", "a").header("host", "b")), Err(Refusal::Host));
+        assert_eq!(judged(Request::builder().header("host", "a.example")), Ok(Asked::Here));
+    }
+}
