@@ -40,7 +40,12 @@ pub fn skip_plain(message: &[u8], at: usize) -> Result<usize, WireError> {
 ///
 /// # Errors
 /// As [`labels`].
+#[inline]
 pub fn skip(message: &[u8], at: usize) -> Result<usize, WireError> {
+    // The root needs no walk: every OPT stands there.
+    if message.get(at) == Some(&0) {
+        return Ok(at + 1);
+    }
     let mut walk = labels(message, at);
     while walk.step()?.is_some() {}
     Ok(walk.after)

@@ -61,86 +61,98 @@ impl Parsed {
     /// # Errors
     /// A [`Fault`]; see [`FaultKind`]. Of several faults the first in the message counts.
     pub fn parse(message: &[u8]) -> Result<Self, Fault> {
-        let bare = |kind, header| Fault { kind, header, question: None, edns: None };
-        let header = Header::parse(message).map_err(|_| bare(FaultKind::Short, None))?;
+        let Ok(header) = Header::parse(message) else {
+            return Err(Fault { kind: FaultKind::Short, header: None, question: None, edns: None });
+        };
+        let mut parsed = Self { header, question: None, edns: None, end: 0 };
         if header.flags.has(Flags::QR) {
-            return Err(bare(FaultKind::Response, Some(header)));
+            return Err(parsed.refused(FaultKind::Response));
         }
         if header.flags.opcode() != 0 || header.questions > 1 {
-            return Err(unserved(message, header));
+            return Err(parsed.unserved(message));
         }
-        let question = match header.questions {
-            0 => None,
-            _ => Some(Question::parse(message).map_err(|_| bare(FaultKind::Malformed, Some(header)))?),
-        };
-        let start = question.map_or(HEADER_LEN, Question::end);
-        let Rest { edns, end, fault } = Rest::read(message, Records::at(message, &header, start));
-        let asks_nothing = question.is_none() && edns.is_none_or(|edns| edns.cookie.is_none());
-        match fault.or(asks_nothing.then_some(FaultKind::QuestionCount)) {
-            Some(kind) => Err(Fault { kind, header: Some(header), question, edns }),
-            None => Ok(Self { header, question, edns, end: u16::try_from(end).unwrap_or(u16::MAX) }),
+        let mut start = HEADER_LEN;
+        if header.questions == 1 {
+            let Ok(question) = Question::parse(message) else { return Err(parsed.refused(FaultKind::Malformed)) };
+            parsed.question = Some(question);
+            start = question.end();
+        }
+        let fault = parsed.read_records(message, Records::at(message, &header, start));
+        match fault.or_else(|| parsed.asks_nothing()) {
+            Some(kind) => Err(parsed.refused(kind)),
+            None => Ok(parsed),
         }
     }
-}
 
-/// The fault of a message of a kind that is not served, with what its error reply can still echo.
-fn unserved(message: &[u8], header: Header) -> Fault {
-    let kind = if header.flags.opcode() == 0 { FaultKind::QuestionCount } else { FaultKind::Opcode };
-    let question = if header.questions == 1 { Question::parse(message).ok() } else { None };
-    let edns = Records::new(message, &header).ok().and_then(|records| Rest::read(message, records).edns);
-    Fault { kind, header: Some(header), question, edns }
-}
-
-/// What follows the question: the one OPT, the end, and the first thing that is wrong.
-///
-/// The walk goes on behind a fault, so that an OPT there is still seen: a reply has one if the query had one (EDN-01).
-struct Rest {
-    edns: Option<Edns>,
-    end: usize,
-    fault: Option<FaultKind>,
-}
-
-impl Rest {
-    fn read(message: &[u8], mut records: Records<'_>) -> Self {
-        let mut rest = Self { edns: None, end: 0, fault: None };
+    /// Walks what follows the question: finds the OPT and the end, and answers the first thing that is wrong.
+    ///
+    /// The walk goes on behind a fault, so that an OPT there is still seen: a reply has one if the query had one (EDN-01).
+    #[inline]
+    fn read_records(&mut self, message: &[u8], mut records: Records<'_>) -> Option<FaultKind> {
+        let mut first = None;
         for record in records.by_ref() {
             let fault = match record {
-                Ok(record) => rest.note(message, &record),
+                Ok(record) => self.note(message, &record),
                 Err(_) => Some(FaultKind::Malformed),
             };
-            rest.fault = rest.fault.or(fault);
+            first = first.or(fault);
         }
-        rest.end = records.position();
-        rest
+        self.end = u16::try_from(records.position()).unwrap_or(u16::MAX);
+        first
     }
 
+    #[inline]
     fn note(&mut self, message: &[u8], record: &Record) -> Option<FaultKind> {
         match (record.rtype, record.section) {
             (rtype::OPT, _) if self.edns.is_some() => Some(FaultKind::Opt),
-            (rtype::OPT, _) => {
-                let edns = Edns::parse(message, record.class, record.ttl, record.rdata);
-                self.edns = Some(edns.unwrap_or_else(|_| Edns::fixed(record.class, record.ttl)));
-                opt_fault(message, record, edns.ok())
-            }
+            (rtype::OPT, _) => self.note_opt(message, record),
             (rtype::TSIG | rtype::SIG, Section::Additional) => Some(FaultKind::Signed),
             _ => None,
         }
     }
-}
 
-/// What is wrong with an OPT record whose content is `edns`, `None` where its options cannot be read.
-fn opt_fault(message: &[u8], record: &Record, edns: Option<Edns>) -> Option<FaultKind> {
-    let at_root = message.get(usize::from(record.owner)) == Some(&0);
-    if !at_root || record.section != Section::Additional {
-        return Some(FaultKind::Opt);
+    #[inline]
+    fn note_opt(&mut self, message: &[u8], record: &Record) -> Option<FaultKind> {
+        let read = Edns::parse(message, record.class, record.ttl, record.rdata);
+        let edns = read.unwrap_or_else(|_| Edns::fixed(record.class, record.ttl));
+        self.edns = Some(edns);
+        let at_root = message.get(usize::from(record.owner)) == Some(&0);
+        if !at_root || record.section != Section::Additional {
+            return Some(FaultKind::Opt);
+        }
+        // Before the options: another version may write them in another way (RFC 6891 6.1.3).
+        if edns.version > 0 {
+            return Some(FaultKind::Version);
+        }
+        if read.is_err() {
+            return Some(FaultKind::Opt);
+        }
+        let cookie_fits = edns.cookie.is_none_or(|data| matches!(data.of(message).len(), 8 | 16..=40));
+        if cookie_fits { None } else { Some(FaultKind::OptionContent) }
     }
-    // Before the options: another version may write them in another way (RFC 6891 6.1.3).
-    if Edns::fixed(record.class, record.ttl).version > 0 {
-        return Some(FaultKind::Version);
+
+    /// A query without a question asks for a cookie, or for nothing (RFC 7873 5.4, RFC 9619 4).
+    fn asks_nothing(&self) -> Option<FaultKind> {
+        let asks = self.question.is_some() || self.edns.is_some_and(|edns| edns.cookie.is_some());
+        if asks { None } else { Some(FaultKind::QuestionCount) }
     }
-    let Some(edns) = edns else { return Some(FaultKind::Opt) };
-    let cookie_fits = edns.cookie.is_none_or(|data| matches!(data.of(message).len(), 8 | 16..=40));
-    if cookie_fits { None } else { Some(FaultKind::OptionContent) }
+
+    /// The fault of a message of a kind that is not served, with what its error reply can still echo.
+    #[cold]
+    fn unserved(mut self, message: &[u8]) -> Fault {
+        if self.header.questions == 1 {
+            self.question = Question::parse(message).ok();
+        }
+        if let Ok(records) = Records::new(message, &self.header) {
+            _ = self.read_records(message, records);
+        }
+        self.refused(if self.header.flags.opcode() == 0 { FaultKind::QuestionCount } else { FaultKind::Opcode })
+    }
+
+    /// What was read, as a fault.
+    const fn refused(self, kind: FaultKind) -> Fault {
+        Fault { kind, header: Some(self.header), question: self.question, edns: self.edns }
+    }
 }
 
 #[cfg(test)]

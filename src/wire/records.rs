@@ -1,6 +1,6 @@
 //! A walk over the resource records of a message, with bounds checked and names proven sound (RFC 1035 4.1.3).
 
-use super::{HEADER_LEN, Header, Span, WireError, name, u16_at, u32_at};
+use super::{HEADER_LEN, Header, Span, WireError, name, u32_at};
 
 /// The section a record stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,7 @@ impl<'a> Records<'a> {
         self.next
     }
 
+    #[inline]
     fn section(&mut self) -> Option<Section> {
         let (left, section) = match &mut self.left {
             [0, 0, 0] => return None,
@@ -81,10 +82,13 @@ impl<'a> Records<'a> {
         Some(section)
     }
 
+    #[inline]
     fn read(&self, section: Section) -> Result<Record, WireError> {
         let fixed = name::skip(self.message, self.next)?;
+        let octets = self.message.get(fixed..).and_then(<[u8]>::first_chunk::<10>).ok_or(WireError::Short)?;
+        let &[t0, t1, c0, c1, _, _, _, _, length0, length1] = octets;
         let start = fixed + 10;
-        let end = start + usize::from(u16_at(self.message, fixed + 8)?);
+        let end = start + usize::from(u16::from_be_bytes([length0, length1]));
         if end > self.message.len() {
             return Err(WireError::Short);
         }
@@ -92,8 +96,8 @@ impl<'a> Records<'a> {
         Ok(Record {
             section,
             owner: narrow(self.next)?,
-            rtype: u16_at(self.message, fixed)?,
-            class: u16_at(self.message, fixed + 2)?,
+            rtype: u16::from_be_bytes([t0, t1]),
+            class: u16::from_be_bytes([c0, c1]),
             ttl: u32_at(self.message, fixed + 4)?,
             ttl_at: narrow(fixed + 4)?,
             rdata: Span { start: narrow(start)?, end: narrow(end)? },
@@ -104,6 +108,7 @@ impl<'a> Records<'a> {
 impl Iterator for Records<'_> {
     type Item = Result<Record, WireError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let section = self.section()?;
         let record = self.read(section);
