@@ -9,5 +9,7 @@ pub mod session;
 
 pub mod http;
 
+pub mod doh3;
+
 pub use context::Context;
 pub use settings::{Door, DoorKind, Limits, Settings};
