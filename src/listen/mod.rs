@@ -10,6 +10,8 @@ pub mod session;
 pub mod http;
 
 pub mod doh3;
+pub mod doq;
+pub mod quic;
 
 pub use context::Context;
 pub use settings::{Door, DoorKind, Limits, Settings};
