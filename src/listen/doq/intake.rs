@@ -52,10 +52,10 @@ impl Intake {
     ///
     /// # Errors
     /// The [`Halt`].
-    pub fn add(&mut self, read: Result<Option<usize>, ReadError>, pieces: &mut [Bytes]) -> Result<Stage, Halt> {
+    pub fn add(&mut self, read: &Result<Option<usize>, ReadError>, pieces: &mut [Bytes]) -> Result<Stage, Halt> {
         match read {
             Ok(Some(count)) => {
-                for piece in pieces.iter_mut().take(count) {
+                for piece in pieces.iter_mut().take(*count) {
                     self.push(std::mem::take(piece));
                 }
             }
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     fn add(intake: &mut Intake, octets: &'static [u8]) -> Result<Stage, Halt> {
-        intake.add(Ok(Some(1)), &mut [Bytes::from_static(octets)])
+        intake.add(&Ok(Some(1)), &mut [Bytes::from_static(octets)])
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
             assert_eq!(add(&mut intake, piece), Ok(Stage::Partial));
         }
         assert_eq!(add(&mut intake, b"c"), Ok(Stage::Whole));
-        assert_eq!(intake.add(Ok(None), &mut []), Ok(Stage::Ended));
+        assert_eq!(intake.add(&Ok(None), &mut []), Ok(Stage::Ended));
         assert_eq!(intake.message(), b"abc");
     }
 
@@ -145,7 +145,7 @@ mod tests {
         for octets in [&b""[..], b"\0", b"\0\x02a"] {
             let mut intake = Intake::default();
             assert_eq!(add(&mut intake, octets), Ok(Stage::Partial));
-            assert_eq!(intake.add(Ok(None), &mut []), Err(Halt::Broken(Violation::EarlyEnd)));
+            assert_eq!(intake.add(&Ok(None), &mut []), Err(Halt::Broken(Violation::EarlyEnd)));
         }
     }
 }

@@ -146,9 +146,8 @@ impl Desk {
                 }
                 Ok(())
             }
-            End::Abandoned => Ok(()),
             End::Cancelled if self.pace.exceeds(Instant::now()) => Err(Closing::ExcessiveLoad),
-            End::Cancelled => Ok(()),
+            End::Abandoned | End::Cancelled => Ok(()),
             End::Broken(violation) => Err(Closing::Broken(violation)),
         }
     }

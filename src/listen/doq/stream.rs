@@ -128,7 +128,7 @@ impl Stream {
         loop {
             match at_once(self.recv.read_chunks(&mut pieces)) {
                 Some(read) => {
-                    if self.intake.add(read, &mut pieces)? == Stage::Ended {
+                    if self.intake.add(&read, &mut pieces)? == Stage::Ended {
                         return Ok(Stage::Ended);
                     }
                 }
@@ -141,7 +141,7 @@ impl Stream {
         let mut pieces = no_pieces();
         while self.intake.stage()? == Stage::Partial {
             let read = timeout_at(deadline, self.recv.read_chunks(&mut pieces)).await.map_err(|_| Halt::Late)?;
-            self.intake.add(read, &mut pieces)?;
+            self.intake.add(&read, &mut pieces)?;
         }
         Ok(())
     }
@@ -199,7 +199,7 @@ async fn see_ended(recv: &mut RecvStream, intake: &mut Intake, deadline: Instant
     let mut pieces = no_pieces();
     while intake.stage()? != Stage::Ended {
         let read = timeout_at(deadline, recv.read_chunks(&mut pieces)).await;
-        intake.add(read.map_err(|_| Halt::Broken(Violation::Dangling))?, &mut pieces)?;
+        intake.add(&read.map_err(|_| Halt::Broken(Violation::Dangling))?, &mut pieces)?;
     }
     Ok(())
 }

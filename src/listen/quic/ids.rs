@@ -116,3 +116,50 @@ const CHECK: usize = 3;
 
 /// Octets of an id.
 pub const LENGTH: usize = NONCE + OWNER + CHECK;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: IdKey = IdKey::new([7; 16]);
+
+    #[test]
+    fn an_id_names_its_worker_to_whoever_has_the_key() {
+        for index in [0, 1, 255] {
+            let worker = WorkerId { index, generation: 3 };
+            let id = Ids::new(KEY, worker).generate_cid();
+            assert_eq!(id.len(), LENGTH);
+            assert_eq!(KEY.owner(&id), Some(worker));
+            assert_eq!(IdKey::new([8; 16]).owner(&id), None);
+        }
+    }
+
+    #[test]
+    fn ids_of_others_are_foreign() {
+        let worker = WorkerId { index: 1, generation: 3 };
+        let own = Ids::new(KEY, worker);
+        assert!(own.validate(&Ids::new(KEY, worker).generate_cid()).is_ok());
+        for other in [WorkerId { index: 2, generation: 3 }, WorkerId { index: 1, generation: 4 }] {
+            assert!(own.validate(&Ids::new(KEY, other).generate_cid()).is_err());
+        }
+        assert!(own.validate(&ConnectionId::new(&[0; LENGTH])).is_err());
+        assert!(own.validate(&ConnectionId::new(&[1; 4])).is_err());
+    }
+
+    #[test]
+    fn no_bit_of_an_id_can_be_changed() {
+        let id = KEY.id(WorkerId { index: 1, generation: 3 }, [1, 2, 3, 4, 5]);
+        for bit in 0..LENGTH * 8 {
+            let mut forged = id;
+            forged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(KEY.owner(&forged), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn the_owner_is_masked_differently_in_each_id() {
+        let worker = WorkerId { index: 1, generation: 3 };
+        let [first, second] = [1, 2].map(|nonce| KEY.id(worker, [nonce; NONCE]));
+        assert_ne!(first[NONCE..NONCE + OWNER], second[NONCE..NONCE + OWNER]);
+    }
+}

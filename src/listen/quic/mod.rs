@@ -80,7 +80,7 @@ fn endpoint(
 
 /// How many handshakes may be under way.
 #[derive(Clone, Copy, Debug)]
-struct Load {
+pub(crate) struct Load {
     /// From here on, addresses must be validated first.
     retry_from: usize,
     /// From here on, nobody is let in.
@@ -186,5 +186,7 @@ const TURN: usize = 32;
 /// How long the endpoint stays to repeat its closes.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+#[cfg(test)]
+pub(crate) mod rig;
 #[cfg(test)]
 mod tests;
