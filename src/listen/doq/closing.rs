@@ -84,7 +84,7 @@ const NO_ERROR: VarInt = VarInt::from_u32(0x0);
 const INTERNAL_ERROR: VarInt = VarInt::from_u32(0x1);
 
 /// `DOQ_PROTOCOL_ERROR`.
-const PROTOCOL_ERROR: VarInt = VarInt::from_u32(0x2);
+pub const PROTOCOL_ERROR: VarInt = VarInt::from_u32(0x2);
 
 /// `DOQ_REQUEST_CANCELLED`.
 pub const REQUEST_CANCELLED: VarInt = VarInt::from_u32(0x3);

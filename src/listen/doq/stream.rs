@@ -11,7 +11,7 @@ use quinn::{RecvStream, SendStream, WriteError};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::asker::{Asked, Asker, framed};
-use super::closing::{REQUEST_CANCELLED, UNSPECIFIED_ERROR, Violation};
+use super::closing::{PROTOCOL_ERROR, REQUEST_CANCELLED, UNSPECIFIED_ERROR, Violation};
 use super::intake::{Halt, Intake, Stage};
 use crate::clock::Moment;
 use crate::listen::at_once::at_once;
@@ -182,8 +182,8 @@ impl Stream {
 
     fn halt(mut self, halt: Halt) -> End {
         let (code, end) = match halt {
-            Halt::Broken(violation) => return End::Broken(violation),
             Halt::Lost => return End::Abandoned,
+            Halt::Broken(violation) => (PROTOCOL_ERROR, End::Broken(violation)),
             Halt::Cancelled => (REQUEST_CANCELLED, End::Cancelled),
             Halt::Late | Halt::Silent => (UNSPECIFIED_ERROR, End::Abandoned),
         };

@@ -1,3 +1,5 @@
+//! DNS over QUIC over real sockets: the rules of RFC 9250, by their ids.
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Load, QuicDoors, Reception, WorkerId, endpoint, transport};
+use super::{Load, QuicDoors, Reception, WorkerId, endpoint, serve, transport};
 use crate::answer::Answer;
 use crate::clock::Moment;
 use crate::guard::{Guard, Refuse, Settings};
@@ -91,11 +91,15 @@ impl Answer for Script {
 }
 
 /// What a test may vary.
+#[derive(Clone, Copy)]
 pub(crate) struct Plan {
     pub doors: QuicDoors,
     pub allow: &'static [&'static str],
     pub limits: Limits,
-    pub load: Load,
+    /// As the TLS settings that the door is given would have it.
+    pub early_data: u32,
+    /// Other bounds than those of [`serve`].
+    pub load: Option<Load>,
 }
 
 impl Default for Plan {
@@ -104,7 +108,8 @@ impl Default for Plan {
             doors: QuicDoors { doq: Some(DoorId(0)), doh3: None },
             allow: &["127.0.0.0/8", "127.0.0.0/8"],
             limits: Limits::default(),
-            load: Load::BOUNDS,
+            early_data: 0,
+            load: None,
         }
     }
 }
@@ -126,7 +131,8 @@ impl Rig {
     }
 
     pub fn with(plan: Plan) -> Self {
-        let (tls, root) = server_tls();
+        let (mut tls, root) = server_tls();
+        Arc::make_mut(&mut tls).max_early_data_size = plan.early_data;
         let (gate, opened) = watch::channel(false);
         let script = Arc::new(Script {
             gate: opened,
@@ -154,9 +160,15 @@ impl Rig {
         };
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = socket.local_addr().unwrap();
-        let config = transport::server_config(tls, plan.doors, &plan.limits).unwrap();
-        let (endpoint, local) = endpoint(socket, WORKER, config).unwrap();
-        let served = tokio::spawn(Reception::new(endpoint, local, plan.doors, context).run(plan.load));
+        let doors = plan.doors;
+        let served = match plan.load {
+            None => tokio::spawn(serve(socket, WORKER, doors, tls, context)),
+            Some(load) => {
+                let config = transport::server_config(tls, doors, &plan.limits).unwrap();
+                let (endpoint, local) = endpoint(socket, WORKER, config).unwrap();
+                tokio::spawn(Reception::new(endpoint, local, doors, context).run(load))
+            }
+        };
         Self { address, script, counters, stop, gate, served, root }
     }
 
@@ -170,6 +182,7 @@ impl Rig {
             .with_root_certificates(roots)
             .with_no_client_auth();
         tls.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        tls.enable_early_data = true;
         let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
         let mut client = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         client.set_default_client_config(config);

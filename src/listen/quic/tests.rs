@@ -1,11 +1,14 @@
+//! The QUIC loop over real sockets.
+
 use std::net::UdpSocket;
+use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{ConnectionError, ConnectionIdGenerator as _, TransportErrorCode};
 
 use super::ids::{IdKey, Ids};
 use super::rig::{Plan, Rig, WORKER, answer_to, ask, until};
-use super::{Load, QuicDoors, WorkerId};
+use super::{Load, QuicDoors, WorkerId, transport};
 use crate::listen::Limits;
 use crate::peer::{DoorId, Transport};
 
@@ -69,7 +72,7 @@ async fn a_client_admitted_for_one_door_does_not_get_through_the_other() {
 
 #[tokio::test]
 async fn under_load_an_address_is_validated_first() {
-    let rig = Rig::with(Plan { load: Load { retry_from: 0, refuse_from: 9 }, ..Plan::default() });
+    let rig = Rig::with(Plan { load: Some(Load { retry_from: 0, refuse_from: 9 }), ..Plan::default() });
     let bait = raw();
     let client = rig.client("doq");
     let connecting = client.connect(bait.local_addr().unwrap(), "dns.test").unwrap();
@@ -86,7 +89,7 @@ async fn under_load_an_address_is_validated_first() {
 
 #[tokio::test]
 async fn over_the_bound_of_handshakes_even_a_validated_address_is_refused() {
-    let rig = Rig::with(Plan { load: Load { retry_from: 0, refuse_from: 0 }, ..Plan::default() });
+    let rig = Rig::with(Plan { load: Some(Load { retry_from: 0, refuse_from: 0 }), ..Plan::default() });
     let error = rig.try_connect("doq").await.unwrap_err();
     assert_eq!(transport_code(&error), Some(TransportErrorCode::CONNECTION_REFUSED));
     assert_eq!(rig.counters.connections_refused.value(), 1);
@@ -166,4 +169,29 @@ async fn the_word_to_stop_ends_the_loop() {
     assert_eq!(close.error_code, 0_u32.into());
     rig.served.await.unwrap();
     assert_eq!(rig.counters.connections_open[Transport::Doq as usize].value(), 0);
+}
+
+#[test]
+fn settings_without_tls_1_3_are_unfit() {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
+    let doors = QuicDoors { doq: Some(DoorId(0)), doh3: None };
+    let config = transport::server_config(Arc::new(tls), doors, &Limits::default());
+    assert!(matches!(config, Err(transport::Unfit::Tls(_))));
+}
+
+#[tokio::test]
+async fn doq_22_early_data_is_never_offered() {
+    let rig = Rig::with(Plan { early_data: u32::MAX, ..Plan::default() });
+    let client = rig.client("doq");
+    for _ in 0..2 {
+        // The second attempt has a ticket of the first, but none for early data.
+        let connecting = client.connect(rig.address, "dns.test").unwrap();
+        let Err(connecting) = connecting.into_0rtt() else { panic!("early data is possible") };
+        ask(&connecting.await.unwrap(), "now").await;
+    }
 }

@@ -12,19 +12,32 @@ use crate::wire::MAX_MESSAGE;
 /// Streams a peer may open before it has shown that it uses them: each costs memory from the start.
 pub const FIRST_CREDIT: usize = 32;
 
+/// Why TLS settings cannot serve QUIC.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// They lack what every QUIC connection begins with (RFC 9001 5.2).
+    #[error(transparent)]
+    Suite(#[from] NoInitialCipherSuite),
+    /// They do not speak TLS 1.3.
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+}
+
 /// The server side of a QUIC endpoint.
 ///
 /// # Errors
-/// [`NoInitialCipherSuite`] where `tls` lacks what every QUIC connection begins with (RFC 9001 5.2).
+/// [`Unfit`].
 pub fn server_config(
     mut tls: Arc<rustls::ServerConfig>,
     doors: QuicDoors,
     limits: &Limits,
-) -> Result<ServerConfig, NoInitialCipherSuite> {
+) -> Result<ServerConfig, Unfit> {
     if tls.max_early_data_size != 0 {
         // Early data can be replayed (RFC 9250 4.5): it is never offered.
         Arc::make_mut(&mut tls).max_early_data_size = 0;
     }
+    // Tried once here: quinn takes it for granted at each first datagram that this works.
+    rustls::quic::ServerConnection::new(Arc::clone(&tls), rustls::quic::Version::V1, Vec::new())?;
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     config
         .transport_config(Arc::new(transport(doors, limits)))
