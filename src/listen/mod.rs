@@ -6,6 +6,8 @@ pub mod bind;
 pub mod context;
 pub mod datagram;
 pub mod doh;
+pub mod doh3;
+pub mod doq;
 pub mod http;
 pub mod presence;
 pub mod quic;

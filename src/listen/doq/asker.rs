@@ -1,0 +1,95 @@
+//! One connection's way to the pipeline: judges a message by RFC 9250, then asks it.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::closing::Violation;
+use crate::answer::Answer;
+use crate::clock::Moment;
+use crate::peer::Peer;
+use crate::query::Query;
+use crate::reply::{Now, Out, Pending, Reply};
+use crate::wire::{Edns, Flags, HEADER_LEN, Header};
+
+/// Asks on behalf of one client.
+pub struct Asker {
+    answer: Arc<dyn Answer>,
+    peer: Peer,
+}
+
+/// The immediate outcome of a question.
+pub enum Asked {
+    /// The reply, behind its length.
+    Reply(Bytes),
+    /// There will be none.
+    Silence,
+    /// It must wait.
+    Later(Pending),
+}
+
+impl Asker {
+    /// An asker for `peer`.
+    #[must_use]
+    pub fn new(answer: Arc<dyn Answer>, peer: Peer) -> Self {
+        Self { answer, peer }
+    }
+
+    /// The moment to stamp on arriving questions.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        self.answer.moment()
+    }
+
+    /// Asks `message`; `replies` is where replies are made, empty before and after.
+    ///
+    /// # Errors
+    /// The [`Violation`] that ends the connection instead.
+    pub fn ask(&self, message: &[u8], arrival: Moment, replies: &mut BytesMut) -> Result<Asked, Violation> {
+        let asked = Query::parse(message, &self.peer, arrival);
+        match &asked {
+            Ok(query) => judge(message, Some(query.header()), query.edns())?,
+            Err(reject) => judge(message, reject.fault.header, reject.fault.edns)?,
+        }
+        if replies.capacity() < COMMON_REPLY {
+            replies.reserve(REPLIES);
+        }
+        Ok(match self.answer.now(asked, &self.peer, &mut Out::framed(replies)) {
+            Now::Sent(_) => Asked::Reply(replies.split().freeze()),
+            Now::Dropped(_) => Asked::Silence,
+            Now::Later(pending) => Asked::Later(pending),
+        })
+    }
+}
+
+/// `reply` behind its length.
+#[must_use]
+pub fn framed(reply: &Reply) -> Bytes {
+    let mut octets = BytesMut::with_capacity(2 + reply.message.len());
+    let mut out = Out::framed(&mut octets);
+    out.begin();
+    out.tail().extend_from_slice(&reply.message);
+    out.end();
+    octets.freeze()
+}
+
+/// What RFC 9250 forbids in a query, whatever else is wrong with it.
+fn judge(message: &[u8], header: Option<Header>, edns: Option<Edns>) -> Result<(), Violation> {
+    let Some(header) = header.filter(|_| message.len() >= HEADER_LEN) else { return Err(Violation::Short) };
+    if header.flags.has(Flags::QR) {
+        return Err(Violation::Response);
+    }
+    if header.id != 0 {
+        return Err(Violation::Id);
+    }
+    if edns.is_some_and(|edns| edns.keepalive.is_some()) {
+        return Err(Violation::Keepalive);
+    }
+    Ok(())
+}
+
+/// With less room than this, new room is made first: growing in the middle of a message would copy it.
+const COMMON_REPLY: usize = 512;
+
+/// Room for replies, made at once.
+const REPLIES: usize = 2048;

@@ -1,0 +1,228 @@
+//! DNS over QUIC (RFC 9250): one question a stream, its reply on the same stream.
+//!
+//! Between the QUIC loop and `Answer`. What can be done without waiting is done in place, by the one task of the connection; a
+//! stream gets a task of its own only if its question is not all there, has to wait for its answer, or is taken slowly.
+
+mod asker;
+mod closing;
+mod intake;
+mod pace;
+mod stream;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+
+use self::asker::Asker;
+use self::closing::{Closing, Violation};
+use self::pace::Pace;
+use self::stream::{Begun, End, Stream};
+use super::Context;
+use super::at_once::at_once;
+use super::presence::Presence;
+use super::quic::transport::{FIRST_CREDIT, credit};
+use super::session::Session;
+use crate::clock::Moment;
+
+/// Serves `connection` until either side closes it.
+pub async fn serve(connection: Connection, session: Session, context: Context) {
+    let _presence = Presence::of(&context.counters, session.peer.transport);
+    let Session { peer, permit: _permit, .. } = session;
+    let asker = Arc::new(Asker::new(Arc::clone(&context.answer), peer));
+    let mut desk = Desk {
+        asker,
+        streams: context.limits.streams_per_connection.max(1),
+        connection,
+        context,
+        slow: JoinSet::new(),
+        replies: BytesMut::new(),
+        recent: Vec::new(),
+        pace: Pace::default(),
+        raised: Credit::First,
+    };
+    let closing = desk.run().await;
+    desk.close(closing);
+}
+
+/// The streams a peer may have open.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Credit {
+    /// As many as every connection begins with.
+    First,
+    /// As many as any may have.
+    Full,
+}
+
+/// One connection.
+struct Desk {
+    asker: Arc<Asker>,
+    streams: usize,
+    connection: Connection,
+    context: Context,
+    /// Streams that could not be served in place; at most `streams`.
+    slow: JoinSet<End>,
+    replies: BytesMut,
+    /// Streams of the latest replies: a close must wait until these have arrived.
+    recent: Vec<SendStream>,
+    pace: Pace,
+    raised: Credit,
+}
+
+impl Desk {
+    async fn run(&mut self) -> Closing {
+        let mut drain = self.context.drain.clone();
+        let mut drained = pin!(drain.wanted());
+        let connection = self.connection.clone();
+        loop {
+            let room = self.slow.len() < self.streams;
+            let round = tokio::select! {
+                biased;
+                opened = connection.accept_bi(), if room => self.turn(opened),
+                Some(ended) = self.slow.join_next() => self.conclude(ended),
+                opened = connection.accept_uni() => Err(unwanted(opened)),
+                () = &mut drained => return self.settle().await,
+            };
+            match round {
+                Ok(Turn::Over) => {}
+                Ok(Turn::Used) => tokio::task::yield_now().await,
+                Err(closing) => return closing,
+            }
+        }
+    }
+
+    /// Serves the streams that are there, up to a bound, and looks at the clock once for all of them.
+    fn turn(&mut self, opened: Opened) -> Result<Turn, Closing> {
+        self.recent.clear();
+        let arrival = self.context.answer.moment();
+        let mut opened = opened;
+        for taken in 1..=TURN {
+            let (send, recv) = opened.map_err(|_| Closing::Lost)?;
+            self.receive(send, recv, arrival)?;
+            if taken + self.slow.len() > FIRST_CREDIT / 2 {
+                self.raise_credit();
+            }
+            if self.slow.len() >= self.streams {
+                return Ok(Turn::Over);
+            }
+            if taken == TURN {
+                break;
+            }
+            opened = match at_once(self.connection.accept_bi()) {
+                Some(next) => next,
+                None => return Ok(Turn::Over),
+            };
+        }
+        Ok(Turn::Used)
+    }
+
+    fn raise_credit(&mut self) {
+        if self.raised == Credit::First {
+            self.raised = Credit::Full;
+            self.connection.set_max_concurrent_bi_streams(credit(self.streams));
+        }
+    }
+
+    /// Serves one stream as far as that goes without waiting; the rest is a task's.
+    fn receive(&mut self, send: SendStream, recv: RecvStream, arrival: Moment) -> Result<(), Closing> {
+        match Stream::new(send, recv).begin(&self.asker, arrival, &mut self.replies) {
+            Begun::Ended(end) => self.note(end),
+            Begun::Waits(stream) => {
+                self.slow.spawn(stream.attend(Arc::clone(&self.asker)));
+                Ok(())
+            }
+        }
+    }
+
+    fn note(&mut self, end: End) -> Result<(), Closing> {
+        match end {
+            End::Replied(send) => {
+                if self.recent.len() < TURN {
+                    self.recent.push(send);
+                }
+                Ok(())
+            }
+            End::Cancelled if self.pace.exceeds(Instant::now()) => Err(Closing::ExcessiveLoad),
+            End::Abandoned | End::Cancelled => Ok(()),
+            End::Broken(violation) => Err(Closing::Broken(violation)),
+        }
+    }
+
+    fn conclude(&mut self, ended: Result<End, JoinError>) -> Result<Turn, Closing> {
+        match ended {
+            Ok(end) => {
+                if self.recent.len() >= TURN {
+                    self.recent.clear();
+                }
+                self.note(end).map(|()| Turn::Over)
+            }
+            Err(error) if error.is_panic() => {
+                self.context.counters.panics.add_one();
+                tracing::error!("a DNS over QUIC stream ended by a panic");
+                Err(Closing::Internal)
+            }
+            Err(_) => Ok(Turn::Over),
+        }
+    }
+
+    /// Finishes what has been asked, takes nothing new, and sees the last replies home.
+    async fn settle(&mut self) -> Closing {
+        self.recent.clear();
+        let arrival = self.context.answer.moment();
+        for _ in self.slow.len()..self.streams {
+            let Some(Ok((send, recv))) = at_once(self.connection.accept_bi()) else { break };
+            if let Err(closing) = self.receive(send, recv, arrival) {
+                return closing;
+            }
+        }
+        while let Some(ended) = self.slow.join_next().await {
+            if let Err(closing) = self.conclude(ended) {
+                return closing;
+            }
+        }
+        let deadline = Instant::now() + FAREWELL;
+        for send in self.recent.drain(..) {
+            if tokio::time::timeout_at(deadline, send.stopped()).await.is_err() {
+                break;
+            }
+        }
+        Closing::Done
+    }
+
+    fn close(&self, closing: Closing) {
+        if closing.is_fault() {
+            self.context.counters.protocol_errors.add_one();
+        }
+        if let Some(code) = closing.code() {
+            self.connection.close(code, closing.reason());
+        }
+    }
+}
+
+type Opened = Result<(SendStream, RecvStream), ConnectionError>;
+
+/// How a round of the connection ended.
+enum Turn {
+    /// With nothing more to do at once.
+    Over,
+    /// With more to do, but others come first.
+    Used,
+}
+
+/// A unidirectional stream has no meaning here (RFC 9250 4.2).
+fn unwanted(opened: Result<RecvStream, ConnectionError>) -> Closing {
+    opened.map_or(Closing::Lost, |_| Closing::Broken(Violation::Unidirectional))
+}
+
+/// Streams served before others get their turn.
+const TURN: usize = 32;
+
+/// How long the last replies may take to arrive.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

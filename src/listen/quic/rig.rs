@@ -1,0 +1,258 @@
+//! For tests: a QUIC door on loopback with a scripted pipeline behind it, and clients of it.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::{BufMut as _, BytesMut};
+use quinn::crypto::rustls::QuicClientConfig;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::{Load, QuicDoors, Reception, WorkerId, endpoint, serve, transport};
+use crate::answer::Answer;
+use crate::clock::Moment;
+use crate::guard::{Guard, Refuse, Settings};
+use crate::listen::{Context, Limits};
+use crate::peer::{DoorId, Peer};
+use crate::query::{Query, Reject};
+use crate::reply::{Facts, Freshness, Now, Out, Reply, Source, Verdict, Why};
+use crate::shutdown::Stop;
+use crate::telemetry::Counters;
+use crate::trail::Trail;
+use crate::wire::patch;
+
+pub(crate) const WORKER: WorkerId = WorkerId { index: 1, generation: 9 };
+
+/// Answers by the first letter of the name: `n`ow, `l`ater (when the gate opens), `s`ilence, `p`anic, `w`ait and panic, `b`ig.
+pub(crate) struct Script {
+    gate: watch::Receiver<bool>,
+    /// Questions that wait or have waited, and those of them whose future is gone.
+    pub waiting: AtomicUsize,
+    pub gone: Arc<watch::Sender<usize>>,
+    pub peers: Mutex<Vec<Peer>>,
+}
+
+struct Gone(Arc<watch::Sender<usize>>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.send_modify(|gone| *gone += 1);
+    }
+}
+
+fn facts() -> Facts {
+    Facts { source: Source::Local, rcode: 0, freshness: Freshness::NO_STORE, trail: Trail::default() }
+}
+
+fn reply(message: &[u8]) -> BytesMut {
+    let mut reply = BytesMut::from(message);
+    patch::put_u16(&mut reply, 2, 0x8180);
+    reply
+}
+
+impl Answer for Script {
+    fn now(&self, asked: Result<Query<'_>, Reject<'_>>, peer: &Peer, out: &mut Out<'_>) -> Now {
+        self.peers.lock().unwrap().push(peer.clone());
+        let message = match &asked {
+            Ok(query) => query.message(),
+            Err(reject) => reject.message,
+        };
+        let mut gate = self.gate.clone();
+        match message.get(13) {
+            Some(b's') => Now::Dropped(Why::Limit),
+            Some(b'p') => panic!("scripted"),
+            Some(b'w') => Now::Later(Box::pin(async { panic!("scripted") })),
+            Some(b'l') => {
+                let (message, gone) = (reply(message), Gone(Arc::clone(&self.gone)));
+                self.waiting.fetch_add(1, Ordering::Relaxed);
+                Now::Later(Box::pin(async move {
+                    let _gone = gone;
+                    gate.wait_for(|&open| open).await.unwrap();
+                    Verdict::Sent(Reply { message, facts: facts() })
+                }))
+            }
+            other => {
+                out.begin();
+                out.tail().extend_from_slice(&reply(message));
+                if other == Some(&b'b') {
+                    out.tail().put_bytes(0, 60_000);
+                }
+                out.end();
+                Now::Sent(facts())
+            }
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment(0)
+    }
+}
+
+/// What a test may vary.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    pub doors: QuicDoors,
+    pub allow: &'static [&'static str],
+    pub limits: Limits,
+    /// As the TLS settings that the door is given would have it.
+    pub early_data: u32,
+    /// Other bounds than those of [`serve`].
+    pub load: Option<Load>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            doors: QuicDoors { doq: Some(DoorId(0)), doh3: None },
+            allow: &["127.0.0.0/8", "127.0.0.0/8"],
+            limits: Limits::default(),
+            early_data: 0,
+            load: None,
+        }
+    }
+}
+
+/// A door and what a test needs to see of it.
+pub(crate) struct Rig {
+    pub address: SocketAddr,
+    pub script: Arc<Script>,
+    pub counters: Arc<Counters>,
+    pub stop: Stop,
+    pub gate: watch::Sender<bool>,
+    pub served: JoinHandle<()>,
+    root: CertificateDer<'static>,
+}
+
+impl Rig {
+    pub fn start() -> Self {
+        Self::with(Plan::default())
+    }
+
+    pub fn with(plan: Plan) -> Self {
+        let (mut tls, root) = server_tls();
+        Arc::make_mut(&mut tls).max_early_data_size = plan.early_data;
+        let (gate, opened) = watch::channel(false);
+        let script = Arc::new(Script {
+            gate: opened,
+            waiting: AtomicUsize::new(0),
+            gone: Arc::new(watch::channel(0).0),
+            peers: Mutex::default(),
+        });
+        let (stop, drain) = Stop::new();
+        let counters = Arc::<Counters>::default();
+        let allow = |list: &&str| if list.is_empty() { vec![] } else { vec![list.parse().unwrap()] };
+        let context = Context {
+            answer: Arc::clone(&script) as Arc<dyn Answer>,
+            guard: Guard::new(Settings {
+                allow: plan.allow.iter().map(allow).collect(),
+                refuse: Refuse::Answer,
+                connections: 1000,
+                connections_per_client: 256,
+                queries_per_second: 0,
+                exempt: vec![],
+            }),
+            counters: Arc::clone(&counters),
+            limits: plan.limits,
+            paths: Arc::new([]),
+            drain,
+        };
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = socket.local_addr().unwrap();
+        let doors = plan.doors;
+        let served = match plan.load {
+            None => tokio::spawn(serve(socket, WORKER, doors, tls, context)),
+            Some(load) => {
+                let config = transport::server_config(tls, doors, &plan.limits).unwrap();
+                let (endpoint, local) = endpoint(socket, WORKER, config).unwrap();
+                tokio::spawn(Reception::new(endpoint, local, doors, context).run(load))
+            }
+        };
+        Self { address, script, counters, stop, gate, served, root }
+    }
+
+    pub fn client(&self, alpn: &str) -> quinn::Endpoint {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.root.clone()).unwrap();
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        tls.enable_early_data = true;
+        let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+        let mut client = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        client.set_default_client_config(config);
+        client
+    }
+
+    pub async fn try_connect(&self, alpn: &str) -> Result<quinn::Connection, quinn::ConnectionError> {
+        self.client(alpn).connect(self.address, "dns.test").unwrap().await
+    }
+
+    pub async fn connect(&self) -> quinn::Connection {
+        self.try_connect("doq").await.unwrap()
+    }
+}
+
+fn server_tls() -> (Arc<rustls::ServerConfig>, CertificateDer<'static>) {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(vec!["dns.test".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    tls.alpn_protocols = vec![b"doq".to_vec(), b"h3".to_vec()];
+    (Arc::new(tls), cert.der().clone())
+}
+
+/// A query for `name`, one label, with this id, and options in an OPT record if there are any.
+pub(crate) fn query(id: u16, name: &str, options: &[u8]) -> Vec<u8> {
+    let mut message = id.to_be_bytes().to_vec();
+    message.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(!options.is_empty())]);
+    message.push(u8::try_from(name.len()).unwrap());
+    message.extend(name.as_bytes());
+    message.extend([0, 0, 1, 0, 1]);
+    if !options.is_empty() {
+        message.extend([0, 0, 41, 4, 0, 0, 0, 0, 0]);
+        message.extend(u16::try_from(options.len()).unwrap().to_be_bytes());
+        message.extend(options);
+    }
+    message
+}
+
+/// `message` behind its length.
+pub(crate) fn framed(message: &[u8]) -> Vec<u8> {
+    [&u16::try_from(message.len()).unwrap().to_be_bytes(), message].concat()
+}
+
+/// Asks `name` on a stream of its own; the whole stream as it came back.
+pub(crate) async fn ask(connection: &quinn::Connection, name: &str) -> Vec<u8> {
+    let (mut send, mut recv) = connection.open_bi().await.unwrap();
+    send.write_all(&framed(&query(0, name, &[]))).await.unwrap();
+    send.finish().unwrap();
+    recv.read_to_end(70_000).await.unwrap()
+}
+
+/// The stream that answers [`ask`].
+pub(crate) fn answer_to(name: &str) -> Vec<u8> {
+    framed(&reply(&query(0, name, &[])))
+}
+
+/// Lets the runtime run until `done`; fails if that takes unreasonably long.
+pub(crate) async fn until(mut done: impl FnMut() -> bool) {
+    tokio::time::timeout(std::time::Duration::from_secs(20), async {
+        while !done() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("never came about");
+}
