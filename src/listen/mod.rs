@@ -7,6 +7,7 @@ pub mod at_once;
 pub mod presence;
 pub mod session;
 
+pub mod doh3;
 pub mod http;
 
 pub use context::Context;
