@@ -114,7 +114,9 @@ fn sources() -> Vec<File> {
         let module = relative.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
         files.push((path, File { path: relative, module, lines: text.lines().count(), syntax }));
     }
-    files.into_iter().filter(|(path, _)| !test_only.contains(path)).map(|(_, file)| file).collect()
+    // What lies below a test module is test code too.
+    let is_test_code = |path: &Path| path.ancestors().any(|above| test_only.contains(above));
+    files.into_iter().filter(|(path, _)| !is_test_code(path)).map(|(_, file)| file).collect()
 }
 
 /// `#[cfg(test)] mod name;` makes `name.rs` beside (or below) the file a test file.
@@ -129,7 +131,7 @@ fn note_test_modules(path: &Path, syntax: &syn::File, test_only: &mut BTreeSet<P
             && is_test(&module.attrs)
         {
             test_only.insert(folder.join(format!("{}.rs", module.ident)));
-            test_only.insert(folder.join(module.ident.to_string()).join("mod.rs"));
+            test_only.insert(folder.join(module.ident.to_string()));
         }
     }
 }
