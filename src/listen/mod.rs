@@ -10,5 +10,8 @@ pub mod session;
 pub mod doh3;
 pub mod http;
 
+#[cfg(test)]
+pub(crate) mod rehearsal;
+
 pub use context::Context;
 pub use settings::{Door, DoorKind, Limits, Settings};
