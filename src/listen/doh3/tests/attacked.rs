@@ -216,3 +216,65 @@ async fn dh3_09_an_idle_connection_is_told_to_go() {
     assert_eq!(goaway(&line).await[0], GOAWAY);
     assert_eq!(line.closed().await, 0x100);
 }
+
+#[tokio::test]
+async fn doh_08_a_body_or_header_that_does_not_come_is_not_waited_for_over_http3() {
+    let rehearsal = Rehearsal::new();
+    let (line, _control) = line(&rehearsal).await;
+    let good = [frame(HEADERS, &post(None)), frame(DATA, &query(5, "now"))].concat();
+    assert!(ask(&line, &good).await.unwrap().len() > 40);
+    tokio::time::pause();
+    let (mut send, mut receive) = line.connection.open_bi().await.unwrap();
+    send.write_all(&frame(HEADERS, &post(None))).await.unwrap();
+    let answer = receive.read_to_end(1000).await.unwrap();
+    assert!(answer.ends_with(b"The body did not come in time.\n"));
+    assert_eq!(send.stopped().await.unwrap(), Some(0x100_u32.into()), "the rest is not wanted");
+    let (mut send, mut receive) = line.connection.open_bi().await.unwrap();
+    send.write_all(&[HEADERS, 9]).await.unwrap();
+    let reset = receive.read_to_end(1000).await.unwrap_err();
+    let cancelled = quinn::ReadError::Reset(0x10c_u32.into());
+    assert_eq!(reset, quinn::ReadToEndError::Read(cancelled));
+}
+
+#[tokio::test]
+async fn dh3_10_streams_are_granted_as_they_are_used_and_never_past_the_limit() {
+    let mut rehearsal = Rehearsal::with(|limits| limits.streams_per_connection = 40);
+    let (line, _control) = line(&rehearsal).await;
+    let request = [frame(HEADERS, &post(None)), frame(DATA, &query(5, "never"))].concat();
+    let mut held = Vec::new();
+    for count in 1..=40 {
+        let (mut send, receive) = line.connection.open_bi().await.unwrap();
+        send.write_all(&request).await.unwrap();
+        send.finish().unwrap();
+        held.push(receive);
+        rehearsal.pending(count).await;
+    }
+    let more = tokio::time::timeout(Duration::from_millis(50), line.connection.open_bi()).await;
+    assert!(more.is_err(), "no more than the limit");
+    drop(held);
+    rehearsal.pending(0).await;
+    line.connection.open_bi().await.unwrap();
+}
+
+#[tokio::test]
+async fn dh3_03_a_control_stream_begins_with_settings() {
+    let rehearsal = Rehearsal::new();
+    let line = Line::to(&rehearsal).await;
+    let mut control = line.connection.open_uni().await.unwrap();
+    control.write_all(&[&[0][..], &frame(GOAWAY, &[0])].concat()).await.unwrap();
+    assert_eq!(line.closed().await, 0x10a);
+}
+
+#[tokio::test]
+async fn dh3_10_streams_to_ignore_are_not_endless() {
+    let rehearsal = Rehearsal::new();
+    let (line, _control) = line(&rehearsal).await;
+    let flood = async {
+        while let Ok(mut stream) = line.connection.open_uni().await {
+            _ = stream.write_all(&[GREASE]).await;
+            _ = stream.finish();
+        }
+    };
+    let (code, ()) = tokio::join!(line.closed(), flood);
+    assert_eq!(code, 0x107);
+}
