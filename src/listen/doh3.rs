@@ -11,6 +11,7 @@ mod stream;
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use h3::error::{Code, ConnectionError, LocalError};
@@ -20,6 +21,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use self::carrier::{Carrier, Stops};
+use self::ledger::Ledger;
 use self::patience::{Patience, Spent};
 use self::request::{End, Resolver};
 use super::Context;
@@ -34,7 +36,8 @@ pub async fn serve(connection: quinn::Connection, session: Session, context: Con
     let Session { peer, permit, alpn: _ } = session;
     connection.set_max_concurrent_bi_streams(credit(context.limits.streams_per_connection.min(FIRST_CREDIT)));
     let presence = Presence::of(&context.counters, peer.transport);
-    let (carrier, stops) = Carrier::of(connection.clone());
+    let ledger = Ledger::default();
+    let (carrier, stops) = Carrier::of(connection.clone(), ledger.clone());
     let mut builder = server::builder();
     builder.max_field_section_size(MAX_HEADER_LIST.into()).send_grease(false);
     // Waits for the client to allow our control stream.
@@ -53,6 +56,7 @@ pub async fn serve(connection: quinn::Connection, session: Session, context: Con
         http,
         connection,
         stops,
+        ledger,
         visit: Arc::new(visit),
         waiting: JoinSet::new(),
         patience: Patience::new(),
@@ -91,6 +95,7 @@ struct Talk {
     connection: quinn::Connection,
     /// How the request last accepted will be told that its client wants no answer.
     stops: Stops,
+    ledger: Ledger,
     visit: Arc<Visit>,
     /// Requests that wait for their body, their answer, or room to write it.
     waiting: JoinSet<End>,
@@ -205,10 +210,10 @@ impl Talk {
         _ = timeout(PARTING, self.connection.closed()).await;
     }
 
+    /// Counts what the client did wrong; h3 has closed the connection with the code for it, the carrier with its own.
     fn broken(&self, error: &ConnectionError) {
-        if matches!(error, ConnectionError::Local { error: LocalError::Application { .. }, .. })
-            && !error.is_h3_no_error()
-        {
+        let ours = matches!(error, ConnectionError::Local { error: LocalError::Application { .. }, .. });
+        if (ours && !error.is_h3_no_error()) || self.ledger.is_exceeded() {
             self.visit.context.counters.protocol_errors.add_one();
         }
     }
@@ -226,4 +231,7 @@ fn credit(streams: usize) -> quinn::VarInt {
 const FIRST_CREDIT: usize = 32;
 
 /// How long a client that has been told to go may take to close the connection itself.
-const PARTING: std::time::Duration = std::time::Duration::from_secs(1);
+const PARTING: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

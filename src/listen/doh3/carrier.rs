@@ -57,11 +57,11 @@ impl Stops {
 }
 
 impl Carrier {
-    /// A carrier over `connection`, and where it leaves stops.
-    pub(super) fn of(connection: quinn::Connection) -> (Self, Stops) {
+    /// A carrier over `connection` that keeps to `ledger`, and where it leaves stops.
+    pub(super) fn of(connection: quinn::Connection, ledger: Ledger) -> (Self, Stops) {
         let stops = Stops::default();
         let opener = Opener { connection, uni: None };
-        (Self { opener, bidi: None, uni: None, unis: 0, stops: stops.clone(), ledger: Ledger::default() }, stops)
+        (Self { opener, bidi: None, uni: None, unis: 0, stops: stops.clone(), ledger }, stops)
     }
 
     fn receiver(&self, stream: quinn::RecvStream, kind: Kind) -> Result<Receiver, ConnectionErrorIncoming> {
@@ -83,6 +83,7 @@ impl quic::Connection<Bytes> for Carrier {
         self.uni = None;
         self.unis += 1;
         if self.unis > UNI_STREAMS {
+            self.ledger.exceed();
             close(&self.opener.connection, Code::H3_EXCESSIVE_LOAD);
             return Poll::Ready(Err(excess()));
         }

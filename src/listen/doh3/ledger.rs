@@ -1,7 +1,7 @@
 //! What `h3` may keep for one connection: it waits for whole frames, however long they say they are (RFC 9114 10.5).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The octets read of one connection that `h3` may still hold.
 #[derive(Clone, Default)]
@@ -13,6 +13,7 @@ struct Held {
     requests: AtomicUsize,
     /// Of control streams, less what the requests since then excuse.
     control: AtomicUsize,
+    exceeded: AtomicBool,
 }
 
 /// One stream's part; given back when the stream is over.
@@ -41,6 +42,16 @@ impl Ledger {
         Account { ledger: self.clone(), kind, taken: 0 }
     }
 
+    /// Notes that the client went over a bound.
+    pub(super) fn exceed(&self) {
+        self.0.exceeded.store(true, Ordering::Relaxed);
+    }
+
+    /// Has the client gone over a bound?
+    pub(super) fn is_exceeded(&self) -> bool {
+        self.0.exceeded.load(Ordering::Relaxed)
+    }
+
     /// A request has come: its client may say something about it on the control stream.
     pub(super) fn excuse(&self) {
         let control = &self.0.control;
@@ -58,7 +69,11 @@ impl Account {
         };
         let before = held.fetch_add(octets, Ordering::Relaxed);
         let excess = before.saturating_add(octets) > most || self.kind == Kind::Request && self.taken > REQUEST;
-        if excess { Err(Excess) } else { Ok(()) }
+        if excess {
+            self.ledger.exceed();
+            return Err(Excess);
+        }
+        Ok(())
     }
 }
 

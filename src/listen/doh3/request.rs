@@ -56,7 +56,7 @@ pub(super) async fn serve(resolver: Resolver, stop: Stop, visit: Arc<Visit>) -> 
 async fn answer(resolver: Resolver, visit: &Visit) -> End {
     let arrival = visit.desk.moment();
     let (request, mut stream) = match timeout(BODY_DEADLINE, resolver.resolve_request()).await {
-        Ok(Ok(resolved)) => resolved,
+        Ok(Ok(head)) => head,
         // Has been answered by h3 with 431.
         Ok(Err(StreamError::HeaderTooBig { .. })) => return End::Answered,
         Ok(Err(_)) | Err(_) => return End::Headless,
@@ -77,13 +77,11 @@ async fn answer(resolver: Resolver, visit: &Visit) -> End {
         }
         Err(Halt::Gone) => None,
     };
-    match response {
-        Some(response) => deliver(stream, response).await,
-        None => {
-            stream.stop_stream(Code::H3_REQUEST_CANCELLED);
-            End::Abandoned
-        }
+    if let Some(response) = response {
+        return deliver(stream, response).await;
     }
+    stream.stop_stream(Code::H3_REQUEST_CANCELLED);
+    End::Abandoned
 }
 
 /// Appends the body to `question` until its end.
@@ -130,7 +128,7 @@ async fn later(stream: &mut Stream, answer: Pending, shape: Shape, visit: &Visit
 /// Ready when the client takes its request back. Nothing else that it sends after the question is read.
 async fn given_up(stream: &mut Stream) {
     if stream.recv_data().await.is_ok() {
-        pending().await
+        pending::<()>().await;
     }
 }
 
