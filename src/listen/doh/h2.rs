@@ -213,8 +213,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
 /// A request, and where its response goes.
 type Arrived = (Request<RecvStream>, SendResponse<Bytes>);
 
-/// Unread octets of one request body.
+/// Octets of one unfinished request body; a DNS message fits.
 const STREAM_WINDOW: u32 = 64 * 1024;
 
-/// Unread octets of all request bodies together.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Octets of all unfinished request bodies together.
+const CONNECTION_WINDOW: u32 = 256 * 1024;

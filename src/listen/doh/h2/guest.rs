@@ -32,16 +32,18 @@ pub(super) enum Halt {
 }
 
 /// Appends the body to `question` until its end. Cancel-safe: what has come is in `question`.
+///
+/// The window is given back when the body is whole, so that all unfinished bodies of a connection hold no more than its window.
 pub(super) async fn gather(body: &mut RecvStream, question: &mut BytesMut) -> Result<(), Halt> {
     while let Some(data) = body.data().await {
         let data = data.map_err(|_| Halt::Gone)?;
-        // Only fails where the stream is gone, which the next read says too.
-        _ = body.flow_control().release_capacity(data.len());
         if question.len() + data.len() > MAX_MESSAGE {
             return Err(Halt::Refused(Refusal::TooLarge));
         }
         question.extend_from_slice(&data);
     }
+    // Only fails where the stream is gone, and the window with it.
+    _ = body.flow_control().release_capacity(question.len());
     Ok(())
 }
 
