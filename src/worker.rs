@@ -75,12 +75,11 @@ async fn keep(post: Post, id: WorkerId, context: Context) {
     loop {
         let Some(run) = run(&post, id, &context) else { return };
         match tokio::task::spawn_local(run).await {
-            Ok(()) => return,
             Err(error) if error.is_panic() && !context.drain.is_wanted() => {
                 context.counters.panics.add_one();
                 tracing::error!(worker = id.index, "a front door's loop panicked and is started again");
             }
-            Err(_) => return,
+            Ok(()) | Err(_) => return,
         }
     }
 }

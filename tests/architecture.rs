@@ -2,6 +2,14 @@
 //!
 //! Sources are read as syntax, code under `#[cfg(test)]` left out. Every breach is listed with its file and line.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test says what is wrong by failing"
+)]
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;

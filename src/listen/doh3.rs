@@ -25,10 +25,10 @@ use self::ledger::Ledger;
 use self::patience::{Patience, Spent};
 use self::request::{End, Resolver};
 use super::Context;
-use super::at_once::at_once;
-use super::http::{Desk, MAX_HEADER_LIST, TURN};
+use super::http::{Desk, MAX_HEADER_LIST};
 use super::presence::Presence;
 use super::session::Session;
+use super::turn::{TURN, at_once};
 use crate::guard::Permit;
 
 /// Serves one connection until either side ends it.

@@ -1,20 +1,23 @@
 //! The front doors: bytes from sockets to a `Query`, replies back to bytes. No policy, no cache, no upstream.
 
 pub mod accept;
-pub mod at_once;
 pub mod bind;
 pub mod context;
 pub mod datagram;
+mod deadline;
 pub mod doh;
 pub mod doh3;
 pub mod doq;
 pub mod http;
 pub mod presence;
 pub mod quic;
+mod rate;
 pub mod session;
 pub mod settings;
 pub mod stream;
+pub mod tcp;
 pub mod tls;
+mod turn;
 
 #[cfg(test)]
 pub(crate) mod rehearsal;

@@ -16,6 +16,8 @@ use tokio::time::Instant;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::tcp::Tcp;
+
 /// What a DoT door offers by ALPN.
 pub const DOT_ALPN: &[&[u8]] = &[b"dot"];
 
@@ -37,7 +39,7 @@ impl Pace {
 #[derive(Debug)]
 pub(super) struct Secured {
     /// The stream; boxed because a TLS connection is large and moves through several tasks' frames.
-    pub stream: Box<TlsStream<TcpStream>>,
+    pub stream: Box<TlsStream<Tcp>>,
     /// The name the client asked for.
     pub server_name: Option<Arc<str>>,
     /// The protocol ALPN chose.
@@ -60,7 +62,7 @@ pub(super) async fn handshake(
 
 async fn shake(stream: TcpStream, config: Arc<ServerConfig>, Pace(pace): Pace) -> io::Result<Secured> {
     // Waiting for the client hello is cheap, so it is not paced: a client that sends none holds up nobody.
-    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), Tcp(stream)).await?;
     let turn = pace.acquire().await.map_err(io::Error::other)?;
     // The key exchange and the signature are made here.
     let handshake = hello.into_stream(config);

@@ -14,6 +14,7 @@ use super::*;
 use crate::listen::scripted::{Script, framed, header, query, until};
 use crate::listen::{Absent, Door, DoorKind, Limits, bind};
 use crate::telemetry::Counter;
+use crate::telemetry::Counters;
 
 /// Both ends' TLS, for one certificate made here.
 struct Trust {

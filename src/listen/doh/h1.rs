@@ -16,7 +16,8 @@ use tokio::time::timeout;
 
 use super::Visit;
 use super::line::Line;
-use crate::listen::http::{Asked, BODY_DEADLINE, Outcome, Refusal, Shape};
+use crate::listen::deadline;
+use crate::listen::http::{Asked, Outcome, Refusal, Shape};
 use crate::wire::MAX_MESSAGE;
 
 /// Serves one connection until either side ends it.
@@ -58,7 +59,7 @@ async fn answer(visit: &Visit, request: Request<Incoming>, shape: Shape) -> Resu
     match visit.desk.read(&request, &mut question)? {
         Asked::Here => {}
         Asked::InBody(_) => {
-            let gathered = timeout(BODY_DEADLINE, gather(request.into_body(), &mut question)).await;
+            let gathered = timeout(deadline::REQUEST, gather(request.into_body(), &mut question)).await;
             gathered.unwrap_or(Err(Refusal::Slow))?;
         }
     }

@@ -16,7 +16,8 @@ use tokio::time::timeout;
 
 use self::line::Line;
 use super::Context;
-use super::http::{Desk, WRITE_DEADLINE};
+use super::deadline;
+use super::http::Desk;
 use super::presence::Presence;
 use super::session::Session;
 use crate::guard::Permit;
@@ -49,7 +50,7 @@ pub async fn serve<S>(stream: S, session: Session, site: Arc<Site>, context: Con
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut line = Line::new(stream, WRITE_DEADLINE);
+    let mut line = Line::new(stream, deadline::WRITE);
     let Session { mut peer, permit, alpn } = session;
     let version = match alpn.as_deref() {
         Some(b"h2") => Ok(Version::Two),

@@ -13,7 +13,8 @@ use super::Visit;
 use super::carrier::{Carrier, Stop};
 use super::stream::Bidi;
 use crate::clock::Moment;
-use crate::listen::http::{Asked, BODY_DEADLINE, Outcome, Refusal, Shape, WRITE_DEADLINE};
+use crate::listen::deadline;
+use crate::listen::http::{Asked, Outcome, Refusal, Shape};
 use crate::reply::Pending;
 use crate::wire::MAX_MESSAGE;
 
@@ -55,7 +56,7 @@ pub(super) async fn serve(resolver: Resolver, stop: Stop, visit: Arc<Visit>) -> 
 
 async fn answer(resolver: Resolver, visit: &Visit) -> End {
     let arrival = visit.desk.moment();
-    let (request, mut stream) = match timeout(BODY_DEADLINE, resolver.resolve_request()).await {
+    let (request, mut stream) = match timeout(deadline::REQUEST, resolver.resolve_request()).await {
         Ok(Ok(head)) => head,
         // Has been answered by h3 with 431.
         Ok(Err(StreamError::HeaderTooBig { .. })) => return End::Answered,
@@ -95,7 +96,7 @@ async fn gather(stream: &mut Stream, announced: Option<usize>, question: &mut By
         }
         Ok(())
     };
-    timeout(BODY_DEADLINE, read).await.unwrap_or(Err(Halt::Refused(Refusal::Slow)))?;
+    timeout(deadline::REQUEST, read).await.unwrap_or(Err(Halt::Refused(Refusal::Slow)))?;
     if announced.is_some_and(|announced| announced != question.len()) { Err(Halt::Malformed) } else { Ok(()) }
 }
 
@@ -133,7 +134,7 @@ async fn given_up(stream: &mut Stream) {
 }
 
 async fn deliver(mut stream: Stream, response: Response<Bytes>) -> End {
-    if matches!(timeout(WRITE_DEADLINE, write(&mut stream, response)).await, Ok(Ok(()))) {
+    if matches!(timeout(deadline::WRITE, write(&mut stream, response)).await, Ok(Ok(()))) {
         return End::Answered;
     }
     stream.stop_stream(Code::H3_REQUEST_CANCELLED);

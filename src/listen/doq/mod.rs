@@ -6,7 +6,6 @@
 mod asker;
 mod closing;
 mod intake;
-mod pace;
 mod stream;
 
 use std::pin::pin;
@@ -20,13 +19,13 @@ use tokio::time::Instant;
 
 use self::asker::Asker;
 use self::closing::{Closing, Violation};
-use self::pace::Pace;
 use self::stream::{Begun, End, Stream};
 use super::Context;
-use super::at_once::at_once;
 use super::presence::Presence;
 use super::quic::transport::{FIRST_CREDIT, credit};
+use super::rate::Rate;
 use super::session::Session;
+use super::turn::{TURN, at_once};
 use crate::clock::Moment;
 
 /// Serves `connection` until either side closes it.
@@ -42,7 +41,7 @@ pub async fn serve(connection: Connection, session: Session, context: Context) {
         slow: JoinSet::new(),
         replies: BytesMut::new(),
         recent: Vec::new(),
-        pace: Pace::default(),
+        cancelled: Rate::default(),
         raised: Credit::First,
     };
     let closing = desk.run().await;
@@ -69,7 +68,7 @@ struct Desk {
     replies: BytesMut,
     /// Streams of the latest replies: a close must wait until these have arrived.
     recent: Vec<SendStream>,
-    pace: Pace,
+    cancelled: Rate,
     raised: Credit,
 }
 
@@ -146,7 +145,7 @@ impl Desk {
                 }
                 Ok(())
             }
-            End::Cancelled if self.pace.exceeds(Instant::now()) => Err(Closing::ExcessiveLoad),
+            End::Cancelled if self.cancelled.count() > MOST_CANCELLED => Err(Closing::ExcessiveLoad),
             End::Abandoned | End::Cancelled => Ok(()),
             End::Broken(violation) => Err(Closing::Broken(violation)),
         }
@@ -218,8 +217,8 @@ fn unwanted(opened: Result<RecvStream, ConnectionError>) -> Closing {
     opened.map_or(Closing::Lost, |_| Closing::Broken(Violation::Unidirectional))
 }
 
-/// Streams served before others get their turn.
-const TURN: usize = 32;
+/// Questions that a client may cancel in a second: each costs us work and it nothing (RFC 9250 4.3.1).
+const MOST_CANCELLED: u32 = 1000;
 
 /// How long the last replies may take to arrive.
 const FAREWELL: Duration = Duration::from_secs(1);

@@ -4,7 +4,6 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use quinn::{RecvStream, SendStream, WriteError};
@@ -14,7 +13,8 @@ use super::asker::{Asked, Asker, framed};
 use super::closing::{PROTOCOL_ERROR, REQUEST_CANCELLED, UNSPECIFIED_ERROR, Violation};
 use super::intake::{Halt, Intake, Stage};
 use crate::clock::Moment;
-use crate::listen::at_once::at_once;
+use crate::listen::deadline;
+use crate::listen::turn::at_once;
 use crate::reply::{Pending, Verdict};
 
 /// One stream.
@@ -100,7 +100,7 @@ impl Stream {
     }
 
     async fn walk(&mut self, asker: &Asker) -> Result<(), Halt> {
-        let deadline = Instant::now() + READ_DEADLINE;
+        let deadline = Instant::now() + deadline::REQUEST;
         loop {
             match std::mem::replace(&mut self.step, Step::End) {
                 Step::Read => {
@@ -172,7 +172,7 @@ impl Stream {
     }
 
     async fn write(&mut self, reply: Bytes) -> Result<(), Halt> {
-        match timeout(WRITE_DEADLINE, self.send.write_chunk(reply)).await {
+        match timeout(deadline::WRITE, self.send.write_chunk(reply)).await {
             Ok(written) => written.map_err(|error| unwritten(&error))?,
             Err(_) => return Err(Halt::Late),
         }
@@ -229,9 +229,3 @@ const fn unwritten(error: &WriteError) -> Halt {
 const fn no_pieces() -> [Bytes; 4] {
     [const { Bytes::new() }; 4]
 }
-
-/// How long a question may take to arrive, and its stream to end.
-const READ_DEADLINE: Duration = Duration::from_secs(5);
-
-/// How long a client may refuse to take its reply.
-const WRITE_DEADLINE: Duration = Duration::from_secs(10);

@@ -9,21 +9,19 @@ pub mod refusal;
 pub mod request;
 pub mod response;
 
-use std::time::Duration;
+/// How a request that had to wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// With a response.
+    Answered,
+    /// The client took it back, or never finished it.
+    Abandoned,
+}
 
 pub use desk::{Desk, Outcome};
 pub use query_string::{QueryStringError, decode_query_string};
 pub use refusal::Refusal;
 pub use request::{Asked, Shape};
 
-/// How long the rest of a request body may take.
-pub const BODY_DEADLINE: Duration = Duration::from_secs(5);
-
-/// How long a peer may refuse to take what has been written for it.
-pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
-
 /// The header fields of a request, in octets as HTTP/2 and HTTP/3 count them.
 pub const MAX_HEADER_LIST: u32 = 8 * 1024;
-
-/// Answers of one connection before others get their turn.
-pub const TURN: usize = 32;

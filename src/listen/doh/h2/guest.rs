@@ -11,7 +11,8 @@ use tokio::time::timeout;
 
 use super::super::Visit;
 use super::reply;
-use crate::listen::http::{BODY_DEADLINE, Outcome, Refusal, Shape};
+use crate::listen::deadline;
+use crate::listen::http::{Ended, Outcome, Refusal, Shape};
 use crate::reply::Pending;
 use crate::wire::MAX_MESSAGE;
 
@@ -49,10 +50,10 @@ pub(super) async fn gather(body: &mut RecvStream, question: &mut BytesMut) -> Re
 
 impl Guest {
     /// Waits for the rest of the body, then for the answer.
-    pub(super) async fn read_on(self, mut body: RecvStream, mut question: BytesMut) {
-        let gathered = timeout(BODY_DEADLINE, gather(&mut body, &mut question)).await;
+    pub(super) async fn read_on(self, mut body: RecvStream, mut question: BytesMut) -> Ended {
+        let gathered = timeout(deadline::REQUEST, gather(&mut body, &mut question)).await;
         match gathered.unwrap_or(Err(Halt::Refused(Refusal::Slow))) {
-            Err(Halt::Gone) => return,
+            Err(Halt::Gone) => return Ended::Abandoned,
             Err(Halt::Refused(refusal)) => {
                 let shape = self.shape;
                 return self.send(refusal.response(shape)).await;
@@ -67,18 +68,19 @@ impl Guest {
     }
 
     /// Waits for the answer.
-    pub(super) async fn wait(mut self, pending: Pending) {
+    pub(super) async fn wait(mut self, pending: Pending) -> Ended {
         let verdict = tokio::select! {
             verdict = pending => verdict,
-            _ = poll_fn(|cx| self.respond.poll_reset(cx)) => return,
+            _ = poll_fn(|cx| self.respond.poll_reset(cx)) => return Ended::Abandoned,
         };
         let response = self.visit.desk.conclude(verdict, self.shape);
-        self.send(response).await;
+        self.send(response).await
     }
 
-    async fn send(self, response: Response<Bytes>) {
+    async fn send(self, response: Response<Bytes>) -> Ended {
         if let Some(rest) = reply::begin(self.respond, response) {
             rest.deliver().await;
         }
+        Ended::Answered
     }
 }

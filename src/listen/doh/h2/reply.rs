@@ -11,7 +11,8 @@ use bytes::Bytes;
 use http::Response;
 use tokio::time::timeout;
 
-use crate::listen::http::WRITE_DEADLINE;
+use crate::listen::deadline;
+use crate::listen::http::Ended;
 
 /// A body that the client has no room for yet.
 pub(super) struct Rest {
@@ -39,10 +40,11 @@ pub(super) fn begin(mut respond: SendResponse<Bytes>, response: Response<Bytes>)
 
 impl Rest {
     /// Writes it as the client makes room.
-    pub(super) async fn deliver(mut self) {
-        if timeout(WRITE_DEADLINE, self.write()).await.is_err() {
+    pub(super) async fn deliver(mut self) -> Ended {
+        if timeout(deadline::WRITE, self.write()).await.is_err() {
             self.stream.send_reset(Reason::CANCEL);
         }
+        Ended::Answered
     }
 
     async fn write(&mut self) {

@@ -1,5 +1,6 @@
 //! The DoH door on real sockets, with clients of other make.
 
+mod flow;
 mod one;
 mod two;
 

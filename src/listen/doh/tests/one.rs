@@ -91,10 +91,10 @@ async fn doh_17_a_tls_hello_gets_no_dns_answer() {
 async fn doh_08_a_body_without_a_length_is_read_to_the_limit_and_no_further() {
     let rehearsal = Rehearsal::new();
     let (mut stream, _server) = connect(&rehearsal, Some(b"http/1.1")).await;
-    let head = "POST /dns-query HTTP/1.1\r\nhost: a\r\ncontent-type: application/dns-message\r\n\
+    let words = "POST /dns-query HTTP/1.1\r\nhost: a\r\ncontent-type: application/dns-message\r\n\
                 transfer-encoding: chunked\r\n\r\n10001\r\n";
-    stream.write_all(head.as_bytes()).await.unwrap();
-    stream.write_all(&[0; 65_537]).await.unwrap();
+    stream.write_all(words.as_bytes()).await.unwrap();
+    stream.write_all(&vec![0; 65_537]).await.unwrap();
     let mut heard = [0; 12];
     stream.read_exact(&mut heard).await.unwrap();
     assert_eq!(&heard, b"HTTP/1.1 413");
@@ -118,9 +118,9 @@ async fn bodies_that_come_in_pieces_are_put_together() {
 async fn a_body_or_a_head_that_does_not_come_is_given_up() {
     let rehearsal = Rehearsal::new();
     let (mut stream, server) = connect(&rehearsal, Some(b"http/1.1")).await;
-    let head =
+    let words =
         "POST /dns-query HTTP/1.1\r\nhost: a\r\ncontent-type: application/dns-message\r\ncontent-length: 99\r\n\r\n";
-    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(words.as_bytes()).await.unwrap();
     let mut heard = String::new();
     stream.read_to_string(&mut heard).await.unwrap();
     assert!(heard.starts_with("HTTP/1.1 408"), "{heard}");
@@ -133,7 +133,7 @@ async fn a_body_or_a_head_that_does_not_come_is_given_up() {
 
 #[tokio::test]
 async fn doh_30_drain_finishes_the_request_and_closes() {
-    let mut rehearsal = Rehearsal::with(|limits| limits.idle_timeout = Duration::from_secs(3600));
+    let mut rehearsal = Rehearsal::with(|limits| limits.idle_timeout = Duration::from_hours(1));
     let (mut stream, server) = connect(&rehearsal, None).await;
     stream.write_all(format!("GET {} HTTP/1.1\r\nhost: a\r\n\r\n", target("later")).as_bytes()).await.unwrap();
     rehearsal.pending(1).await;

@@ -1,25 +1,22 @@
 //! HTTP/2.
 
-use std::time::Duration;
-
 use ::h2::client::{self, SendRequest};
 use ::h2::{Reason, RecvStream};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::listen::rehearsal::{assert_answers, query};
 
-struct Client {
-    requests: SendRequest<Bytes>,
-    server: JoinHandle<()>,
+pub(super) struct Client {
+    pub(super) requests: SendRequest<Bytes>,
+    pub(super) server: JoinHandle<()>,
 }
 
 impl Client {
-    async fn of(rehearsal: &Rehearsal) -> Self {
+    pub(super) async fn of(rehearsal: &Rehearsal) -> Self {
         let (stream, server) = connect(rehearsal, Some(b"h2")).await;
         // No stream before the server has said how many: what a client guesses may be refused.
         let mut builder = client::Builder::new();
@@ -28,7 +25,11 @@ impl Client {
         Self { requests: requests.ready().await.unwrap(), server }
     }
 
-    async fn send(&mut self, request: Request<()>, body: Option<Vec<u8>>) -> Result<Response<Bytes>, ::h2::Error> {
+    pub(super) async fn send(
+        &mut self,
+        request: Request<()>,
+        body: Option<Vec<u8>>,
+    ) -> Result<Response<Bytes>, ::h2::Error> {
         let mut requests = self.requests.clone().ready().await?;
         let (response, mut stream) = requests.send_request(request, body.is_none())?;
         if let Some(body) = body {
@@ -37,16 +38,16 @@ impl Client {
         whole(response.await?).await
     }
 
-    async fn get(&mut self, label: &str) -> Response<Bytes> {
+    pub(super) async fn get(&mut self, label: &str) -> Response<Bytes> {
         self.send(get(label), None).await.unwrap()
     }
 
-    async fn post(&mut self, body: Vec<u8>) -> Response<Bytes> {
+    pub(super) async fn post(&mut self, body: Vec<u8>) -> Response<Bytes> {
         self.send(post(), Some(body)).await.unwrap()
     }
 }
 
-async fn whole(response: Response<RecvStream>) -> Result<Response<Bytes>, ::h2::Error> {
+pub(super) async fn whole(response: Response<RecvStream>) -> Result<Response<Bytes>, ::h2::Error> {
     let (head, mut body) = response.into_parts();
     let mut octets = Vec::new();
     while let Some(data) = body.data().await {
@@ -57,12 +58,12 @@ async fn whole(response: Response<RecvStream>) -> Result<Response<Bytes>, ::h2::
     Ok(Response::from_parts(head, octets.into()))
 }
 
-fn get(label: &str) -> Request<()> {
+pub(super) fn get(label: &str) -> Request<()> {
     let dns = URL_SAFE_NO_PAD.encode(query(0, label));
     Request::get(format!("https://a.example/dns-query?dns={dns}")).body(()).unwrap()
 }
 
-fn post() -> Request<()> {
+pub(super) fn post() -> Request<()> {
     let request = Request::post("https://a.example/dns-query").header("content-type", "application/dns-message");
     request.body(()).unwrap()
 }
@@ -269,140 +270,4 @@ async fn doh_23_answers_name_neither_server_nor_client() {
 async fn dh3_02_replies_say_where_http_3_is() {
     let rehearsal = Rehearsal::new();
     assert_eq!(Client::of(&rehearsal).await.get("now").await.headers()["alt-svc"], ALT_SVC);
-}
-
-#[tokio::test]
-async fn bodies_in_several_frames_are_put_together() {
-    let rehearsal = Rehearsal::new();
-    let client = Client::of(&rehearsal).await;
-    let mut requests = client.requests.clone().ready().await.unwrap();
-    let (response, mut stream) = requests.send_request(post(), false).unwrap();
-    let message = query(3, "now");
-    for (at, octet) in message.iter().enumerate() {
-        stream.send_data(vec![*octet].into(), at + 1 == message.len()).unwrap();
-        tokio::task::yield_now().await;
-    }
-    assert_answers(whole(response.await.unwrap()).await.unwrap().body(), 3, "now");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_body_that_does_not_come_is_given_up() {
-    let rehearsal = Rehearsal::new();
-    let client = Client::of(&rehearsal).await;
-    let mut requests = client.requests.clone().ready().await.unwrap();
-    let (response, mut stream) = requests.send_request(post(), false).unwrap();
-    stream.send_data(query(3, "now").into(), false).unwrap();
-    assert_eq!(response.await.unwrap().status(), StatusCode::REQUEST_TIMEOUT);
-}
-
-#[tokio::test]
-async fn a_reset_drops_the_question_that_waits() {
-    let mut rehearsal = Rehearsal::new();
-    let mut client = Client::of(&rehearsal).await;
-    let mut requests = client.requests.clone().ready().await.unwrap();
-    let (_response, mut stream) = requests.send_request(get("never"), true).unwrap();
-    rehearsal.pending(1).await;
-    stream.send_reset(Reason::CANCEL);
-    rehearsal.pending(0).await;
-    assert_eq!(client.get("now").await.status(), StatusCode::OK);
-}
-
-#[tokio::test]
-async fn a_client_that_vanishes_leaves_nothing_behind() {
-    let mut rehearsal = Rehearsal::new();
-    let (stream, server) = connect(&rehearsal, Some(b"h2")).await;
-    let (mut requests, connection) = client::handshake(stream).await.unwrap();
-    let connection = tokio::spawn(connection);
-    let (_response, _) = requests.send_request(get("never"), true).unwrap();
-    rehearsal.pending(1).await;
-    connection.abort();
-    server.await.unwrap();
-    rehearsal.pending(0).await;
-    assert_eq!(rehearsal.context.counters.connections_open[Transport::Doh2 as usize].value(), 0);
-}
-
-#[tokio::test]
-async fn answers_larger_than_the_window_arrive_as_it_opens() {
-    let rehearsal = Rehearsal::new();
-    let (stream, _server) = connect(&rehearsal, Some(b"h2")).await;
-    let mut builder = client::Builder::new();
-    let (requests, connection) = builder.initial_window_size(100).handshake::<_, Bytes>(stream).await.unwrap();
-    tokio::spawn(connection);
-    let mut requests = requests.ready().await.unwrap();
-    let answers: Vec<_> = (0..4).map(|_| requests.send_request(get("big"), true).unwrap().0).collect();
-    for answer in answers {
-        assert_answers(whole(answer.await.unwrap()).await.unwrap().body(), 0, "big");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_client_that_opens_no_window_loses_its_stream() {
-    let rehearsal = Rehearsal::new();
-    let client = Client::of(&rehearsal).await;
-    let mut requests = client.requests.clone().ready().await.unwrap();
-    let (first, _) = requests.send_request(get("big"), true).unwrap();
-    let mut requests = requests.ready().await.unwrap();
-    let (second, _) = requests.send_request(get("big"), true).unwrap();
-    let (first, second) = (first.await.unwrap(), second.await.unwrap());
-    let mut body = second.into_body();
-    let error = loop {
-        match body.data().await.unwrap() {
-            Ok(_) => {}
-            Err(error) => break error,
-        }
-    };
-    assert_eq!(error.reason(), Some(Reason::CANCEL));
-    drop(first);
-}
-
-#[tokio::test]
-async fn doh_30_drain_says_goaway_and_finishes_what_is_open() {
-    let mut rehearsal = Rehearsal::new();
-    let client = Client::of(&rehearsal).await;
-    let mut requests = client.requests.clone().ready().await.unwrap();
-    let (response, _) = requests.send_request(get("later"), true).unwrap();
-    rehearsal.pending(1).await;
-    rehearsal.stop.begin();
-    // The client hears of it: once GOAWAY has arrived it may open no more streams.
-    while client.requests.clone().ready().await.is_ok() {
-        tokio::task::yield_now().await;
-    }
-    rehearsal.open();
-    assert_answers(whole(response.await.unwrap()).await.unwrap().body(), 0, "later");
-    client.server.await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_idle_connection_is_closed_and_one_that_waits_is_not() {
-    let rehearsal = Rehearsal::with(|limits| limits.idle_timeout = Duration::from_secs(30));
-    let client = Client::of(&rehearsal).await;
-    let mut requests = client.requests.clone().ready().await.unwrap();
-    let (response, _) = requests.send_request(get("later"), true).unwrap();
-    tokio::time::sleep(Duration::from_secs(100)).await;
-    assert!(!client.server.is_finished());
-    rehearsal.open();
-    assert_eq!(response.await.unwrap().status(), StatusCode::OK);
-    client.server.await.unwrap();
-}
-
-#[tokio::test]
-async fn prior_knowledge_of_http_2_is_seen_in_clear_text() {
-    let rehearsal = Rehearsal::new();
-    let (stream, _server) = connect(&rehearsal, None).await;
-    let (requests, connection) = client::handshake::<_>(stream).await.unwrap();
-    tokio::spawn(connection);
-    let mut requests: SendRequest<Bytes> = requests.ready().await.unwrap();
-    let (response, _) = requests.send_request(get("now"), true).unwrap();
-    assert_answers(whole(response.await.unwrap()).await.unwrap().body(), 0, "now");
-    assert!(rehearsal.heard(Transport::Doh2));
-}
-
-#[tokio::test]
-async fn octets_that_are_no_http_2_end_the_connection() {
-    let rehearsal = Rehearsal::new();
-    let (mut stream, server) = connect(&rehearsal, Some(b"h2")).await;
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-    stream.read_to_end(&mut Vec::new()).await.ok();
-    server.await.unwrap();
-    assert_eq!(rehearsal.context.counters.protocol_errors.value(), 1);
 }

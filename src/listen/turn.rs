@@ -1,8 +1,11 @@
-//! Doing in place what can be done without waiting: the difference between a task per question and none.
+//! One turn of a connection: what is done for it, in place, before others get theirs.
 
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+
+/// Questions of one connection in one turn.
+pub const TURN: usize = 32;
 
 /// Polls `future` once and answers its output if it was ready.
 ///

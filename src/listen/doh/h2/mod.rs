@@ -20,8 +20,9 @@ use super::Visit;
 use super::line::Line;
 use crate::clock::Moment;
 use crate::listen::Limits;
-use crate::listen::at_once::at_once;
-use crate::listen::http::{Asked, MAX_HEADER_LIST, Outcome, Shape, TURN};
+use crate::listen::http::{Asked, Ended, MAX_HEADER_LIST, Outcome, Shape};
+use crate::listen::rate::Rate;
+use crate::listen::turn::{TURN, at_once};
 
 mod guest;
 mod reply;
@@ -45,6 +46,7 @@ where
         replies: BytesMut::new(),
         waiting: JoinSet::new(),
         active: Instant::now(),
+        abandoned: Rate::default(),
     };
     talk.run().await;
 }
@@ -72,9 +74,10 @@ struct Talk<S> {
     /// Where replies are made; empty between requests.
     replies: BytesMut,
     /// Requests that wait for their body, their answer, or room to write it.
-    waiting: JoinSet<()>,
+    waiting: JoinSet<Ended>,
     /// When the client last asked or was answered.
     active: Instant,
+    abandoned: Rate,
 }
 
 /// How far a connection is from its end.
@@ -98,7 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
                     Some(Err(error)) => return self.broken(&error),
                     None => return,
                 },
-                Some(ended) = self.waiting.join_next() => self.ended(&ended),
+                Some(ended) = self.waiting.join_next() => self.ended(ended),
                 () = drain.wanted(), if stage == Stage::Open => stage = self.leave(),
                 () = idle.as_mut() => {
                     let until = self.idle_from() + limits.idle_timeout;
@@ -131,10 +134,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         }
     }
 
-    fn ended(&mut self, ended: &Result<(), JoinError>) {
+    fn ended(&mut self, ended: Result<Ended, JoinError>) {
         self.active = Instant::now();
-        if ended.as_ref().is_err_and(JoinError::is_panic) {
-            self.visit.context.counters.panics.add_one();
+        match ended {
+            Ok(Ended::Abandoned) => {
+                let limit = self.visit.context.limits.streams_per_connection.saturating_mul(2);
+                if self.abandoned.count() as usize > limit {
+                    // Asking only to take it back costs the client little and us a question (CVE-2023-44487).
+                    self.visit.context.counters.protocol_errors.add_one();
+                    self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                }
+            }
+            Err(error) if error.is_panic() => self.visit.context.counters.panics.add_one(),
+            Ok(Ended::Answered) | Err(_) => {}
         }
     }
 
@@ -200,7 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
     /// Serves a request in a task of its own, if there is room for one.
     fn wait<F>(&mut self, mut respond: SendResponse<Bytes>, shape: Shape, task: impl FnOnce(Guest) -> F)
     where
-        F: Future<Output = ()> + Send + 'static,
+        F: Future<Output = Ended> + Send + 'static,
     {
         if self.is_full() {
             self.visit.context.counters.overflow.add_one();
