@@ -237,7 +237,7 @@ fn two_threads_never_see_a_torn_or_foreign_answer() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Small rings wrap many times; lengths from nothing to over the limits.
     #[test]
