@@ -102,8 +102,11 @@ pub fn start(
 /// How long requests to the admin server may take once everything else has ended.
 const ADMIN_GRACE: Duration = Duration::from_secs(1);
 
-/// Time between two looks at the upstreams once one has answered.
-const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+/// Time between two looks at how the upstreams do, once one has answered.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Looks without a question from anyone before an upstream is asked for its own sake.
+const QUIET_LOOKS: u32 = 6;
 
 /// The same while none has: doubles from here.
 const FIRST_PROBE_INTERVAL: Duration = Duration::from_millis(250);
@@ -114,16 +117,30 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time between two looks at the certificates.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Asks an upstream whether it lives: often until one has answered, then now and then, for `/readyz?upstream`.
+/// Keeps up whether an upstream lives, for `/readyz`. What clients' questions came to tells it for nothing; an upstream is asked
+/// only until one has answered, while none does, and after a long silence.
 async fn watch_upstream(control: Arc<Control>) {
     let mut wait = FIRST_PROBE_INTERVAL;
+    let mut quiet = QUIET_LOOKS;
+    let mut before = control.attempts();
     loop {
-        let alive = control.pool.is_alive(Instant::now() + PROBE_TIMEOUT).await;
+        let now = control.attempts();
+        let asked = now.0 - before.0;
+        let answered = asked.saturating_sub(now.1 - before.1);
+        before = now;
+        quiet = if asked > 0 { 0 } else { quiet + 1 };
+        let alive = match answered {
+            0 if quiet >= QUIET_LOOKS || asked > 0 || !control.state.alive.load(Ordering::Relaxed) => {
+                quiet = 0;
+                control.pool.is_alive(Instant::now() + PROBE_TIMEOUT).await
+            }
+            _ => true,
+        };
         control.state.alive.store(alive, Ordering::Relaxed);
         if alive && !control.state.answered.swap(true, Ordering::Relaxed) {
             tracing::info!("an upstream has answered");
         }
-        wait = if alive { PROBE_INTERVAL } else { (wait * 2).min(PROBE_INTERVAL) };
+        wait = if alive { LOOK_INTERVAL } else { (wait * 2).min(LOOK_INTERVAL) };
         tokio::time::sleep(wait).await;
     }
 }
@@ -169,6 +186,13 @@ const fn speaks(kind: DoorKind) -> &'static str {
 }
 
 impl Control {
+    /// Attempts at upstreams so far, and how many of them failed.
+    fn attempts(&self) -> (u64, u64) {
+        self.counters.iter().fold((0, 0), |(made, failed), counters| {
+            (made + counters.attempts.value(), failed + counters.attempts_failed.value())
+        })
+    }
+
     fn vitals(&self) -> Vitals {
         let state = &self.state;
         Vitals {
