@@ -6,3 +6,4 @@ mod harness;
 
 mod doors;
 mod lifetimes;
+mod messages;
