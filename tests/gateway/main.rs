@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod answers;
 mod doors;
 mod lifetimes;
 mod messages;
