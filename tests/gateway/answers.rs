@@ -87,14 +87,16 @@ async fn gen_07_names_the_upstream_compressed_stay_what_they_were_when_records_m
     let rig = Rig::start().await;
     rig.upstream.script(|asked| {
         let query = &asked.message;
-        // The target ends in a pointer to QNAME, and the address behind the OPT points into the target.
-        let compressed = match asked.rtype() {
-            33 => record(&QNAME, 33, &[0, 1, 0, 2, 0, 80, 4, b'h', b'o', b's', b't', 0xc0, 12]),
-            _ => record(&QNAME, 15, &[0, 10, 4, b'h', b'o', b's', b't', 0xc0, 12]),
-        };
-        let host = (message::question_end(query) + compressed.len() - 7) as u16 | 0xc000;
+        let before: &[u8] = if asked.rtype() == 33 { &[0, 1, 0, 2, 0, 80] } else { &[0, 10] };
+        // A signature that nobody asked for goes, so all that follows moves. The first target stands in full; a second is told by
+        // a pointer into it, and so is the owner of the address behind the OPT.
+        let signature = record(&QNAME, 46, &[0; 40]);
+        let first = record(&QNAME, asked.rtype(), &[before, &message::name("host.elsewhere.net")].concat());
+        let host = (message::question_end(query) + signature.len() + 12 + before.len()) as u16 | 0xc000;
+        let second = [before, b"\x05other", &(host + 5).to_be_bytes()].concat();
+        let second = record(&QNAME, asked.rtype(), &second);
         let address = record(&host.to_be_bytes(), 1, &[192, 0, 2, 7]);
-        Act::Raw(response(query, [1, 0, 2], &[&compressed[..], &OPT, &address].concat()))
+        Act::Raw(response(query, [3, 0, 2], &[&signature[..], &first, &second, &OPT, &address].concat()))
     });
     over_all!(Transport::ALL, |transport| {
         for rtype in [15, 33] {
@@ -102,14 +104,14 @@ async fn gen_07_names_the_upstream_compressed_stay_what_they_were_when_records_m
             let ask = Ask::new(&name, rtype).id(0).option(12, &[]);
             for _ in 0..2 {
                 let reply = message::read(&rig.ask(transport, &ask.bytes()).await.message);
-                let target = match &reply.answers[0].data {
+                let targets = reply.answers.iter().map(|record| match &record.data {
                     RData::MX(mx) => mx.exchange.to_ascii(),
                     RData::SRV(srv) => srv.target.to_ascii(),
                     other => panic!("{other:?}"),
-                };
-                assert_eq!(target, format!("host.{name}."));
+                });
+                assert_eq!(targets.collect::<Vec<_>>(), ["host.elsewhere.net.", "other.elsewhere.net."]);
                 assert_eq!(reply.additionals.len(), 1);
-                assert_eq!(reply.additionals[0].name.to_ascii(), format!("host.{name}."));
+                assert_eq!(reply.additionals[0].name.to_ascii(), "host.elsewhere.net.");
             }
         }
     });
