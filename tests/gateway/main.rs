@@ -6,5 +6,6 @@ mod harness;
 
 mod answers;
 mod doors;
+mod edns;
 mod lifetimes;
 mod messages;
