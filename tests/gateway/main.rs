@@ -5,6 +5,7 @@
 mod harness;
 
 mod answers;
+mod conformance;
 mod doors;
 mod edns;
 mod lifetimes;
