@@ -10,3 +10,4 @@ mod doors;
 mod edns;
 mod lifetimes;
 mod messages;
+mod padding;
