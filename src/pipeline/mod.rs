@@ -257,7 +257,7 @@ impl Pipeline {
             self.counters.truncated.add_one();
         }
         finish::bare(walk, out);
-        let seal = Seal { flags: Flags::default().with(Flags::TC, truncated), rcode, extras: problem.extras };
+        let seal = Seal { flags: Flags(Flags::RA).with(Flags::TC, truncated), rcode, extras: problem.extras };
         self.send(walk, &seal, (source, Freshness::NO_STORE), out)
     }
 

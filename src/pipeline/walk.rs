@@ -85,7 +85,7 @@ impl<'a> Walk<'a> {
         const OPCODE: u16 = 0x7800;
         let authentic = flags.has(Flags::AD) && (self.dnssec_ok() || self.asks(Flags::AD));
         Flags((flags.0 & !OPCODE) | (self.header.flags.0 & OPCODE))
-            .with(Flags::QR | Flags::RA, true)
+            .with(Flags::QR, true)
             .with(Flags::RD, self.asks(Flags::RD))
             .with(Flags::CD, self.asks(Flags::CD))
             .with(Flags::AD, authentic)

@@ -13,5 +13,10 @@
 
 mod harness;
 
+mod answers;
+mod conformance;
 mod doors;
+mod edns;
 mod lifetimes;
+mod messages;
+mod padding;

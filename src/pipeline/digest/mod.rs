@@ -46,10 +46,12 @@ impl Clean {
 pub fn digest(answered: &Answered, ask: &Ask, settings: &Settings, now: Moment) -> Result<StoredBuf, Flaw> {
     let received = Received::read(&answered.message, ask)?;
     let (rcode, ede, authentic) = (rcode::relayed(received.rcode), received.ede, received.authentic);
+    // GEN-02: whether recursion was to be had is the upstream's to say.
+    let recursive = received.header.flags.0 & Flags::RA;
     let mut clean = emit::clean(received, ask)?;
     let judged = judge::judge(&clean, ask, rcode);
     let dates = ttl::date(&mut clean, judged, answered.age, settings);
-    let flags = Flags(Flags::QR | Flags::RA).with(Flags::AD, authentic && answered.trusted).with_rcode(rcode);
+    let flags = Flags(Flags::QR | recursive).with(Flags::AD, authentic && answered.trusted).with_rcode(rcode);
     let Clean { mut message, header, records } = clean;
     if let Some(place) = message.first_chunk_mut() {
         *place = Header { id: 0, flags, ..header }.to_octets();
