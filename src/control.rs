@@ -261,7 +261,7 @@ fn explain(control: Arc<Control>, pipeline: Arc<Pipeline>, request: ExplainReque
         let asked = Asked {
             request: &request,
             client,
-            door: format!("{} {address}", transport.name()),
+            door: address.to_string(),
             route: control.pool.fingerprint(),
             micros: u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX),
         };

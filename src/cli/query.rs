@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hickory_proto::rr::RecordType;
+use rustls::crypto::aws_lc_rs;
 use tokio::runtime::Handle;
 
 use crate::trail::{Attempts, UpstreamId};
@@ -27,6 +28,7 @@ mod record;
 mod render;
 
 pub use args::{Args, run};
+pub use render::{cipher_name, version_name};
 
 /// A question for a server.
 #[derive(Clone, Debug)]
@@ -81,7 +83,7 @@ pub enum QueryError {
     #[error("{0} is no domain name")]
     Name(String),
     /// The type.
-    #[error("{0} is no record type (try TYPE and a number)")]
+    #[error("{0} is no record type: use a mnemonic such as AAAA, or TYPE and a number")]
     Type(String),
     /// The TLS settings.
     #[error(transparent)]
@@ -152,6 +154,7 @@ impl Question {
 pub async fn ask(question: &Question) -> Result<Outcome, QueryError> {
     let ask = Arc::new(question.ask()?);
     let upstream = question.upstream(&Home::new(Handle::current(), question.timeout))?;
+    warm_up();
     let start = Instant::now();
     let window = Window { until: tokio::time::Instant::now() + question.timeout, sends: 2 };
     let outcome = upstream.attempt(&ask, window, &mut Attempts::default()).await;
@@ -162,6 +165,12 @@ pub async fn ask(question: &Question) -> Result<Outcome, QueryError> {
         }
         Err(error) => Err(QueryError::Exchange { url: question.url.clone(), cause: error.cause }),
     }
+}
+
+/// Seeds the generator of random numbers: its first use in a process takes longer than most answers, and is not the server's.
+fn warm_up() {
+    // Where there is no randomness, the exchange fails by itself.
+    let _ = aws_lc_rs::default_provider().secure_random.fill(&mut [0]);
 }
 
 /// Reads `AAAA`, `aaaa` or `TYPE28`.
@@ -194,9 +203,12 @@ fn split_http(url: &str) -> (String, Option<(Version, Cover)>) {
 /// What went wrong, for people.
 const fn explain(cause: Cause) -> &'static str {
     match cause {
-        Cause::Timeout => "no answer in time",
-        Cause::Connect => "cannot connect",
-        Cause::Tls => "the server could not prove who it is, or the TLS handshake failed",
+        Cause::Timeout => "no answer in time (--timeout says how long to wait)",
+        Cause::Connect => "cannot connect: nothing listens there, or a firewall is between",
+        Cause::Tls => {
+            "the server could not prove that it is who the URL says, or the TLS handshake failed. Where its certificate is \
+             signed by a private authority, name that with --ca; where it has another name, say so with --tls-name"
+        }
         Cause::Closed => "the connection was closed without an answer",
         Cause::Malformed => "the answer is no DNS message, or an HTTP error",
         Cause::Mismatched => "the answer belongs to another question",
@@ -297,6 +309,9 @@ mod tests {
         let (listener, address) = listener().await;
         drop(listener);
         let error = ask(&Question::new(&format!("tcp://{address}"), "a.example", "A")).await.unwrap_err();
-        assert_eq!(error.to_string(), format!("tcp://{address}: cannot connect"));
+        assert_eq!(
+            error.to_string(),
+            format!("tcp://{address}: cannot connect: nothing listens there, or a firewall is between")
+        );
     }
 }

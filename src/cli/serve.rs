@@ -49,7 +49,9 @@ pub fn load(args: &ConfigArgs) -> Option<Config> {
         eprintln!("{problem}");
     }
     if loaded.config.is_none() {
-        eprintln!("hushgate: nothing was started; `hushgate check` names every key and what it allows");
+        eprintln!(
+            "hushgate: nothing was started. Mend what is named above; `hushgate check` tries it without starting anything"
+        );
     }
     loaded.config
 }
@@ -69,7 +71,7 @@ fn announce(bound: &Bound) {
         tracing::info!(%address, "admin: /healthz /readyz /metrics, and what `hushgate explain` asks");
     }
     if let Some(path) = bound.authority() {
-        tracing::info!(authority = %path.display(), "clients must trust this certificate; certs/README.md says how");
+        tracing::info!(authority = %path.display(), "clients must trust this authority; certs/README.md says how");
     }
     if std::io::stderr().is_terminal() {
         eprintln!("Ctrl-C stops it; questions in flight are answered first.");

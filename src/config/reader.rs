@@ -166,7 +166,10 @@ impl<'a> Reader<'a> {
         let readable = File::open(&path).and_then(|mut file| file.read(&mut [0]));
         match readable {
             Ok(_) => Ok(path),
-            Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
+            Err(error) => Err(format!(
+                "{} cannot be read: {error}; check the path, and that the user hushgate runs as may read it",
+                path.display()
+            )),
         }
     }
 }

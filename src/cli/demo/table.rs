@@ -1,86 +1,91 @@
 //! The demo's outcome, for people and for programs.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
 use super::tour::{Plan, Row};
-use crate::cli::query::Outcome;
+use crate::cli::paint::Paint;
+use crate::cli::query::{Outcome, cipher_name, version_name};
 use crate::peer::Transport;
 use crate::upstream::delivery::Secured;
 
 /// The table, with what is wrong below it.
 #[must_use]
-pub fn text(plan: &Plan, rows: &[Row], moved: bool) -> String {
+pub fn text(plan: &Plan, rows: &[Row], taken: &[SocketAddr], paint: Paint) -> String {
     let mut out = String::new();
-    if moved {
-        let _ = writeln!(out, "The usual ports are taken on this machine, so the doors are on others.\n");
+    if !taken.is_empty() {
+        let _ = writeln!(out, "Taken on this machine, so other ports stand in for them: {}\n", ports(taken));
     }
-    let _ = writeln!(out, "{:5}  {:21}  {:>9}  {:>9}  {:16}  TLS", "door", "address", "first", "second", "origin");
+    let heading = format!("{:4}  {:21}  {:>9}  {:>9}  {:15}  TLS", "door", "address", "first", "second", "origin");
+    let _ = writeln!(out, "{}", paint.heading(&heading));
     for row in rows {
         let origins = row.sources.map(|source| source.map_or("?", crate::reply::Source::name)).join(", ");
-        let _ = writeln!(
-            out,
-            "{:5}  {:21}  {:>9}  {:>9}  {:16}  {}",
-            row.transport.name(),
-            row.address.to_string(),
-            time(&row.first),
-            time(&row.second),
-            origins,
-            tls(row)
-        );
+        let (door, address) = (row.transport.name(), row.address.to_string());
+        let [first, second] = [&row.first, &row.second].map(|outcome| time(outcome, paint));
+        let tls = tls(row).unwrap_or_else(|| "-".into());
+        let _ = writeln!(out, "{door:4}  {address:21}  {first}  {second}  {origins:15}  {tls}");
     }
-    for row in rows {
-        for error in [&row.first, &row.second].into_iter().filter_map(|outcome| outcome.as_ref().err()) {
-            let _ = writeln!(out, "{}: {error}", row.transport.name());
-        }
+    for row in rows.iter().filter(|row| !row.is_good()) {
+        let _ = writeln!(out, "{}", paint.bad(&format!("{}: {}", row.transport.name(), fault(row))));
     }
     let good = rows.iter().filter(|row| row.is_good()).count();
+    let verdict = format!("{good} of {} doors answered", Transport::ALL.len());
+    let verdict = if good == Transport::ALL.len() { paint.good(&verdict) } else { paint.bad(&verdict) };
     let _ = writeln!(
         out,
-        "\n{good} of {} doors answered, certificates verified against {}",
-        Transport::ALL.len(),
+        "\n{verdict}. Times are of whole visits: connection, handshake, answer. Certificates were verified against\n{}",
         plan.authority.display()
     );
     out
 }
 
-fn time(outcome: &Result<Outcome, String>) -> String {
+/// Each port once: an address of IPv4 and one of IPv6 share it.
+fn ports(taken: &[SocketAddr]) -> String {
+    let mut ports: Vec<String> = taken.iter().map(|address| address.port().to_string()).collect();
+    ports.dedup();
+    ports.join(", ")
+}
+
+/// What is wrong with a row that is not good.
+fn fault(row: &Row) -> String {
+    let error = [&row.first, &row.second].into_iter().find_map(|outcome| outcome.as_ref().err());
+    error
+        .cloned()
+        .unwrap_or_else(|| "the answers are not those of the sample zone, or not from where they should be".into())
+}
+
+fn time(outcome: &Result<Outcome, String>, paint: Paint) -> String {
     match outcome {
-        Ok(outcome) => format!("{:.2} ms", outcome.took.as_secs_f64() * 1000.0),
-        Err(_) => "failed".into(),
+        Ok(outcome) => format!("{:>6.2} ms", outcome.took.as_secs_f64() * 1000.0),
+        Err(_) => paint.bad("   failed"),
     }
 }
 
-fn tls(row: &Row) -> String {
-    match &row.first {
-        Ok(outcome) => outcome.facts.secured.map_or_else(|| "-".into(), secured),
-        Err(_) => "-".into(),
-    }
+fn tls(row: &Row) -> Option<String> {
+    row.first.as_ref().ok()?.facts.secured.map(secured)
 }
 
-/// `TLS 1.3, h2, AES-128-GCM`-like; QUIC hides the cipher.
+/// `TLS 1.3, h2, TLS_AES_128_GCM_SHA256`; QUIC does not tell the cipher.
 fn secured(secured: Secured) -> String {
-    let version = match secured.version {
-        rustls::ProtocolVersion::TLSv1_2 => "TLS 1.2",
-        rustls::ProtocolVersion::TLSv1_3 => "TLS 1.3",
-        _ => "TLS",
-    };
-    let mut out = version.to_owned();
-    for part in [secured.alpn.map(ToOwned::to_owned), secured.cipher.and_then(|c| c.as_str().map(ToOwned::to_owned))] {
-        out.extend(part.map(|part| format!(", {part}")));
-    }
-    out
+    let parts = [
+        Some(version_name(secured.version).to_owned()),
+        secured.alpn.map(ToOwned::to_owned),
+        secured.cipher.map(cipher_name),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// The same rows as one JSON object on one line.
 #[must_use]
-pub fn json(plan: &Plan, rows: &[Row]) -> Value {
+pub fn json(plan: &Plan, rows: &[Row], taken: &[SocketAddr]) -> Value {
     let doors: Vec<Value> = rows
         .iter()
         .map(|row| {
-            let millis =
-                |outcome: &Result<Outcome, String>| outcome.as_ref().ok().map(|o| o.took.as_secs_f64() * 1000.0);
+            let millis = |outcome: &Result<Outcome, String>| {
+                outcome.as_ref().ok().map(|o| (o.took.as_secs_f64() * 1e6).round() / 1e3)
+            };
             json!({
                 "door": row.transport.name(),
                 "address": row.address.to_string(),
@@ -89,7 +94,7 @@ pub fn json(plan: &Plan, rows: &[Row]) -> Value {
                 "origin": row.sources.map(|source| source.map(crate::reply::Source::name)),
                 "tls": tls(row),
                 "good": row.is_good(),
-                "error": row.first.as_ref().err().or(row.second.as_ref().err()),
+                "error": (!row.is_good()).then(|| fault(row)),
             })
         })
         .collect();
@@ -98,43 +103,7 @@ pub fn json(plan: &Plan, rows: &[Row]) -> Value {
         "answered": rows.iter().filter(|row| row.is_good()).count(),
         "of": Transport::ALL.len(),
         "authority": plan.authority.display().to_string(),
+        "moved_from": taken.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "admin": plan.admin.map(|address| address.to_string()),
     })
-}
-
-/// What to try while the demo stays up.
-#[must_use]
-pub fn next_steps(plan: &Plan) -> String {
-    let port =
-        |transport| plan.doors.iter().find(|(found, _)| *found == transport).map_or(0, |(_, address)| address.port());
-    let authority = plan.authority.display();
-    let mut out = format!(
-        "
-Still serving. In another terminal, try:
-
-  dig @127.0.0.1 -p {dns} any.demo.example
-  kdig @127.0.0.1 -p {dot} +tls-ca={authority} +tls-hostname=localhost any.demo.example
-  curl --cacert {authority} -H 'accept: application/dns-message' -o - \\
-       'https://localhost:{doh}/dns-query?dns=AAABAAABAAAAAAAAA2FueQRkZW1vB2V4YW1wbGUAAAEAAQ' | od -c
-  hushgate query quic://localhost:{doq} any.demo.example TXT --ca {authority}
-",
-        dns = port(Transport::Udp),
-        dot = port(Transport::Dot),
-        doh = port(Transport::Doh2),
-        doq = port(Transport::Doq),
-    );
-    if let Some(admin) = plan.admin {
-        let _ = write!(
-            out,
-            "  hushgate explain any.demo.example --door dot --admin {admin}\n\nStatus page: http://{admin}/   metrics: http://{admin}/metrics\n"
-        );
-    }
-    out.push_str(
-        "
-To use it for real: `hushgate serve` asks a public resolver over TLS on these same ports, with this same authority.
-To open it to your network, write a hushgate.toml with [listen] addresses such as \"0.0.0.0:853\" and [tls] names, and
-run `hushgate check --config hushgate.toml` first. Ctrl-C stops the demo.
-",
-    );
-    out
 }

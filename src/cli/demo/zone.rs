@@ -18,6 +18,9 @@ const TTL: u32 = 300;
 /// What an A question below the zone is answered with (RFC 5737 documentation space).
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 
+/// The name below the zone that is this machine: where a client that resolves through the demo can fetch something.
+pub const LOCAL: &str = "local.demo.example.";
+
 /// Starts the zone's server on a port of the system's choice; it ends with the process.
 ///
 /// # Errors
@@ -86,8 +89,10 @@ fn answer(query: &[u8]) -> Option<Vec<u8>> {
     reply.metadata.authoritative = true;
     let name = question.name().clone();
     let below = zone.zone_of(&name);
-    let data = below.then(|| record_data(question.query_type())).flatten();
-    if let Some(data) = data {
+    let local = name == Name::from_ascii(LOCAL).ok()?;
+    let data =
+        below.then(|| if local { local_data(question.query_type()) } else { record_data(question.query_type()) });
+    if let Some(data) = data.flatten() {
         reply.add_answer(Record::from_rdata(name, TTL, data));
     } else {
         let soa = SOA::new(zone.clone(), zone.clone(), 1, 3600, 600, 86_400, 60);
@@ -109,6 +114,10 @@ fn record_data(rtype: RecordType) -> Option<RData> {
     }
 }
 
+fn local_data(rtype: RecordType) -> Option<RData> {
+    (rtype == RecordType::A).then_some(RData::A(A(Ipv4Addr::LOCALHOST)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,5 +134,12 @@ mod tests {
         assert_eq!(ask("dot.demo.example.", RecordType::A).answers[0].data, RData::A(A(ADDRESS)));
         assert!(ask("dot.demo.example.", RecordType::MX).answers.is_empty());
         assert_eq!(ask("www.example.net.", RecordType::A).metadata.response_code, ResponseCode::NXDomain);
+    }
+
+    #[test]
+    fn one_name_is_this_machine_and_has_no_other_address() {
+        assert_eq!(ask("Local.demo.example.", RecordType::A).answers[0].data, RData::A(A(Ipv4Addr::LOCALHOST)));
+        let none = ask("local.demo.example.", RecordType::AAAA);
+        assert_eq!((none.answers.len(), none.metadata.response_code), (0, ResponseCode::NoError));
     }
 }

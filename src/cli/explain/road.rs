@@ -75,7 +75,8 @@ fn outcome(lines: &mut Lines<'_>, road: &Explained) -> fmt::Result {
     match &road.outcome {
         Outcome::Dropped { reason } => lines.stage("reply", &format!("none: {reason}")),
         Outcome::Replied { rcode, ede, source, octets, answer, authority } => {
-            let mut text = format!("{rcode}, {octets} octets, from {source}, in {}", time(road.micros));
+            let from = if source == "error" { "made here" } else { &format!("from {source}") };
+            let mut text = format!("{rcode}, {octets} octets, {from}, in {}", time(road.micros));
             if let Some(ede) = ede {
                 write!(text, "; extended error {ede}")?;
             }

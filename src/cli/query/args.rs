@@ -1,6 +1,7 @@
 //! The command line of `query`.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is a command")]
+#![allow(clippy::print_stderr, reason = "this is a command")]
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,11 +12,12 @@ use crate::upstream::settings::Method;
 const EXAMPLES: &str = "\
 Examples:
   hushgate query tls://dns.quad9.net example.com AAAA
-  hushgate query https://localhost:8443/dns-query example.com --ca ~/.local/state/hushgate/authority.pem
+  hushgate query https://localhost:8443 example.com --ca ~/.local/state/hushgate/authority.pem
   hushgate query udp://127.0.0.1:8053 example.com TXT --json
 
-Schemes: udp tcp tls https h3 quic; https+h1 for HTTP/1.1; http and http+h2 in clear text.
-Exit status: 0 an answer came, whatever its RCODE; 1 none did.";
+Schemes: udp tcp tls https h3 quic; https+h1 for HTTP/1.1; http and http+h2 in clear text. https:// without a path means
+/dns-query.
+Exit status: 0 an answer came, whatever its RCODE; 1 none did; 2 the arguments are wrong.";
 
 /// Arguments of `query`.
 #[derive(Clone, Debug, clap::Args)]
@@ -26,7 +28,7 @@ pub struct Args {
     /// The domain name to ask for.
     name: String,
     /// The record type: a mnemonic or TYPE and a number.
-    #[arg(default_value = "A")]
+    #[arg(value_name = "TYPE", default_value = "A")]
     rtype: String,
     /// Trust the authorities in this PEM file instead of the system's.
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
@@ -69,8 +71,11 @@ pub fn run(args: &Args) -> u8 {
         Err(error) => Err(format!("no event queue from the system: {error}")),
     };
     match outcome {
-        Ok(outcome) if args.json => println!("{}", outcome.json()),
-        Ok(outcome) => println!("{}", outcome.text()),
+        Ok(outcome) => {
+            let shown = if args.json { format!("{}\n", outcome.json()) } else { outcome.text() };
+            // `| head` has seen enough.
+            let _ = std::io::stdout().write_all(shown.as_bytes());
+        }
         Err(message) => {
             eprintln!("hushgate query: {message}");
             return 1;

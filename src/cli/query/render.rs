@@ -74,7 +74,7 @@ impl Outcome {
         if let Some(secured) = self.facts.secured {
             write!(out, ", {}", version_name(secured.version))?;
             if let Some(cipher) = secured.cipher {
-                write!(out, " {cipher:?}")?;
+                write!(out, ", {}", cipher_name(cipher))?;
             }
             write!(out, ", ALPN {}", secured.alpn.unwrap_or("none"))?;
         }
@@ -106,7 +106,7 @@ impl Outcome {
         let tls = self.facts.secured.map(|secured| {
             json!({
                 "version": version_name(secured.version),
-                "cipher": secured.cipher.map(|cipher| format!("{cipher:?}")),
+                "cipher": secured.cipher.map(cipher_name),
                 "alpn": secured.alpn,
             })
         });
@@ -192,12 +192,20 @@ impl Read {
     }
 }
 
-fn version_name(version: rustls::ProtocolVersion) -> &'static str {
+/// The version of TLS, for people.
+#[must_use]
+pub fn version_name(version: rustls::ProtocolVersion) -> &'static str {
     match version {
         rustls::ProtocolVersion::TLSv1_2 => "TLS 1.2",
         rustls::ProtocolVersion::TLSv1_3 => "TLS 1.3",
         _ => "TLS",
     }
+}
+
+/// The cipher suite as the registry of IANA has it: the library marks those of TLS 1.3.
+#[must_use]
+pub fn cipher_name(cipher: rustls::CipherSuite) -> String {
+    format!("{cipher:?}").replacen("TLS13_", "TLS_", 1)
 }
 
 fn rcode_name(rcode: u16) -> String {
@@ -292,7 +300,7 @@ mod tests {
     fn text_tells_status_transport_error_and_records() {
         let expected = "\
 ;; NOERROR, flags qr rd ra ad, 79 octets in 12.3 ms
-;; https://dns.example/dns-query at 192.0.2.53:443 over doh2, TLS 1.3 TLS13_AES_128_GCM_SHA256, ALPN h2
+;; https://dns.example/dns-query at 192.0.2.53:443 over doh2, TLS 1.3, TLS_AES_128_GCM_SHA256, ALPN h2
 ;; 9 s old in an HTTP cache
 ;; EDNS version 0, udp 1232, do
 ;; EDE 3 (Stale Answer): old\\u{1b}
@@ -313,7 +321,7 @@ www.example.     300 IN TYPE65400 \\# 1 07
         let record = json!({ "name": "www.example.", "ttl": 300, "class": "IN", "type": "A", "data": "192.0.2.1" });
         assert_eq!(json["answer"][0], record);
         assert_eq!(json["ede"][0]["code"], 3);
-        assert_eq!(json["tls"]["cipher"], "TLS13_AES_128_GCM_SHA256");
+        assert_eq!(json["tls"]["cipher"], "TLS_AES_128_GCM_SHA256");
         assert_eq!(json["error"], Value::Null);
     }
 

@@ -79,8 +79,9 @@ impl quic::Connection<Bytes> for Carrier {
             let connection = connection.clone();
             Box::pin(async move { connection.accept_uni().await })
         });
-        let stream = ready!(task.as_mut().poll(cx)).map_err(lost)?;
+        let accepted = ready!(task.as_mut().poll(cx));
         self.uni = None;
+        let stream = accepted.map_err(lost)?;
         self.unis += 1;
         if self.unis > UNI_STREAMS {
             self.ledger.exceed();
@@ -96,8 +97,9 @@ impl quic::Connection<Bytes> for Carrier {
             let connection = connection.clone();
             Box::pin(async move { connection.accept_bi().await })
         });
-        let (send, receive) = ready!(task.as_mut().poll(cx)).map_err(lost)?;
+        let accepted = ready!(task.as_mut().poll(cx));
         self.bidi = None;
+        let (send, receive) = accepted.map_err(lost)?;
         self.stops.leave(&send);
         self.ledger.excuse();
         let send = Sender::of(send)?;
@@ -123,9 +125,10 @@ impl quic::OpenStreams<Bytes> for Opener {
             let connection = self.connection.clone();
             Box::pin(async move { connection.open_uni().await })
         });
-        let stream = ready!(task.as_mut().poll(cx)).map_err(|error| on_stream(lost(error)))?;
+        let opened = ready!(task.as_mut().poll(cx));
+        // Also where it failed: `h3` asks for its second and third stream all the same.
         self.uni = None;
-        Poll::Ready(Sender::of(stream).map_err(on_stream))
+        Poll::Ready(opened.map_err(lost).and_then(Sender::of).map_err(on_stream))
     }
 
     fn close(&mut self, code: Code, _: &[u8]) {

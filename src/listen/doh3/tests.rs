@@ -24,6 +24,13 @@ struct Line {
 
 impl Line {
     async fn to(rehearsal: &Rehearsal) -> Self {
+        let (connection, accepted, endpoints) = Self::shake().await;
+        let server = tokio::spawn(serve(accepted, session(rehearsal), rehearsal.context.clone()));
+        Self { connection, server, _endpoints: endpoints }
+    }
+
+    /// Both ends of a connection whose handshake is done.
+    async fn shake() -> (quinn::Connection, quinn::Connection, [Endpoint; 2]) {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let (server_config, client_config) = configs();
         let door = Endpoint::server(server_config, any).unwrap();
@@ -32,11 +39,7 @@ impl Line {
         let connecting = client.connect(door.local_addr().unwrap(), "a.example").unwrap();
         let accepting = async { door.accept().await.unwrap().await.unwrap() };
         let (connection, accepted) = tokio::join!(async { connecting.await.unwrap() }, accepting);
-        let peer = Rehearsal::peer(Transport::Doh3);
-        let permit = rehearsal.guard.admit(peer.door, peer.ip()).unwrap();
-        let session = Session { peer, permit, alpn: Some(b"h3".to_vec()) };
-        let server = tokio::spawn(serve(accepted, session, rehearsal.context.clone()));
-        Self { connection, server, _endpoints: [door, client] }
+        (connection, accepted, [door, client])
     }
 
     /// The code that the server closes with.
@@ -46,6 +49,12 @@ impl Line {
             other => panic!("{other}"),
         }
     }
+}
+
+fn session(rehearsal: &Rehearsal) -> Session {
+    let peer = Rehearsal::peer(Transport::Doh3);
+    let permit = rehearsal.guard.admit(peer.door, peer.ip()).unwrap();
+    Session { peer, permit, alpn: Some(b"h3".to_vec()) }
 }
 
 fn configs() -> (ServerConfig, ClientConfig) {

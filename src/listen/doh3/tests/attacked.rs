@@ -278,3 +278,13 @@ async fn dh3_10_streams_to_ignore_are_not_endless() {
     let (code, ()) = tokio::join!(line.closed(), flood);
     assert_eq!(code, 0x107);
 }
+
+#[tokio::test]
+async fn a_client_that_goes_right_after_the_handshake_ends_its_connection_and_nothing_else() {
+    let rehearsal = Rehearsal::new();
+    let (client, accepted, _endpoints) = Line::shake().await;
+    client.close(0_u32.into(), b"");
+    accepted.closed().await;
+    let server = tokio::spawn(serve(accepted, session(&rehearsal), rehearsal.context.clone()));
+    server.await.expect("the connection's task ends without a panic");
+}
