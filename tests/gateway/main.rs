@@ -4,5 +4,8 @@
 
 mod harness;
 
+mod admin;
 mod doors;
+mod explain;
+mod identity;
 mod lifetimes;
