@@ -1,7 +1,7 @@
 //! One worker: a thread with a runtime of its own, its own sockets on every address, its own counters.
 //!
 //! A worker starts every door's loop and keeps it alive: a loop that dies is started again on the same socket. It ends when every
-//! loop has drained, or when the grace after the word to stop is over.
+//! loop of every worker has drained, or when the grace after the word to stop is over.
 
 use std::future::Future;
 use std::net::{TcpListener, UdpSocket};
@@ -16,6 +16,7 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::listen::quic::{self, QuicDoors, WorkerId};
 use crate::listen::{Context, accept, datagram};
 use crate::peer::DoorId;
+use crate::shutdown::Company;
 
 /// One socket and what is spoken on it.
 pub enum Post {
@@ -37,6 +38,8 @@ pub struct Station {
     pub posts: Vec<Post>,
     /// How long questions in flight may take after the word to stop.
     pub grace: Duration,
+    /// All workers.
+    pub company: Company,
 }
 
 /// Starts `station` on a thread that drives `runtime`.
@@ -53,20 +56,26 @@ pub fn start(runtime: Runtime, station: Station) -> std::io::Result<thread::Join
 }
 
 async fn serve(station: Station) {
-    let Station { id, context, posts, grace } = station;
+    let Station { id, context, posts, grace, company } = station;
     let mut drain = context.drain.clone();
     let mut loops = JoinSet::new();
     for post in posts {
         loops.spawn_local(keep(post, id, context.clone()));
     }
-    let ended = async { while loops.join_next().await.is_some() {} };
+    let ended = async {
+        while loops.join_next().await.is_some() {}
+        // This thread may still fly questions, or hold upstream connections, that others wait for.
+        company.leave().await;
+    };
     let late = async {
         drain.wanted().await;
         tokio::time::sleep(grace).await;
     };
     tokio::select! {
         () = ended => {}
-        () = late => tracing::warn!(worker = id.index, "questions were still in flight when the grace was over"),
+        () = late => if !loops.is_empty() {
+            tracing::warn!(worker = id.index, "questions were still in flight when the grace was over");
+        }
     }
 }
 
