@@ -81,11 +81,23 @@ async fn serve(station: Station) {
 
 /// Runs the loop of `post` until it ends by itself; starts it anew on the same socket when it panics.
 async fn keep(post: Post, id: WorkerId, context: Context) {
+    let mut drain = context.drain.clone();
     loop {
         let Some(run) = run(&post, id, &context) else { return };
-        match tokio::task::spawn_local(run).await {
+        let mut running = tokio::task::spawn_local(run);
+        let ended = tokio::select! {
+            biased;
+            ended = &mut running => ended,
+            () = drain.wanted() => {
+                // As long as this duplicate is open, the system takes connections for a listener that accepts no more.
+                drop(post);
+                let _ = running.await;
+                return;
+            }
+        };
+        match ended {
             Ok(()) => return,
-            Err(error) if error.is_panic() && !context.drain.is_wanted() => {
+            Err(error) if error.is_panic() => {
                 context.counters.panics.add_one();
                 tracing::error!(worker = id.index, "a front door's loop panicked and is started again");
             }
