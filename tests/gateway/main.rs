@@ -9,3 +9,4 @@ mod doors;
 mod explain;
 mod identity;
 mod lifetimes;
+mod stopping;
