@@ -22,7 +22,7 @@ use crate::listen::quic::WorkerId;
 use crate::listen::{Context, DoorKind};
 use crate::pipeline::{Pipeline, Shared};
 use crate::plan;
-use crate::shutdown::{Drain, Stop};
+use crate::shutdown::{Company, Drain, Stop};
 use crate::telemetry::Counters;
 use crate::telemetry::queries::Logged;
 use crate::upstream::{BuildError, Exchange, Pool};
@@ -196,6 +196,7 @@ impl Core {
     ) -> Result<Vec<JoinHandle<()>>, GatewayError> {
         let paths: Arc<[String]> = config.listen.doh_paths.clone().into();
         let generation = rand::random();
+        let company = Company::new();
         let mut workers = Vec::new();
         for ((index, (runtime, posts)), counters) in (0u8..).zip(stations).zip(&self.counters) {
             let context = Context {
@@ -207,7 +208,7 @@ impl Core {
                 drain: drain.clone(),
             };
             let id = WorkerId { index, generation };
-            let station = Station { id, context, posts, grace: config.shutdown.grace };
+            let station = Station { id, context, posts, grace: config.shutdown.grace, company: company.clone() };
             workers.push(worker::start(runtime, station).map_err(GatewayError::System)?);
         }
         Ok(workers)

@@ -13,6 +13,36 @@ pub struct Stop(watch::Sender<bool>);
 #[derive(Clone, Debug)]
 pub struct Drain(watch::Receiver<bool>);
 
+/// Those who serve each other and therefore end together: a question on one worker may wait for a connection on another's thread.
+#[derive(Clone, Debug)]
+pub struct Company {
+    present: watch::Sender<()>,
+    everyone: watch::Receiver<()>,
+}
+
+impl Company {
+    /// Nobody yet; each member is a clone.
+    #[must_use]
+    pub fn new() -> Self {
+        let (present, everyone) = watch::channel(());
+        Self { present, everyone }
+    }
+
+    /// Has nothing left to do, and waits until nobody has.
+    pub async fn leave(self) {
+        let Self { present, mut everyone } = self;
+        drop(present);
+        // Nothing is ever sent: this ends with an error once the last sender is gone, also that of a member that died.
+        let _ = everyone.changed().await;
+    }
+}
+
+impl Default for Company {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Stop {
     /// A pair that has not been stopped.
     #[must_use]

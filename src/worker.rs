@@ -1,7 +1,7 @@
 //! One worker: a thread with a runtime of its own, its own sockets on every address, its own counters.
 //!
 //! A worker starts every door's loop and keeps it alive: a loop that dies is started again on the same socket. It ends when every
-//! loop has drained, or when the grace after the word to stop is over.
+//! loop of every worker has drained, or when the grace after the word to stop is over.
 
 use std::future::Future;
 use std::net::{TcpListener, UdpSocket};
@@ -16,6 +16,7 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::listen::quic::{self, QuicDoors, WorkerId};
 use crate::listen::{Context, accept, datagram};
 use crate::peer::DoorId;
+use crate::shutdown::Company;
 
 /// One socket and what is spoken on it.
 pub enum Post {
@@ -37,6 +38,8 @@ pub struct Station {
     pub posts: Vec<Post>,
     /// How long questions in flight may take after the word to stop.
     pub grace: Duration,
+    /// All workers.
+    pub company: Company,
 }
 
 /// Starts `station` on a thread that drives `runtime`.
@@ -53,29 +56,47 @@ pub fn start(runtime: Runtime, station: Station) -> std::io::Result<thread::Join
 }
 
 async fn serve(station: Station) {
-    let Station { id, context, posts, grace } = station;
+    let Station { id, context, posts, grace, company } = station;
     let mut drain = context.drain.clone();
     let mut loops = JoinSet::new();
     for post in posts {
         loops.spawn_local(keep(post, id, context.clone()));
     }
-    let ended = async { while loops.join_next().await.is_some() {} };
+    let ended = async {
+        while loops.join_next().await.is_some() {}
+        // This thread may still fly questions, or hold upstream connections, that others wait for.
+        company.leave().await;
+    };
     let late = async {
         drain.wanted().await;
         tokio::time::sleep(grace).await;
     };
     tokio::select! {
         () = ended => {}
-        () = late => tracing::warn!(worker = id.index, "questions were still in flight when the grace was over"),
+        () = late => if !loops.is_empty() {
+            tracing::warn!(worker = id.index, "questions were still in flight when the grace was over");
+        }
     }
 }
 
 /// Runs the loop of `post` until it ends by itself; starts it anew on the same socket when it panics.
 async fn keep(post: Post, id: WorkerId, context: Context) {
+    let mut drain = context.drain.clone();
     loop {
         let Some(run) = run(&post, id, &context) else { return };
-        match tokio::task::spawn_local(run).await {
-            Err(error) if error.is_panic() && !context.drain.is_wanted() => {
+        let mut running = tokio::task::spawn_local(run);
+        let ended = tokio::select! {
+            biased;
+            ended = &mut running => ended,
+            () = drain.wanted() => {
+                // As long as this duplicate is open, the system takes connections for a listener that accepts no more.
+                drop(post);
+                let _ = running.await;
+                return;
+            }
+        };
+        match ended {
+            Err(error) if error.is_panic() => {
                 context.counters.panics.add_one();
                 tracing::error!(worker = id.index, "a front door's loop panicked and is started again");
             }

@@ -13,10 +13,14 @@
 
 mod harness;
 
+mod admin;
 mod answers;
 mod conformance;
 mod doors;
 mod edns;
+mod explain;
+mod identity;
 mod lifetimes;
 mod messages;
 mod padding;
+mod stopping;
