@@ -6,3 +6,5 @@ mod harness;
 
 mod doors;
 mod lifetimes;
+mod streams;
+mod tls;
