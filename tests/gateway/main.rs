@@ -5,6 +5,7 @@
 mod harness;
 
 mod doors;
+mod http;
 mod lifetimes;
 mod streams;
 mod tls;
