@@ -14,12 +14,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio_rustls::server::TlsStream;
 
+use super::presence::Presence;
 use super::tls::{self, Pace, Secured};
 use super::{Context, Session, doh, stream};
 use crate::identity::Identity;
 use crate::peer::{DoorId, Peer, Transport};
 use crate::shutdown::Stop;
-use crate::telemetry::Counters;
 
 /// What is spoken on an accepted connection.
 #[derive(Clone, Debug)]
@@ -142,24 +142,19 @@ impl Doorway {
         // Each protocol is a task type of its own, so that an idle TCP connection is not as large as an HTTP/2 one.
         match self.service.clone() {
             Service::Tcp => self.connections.spawn(async move {
-                let _open = Open::new(&context, &session);
+                let _open = Presence::of(&context.counters, session.peer.transport);
                 stream::serve(stream, session, context).await;
             }),
             Service::Dot { tls } => self.connections.spawn(async move {
                 let Some((stream, session)) = secure(stream, tls, pace, session, &context).await else { return };
-                let _open = Open::new(&context, &session);
+                let _open = Presence::of(&context.counters, session.peer.transport);
                 stream::serve(stream, session, context).await;
             }),
             Service::Doh { tls, site } => self.connections.spawn(async move {
-                let Some((stream, mut session)) = secure(stream, tls, pace, session, &context).await else { return };
-                if session.alpn.as_deref() == Some(b"h2") {
-                    session.peer.transport = Transport::Doh2;
-                }
-                let _open = Open::new(&context, &session);
+                let Some((stream, session)) = secure(stream, tls, pace, session, &context).await else { return };
                 doh::serve(stream, session, site, context).await;
             }),
             Service::DohClear { site } => self.connections.spawn(async move {
-                let _open = Open::new(&context, &session);
                 doh::serve(stream, session, site, context).await;
             }),
         };
@@ -191,32 +186,6 @@ async fn secure(
             context.counters.handshakes_failed.add_one();
             tracing::debug!(%error, "a handshake failed");
             None
-        }
-    }
-}
-
-/// A connection in the counters: those over TLS from the end of their handshake on, when their transport is known.
-struct Open {
-    counters: Arc<Counters>,
-    transport: Transport,
-}
-
-impl Open {
-    fn new(context: &Context, session: &Session) -> Self {
-        let (counters, transport) = (Arc::clone(&context.counters), session.peer.transport);
-        let both = (counters.connections.get(transport as usize), counters.connections_open.get(transport as usize));
-        if let (Some(all), Some(open)) = both {
-            all.add_one();
-            open.add_one();
-        }
-        Self { counters, transport }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        if let Some(open) = self.counters.connections_open.get(self.transport as usize) {
-            open.sub_one();
         }
     }
 }

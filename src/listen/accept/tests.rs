@@ -13,7 +13,7 @@ use tokio_rustls::client::TlsStream as ClientStream;
 use super::*;
 use crate::listen::scripted::{Script, framed, header, query, until};
 use crate::listen::{Absent, Door, DoorKind, Limits, bind};
-use crate::telemetry::Counter;
+use crate::telemetry::{Counter, Counters};
 
 /// Both ends' TLS, for one certificate made here.
 struct Trust {
