@@ -42,6 +42,13 @@ impl Rig {
         client::tls(self.doh(), client::trust(&self.authority(), &[alpn])).await.unwrap()
     }
 
+    /// Asks at the clear-text DoH door.
+    pub async fn ask_clear(&self) {
+        let stream = TcpStream::connect(self.doh_clear()).await.unwrap();
+        let request = self.get(&super::Ask::a("clear.example.org").id(0).bytes());
+        assert_eq!(client::http2(stream, request).await.unwrap().0, 200);
+    }
+
     /// The sum of all series of a counter in `/metrics`.
     pub async fn metric(&self, name: &str) -> u64 {
         let mut stream = TcpStream::connect(self.admin()).await.unwrap();
