@@ -3,6 +3,7 @@
 //! `copy` or `bare` lays down the message, `seal` makes it the asker's. `copy` runs inside the cache's lock, so it does no
 //! more than bytes need: what does not fit is not even copied.
 
+use super::cookie;
 use super::rcode::{Extended, Extras};
 use super::settings::Settings;
 use super::walk::Walk;
@@ -14,6 +15,9 @@ use crate::wire::{Edns, Flags, HEADER_LEN, OptWriter, opt, patch};
 
 /// Block that replies are padded to (RFC 8467 4.1).
 const PADDING_BLOCK: usize = 468;
+
+/// Octets of the cookie option in a reply.
+const COOKIE_LEN: usize = opt::OPTION_HEAD + size_of::<cookie::Data>();
 
 /// Octets of the edns-tcp-keepalive option in a reply.
 const KEEPALIVE_LEN: usize = opt::OPTION_HEAD + 2;
@@ -73,19 +77,21 @@ impl Finish {
         out.end();
     }
 
-    /// Appends our OPT; answers what went into it. Its room was reserved, save for extended errors, which go first, and padding,
-    /// which takes what is left.
+    /// Appends our OPT; answers what went into it. Its room was reserved. The options take what is left: extended errors go before
+    /// a cookie does, and on a stream, where no answer is cut short, a cookie goes before records do (TCP-17).
     fn append_opt(self, walk: &Walk<'_>, edns: Edns, seal: &Seal, out: &mut Out<'_>) -> u8 {
-        let mut length = out.len() + reserved(walk);
+        let mut length = out.len() + opt::OPT_LEN;
         let mut added = Added::OPT;
         let mut writer = OptWriter::start(out.tail(), UDP_SIZE, seal.rcode, edns.dnssec_ok);
-        if let Some(cookie) = &walk.cookie {
+        if let Some(cookie) = walk.cookie.as_ref().filter(|_| length + COOKIE_LEN <= walk.limit) {
             writer.option(option::COOKIE, &[cookie]);
             added |= Added::COOKIE;
+            length += COOKIE_LEN;
         }
-        if keeps_alive(walk) {
+        if keeps_alive(walk) && length + KEEPALIVE_LEN <= walk.limit {
             writer.option(option::KEEPALIVE, &[&self.keepalive.to_be_bytes()]);
             added |= Added::KEEPALIVE;
+            length += KEEPALIVE_LEN;
         }
         for Extended { code, text } in seal.extras.into_iter().flatten() {
             let longer = length + opt::OPTION_HEAD + 2 + text.len();
@@ -137,13 +143,12 @@ pub fn bare(walk: &Walk<'_>, out: &mut Out<'_>) {
     patch::set_counts(out.message(), [u16::from(!walk.question.is_empty()), 0, 0, 0]);
 }
 
-/// The length of our OPT without extended errors and padding.
+/// The room kept for our OPT: with its cookie on a datagram, whose answer the cookie vouches for.
 fn reserved(walk: &Walk<'_>) -> usize {
     if walk.edns.is_none() {
         return 0;
     }
-    let cookie = walk.cookie.map_or(0, |data| opt::OPTION_HEAD + data.len());
-    opt::OPT_LEN + cookie + if keeps_alive(walk) { KEEPALIVE_LEN } else { 0 }
+    opt::OPT_LEN + if walk.cookie.is_some() && walk.transport.is_datagram() { COOKIE_LEN } else { 0 }
 }
 
 /// Does the reply tell the idle time? Only to those who asked, on the transports that know the option (KAL-01, KAL-05).

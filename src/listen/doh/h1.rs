@@ -33,7 +33,6 @@ where
         .header_read_timeout(visit.context.limits.idle_timeout)
         .half_close(true)
         .keep_alive(true)
-        .pipeline_flush(true)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_BUFFER);
     let service = service_fn(move |request| {

@@ -1,9 +1,11 @@
-//! The stream under HTTP: what was read ahead is read again, and a peer that takes nothing is given up.
+//! The stream under HTTP: what was read ahead is read again, a peer that takes nothing is given up, and the end waits for the peer's.
 //!
-//! Without the latter a client that asks and never reads would hold its answers in memory for as long as it likes.
+//! Without the second a client that asks and never reads would hold its answers in memory for as long as it likes. Without the third
+//! a refusal would not arrive: octets that we leave unread turn our FIN into a reset, which may overtake it (RFC 9112 9.6).
 
 use std::future::Future as _;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -21,12 +23,20 @@ pub(super) struct Line<S> {
     /// Runs while a write waits; kept for the next wait.
     timer: Option<Pin<Box<Sleep>>>,
     stalled: bool,
+    farewell: Option<Farewell>,
+}
+
+/// The end has been said: how long, and for how many octets more, the peer's is waited for.
+#[derive(Debug)]
+struct Farewell {
+    until: Pin<Box<Sleep>>,
+    octets: usize,
 }
 
 impl<S> Line<S> {
     /// A line over `stream` on which a write may wait for `patience`.
     pub(super) const fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, ahead: Bytes::new(), patience, timer: None, stalled: false }
+        Self { stream, ahead: Bytes::new(), patience, timer: None, stalled: false, farewell: None }
     }
 
     /// Turns a write that has waited too long into an error.
@@ -60,6 +70,24 @@ impl<S: AsyncRead + Unpin> Line<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Line<S> {
+    /// Throws away what comes until the peer ends too, or has had enough.
+    fn wait_for_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let farewell =
+            self.farewell.get_or_insert_with(|| Farewell { until: Box::pin(sleep(LINGER)), octets: LINGER_OCTETS });
+        let mut octets = [MaybeUninit::uninit(); 1024];
+        while farewell.octets > 0 && farewell.until.as_mut().poll(cx).is_pending() {
+            let mut read = ReadBuf::uninit(&mut octets);
+            if ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read)).is_err() || read.filled().is_empty() {
+                break;
+            }
+            farewell.octets = farewell.octets.saturating_sub(read.filled().len());
+        }
+        farewell.octets = 0;
+        Poll::Ready(())
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Line<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -73,7 +101,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Line<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Line<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Line<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(cx, buf);
@@ -102,10 +130,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Line<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let shut = Pin::new(&mut this.stream).poll_shutdown(cx);
-        this.watched(shut, cx)
+        if this.farewell.is_none() {
+            let shut = Pin::new(&mut this.stream).poll_shutdown(cx);
+            ready!(this.watched(shut, cx))?;
+        }
+        this.wait_for_end(cx).map(Ok)
     }
 }
+
+/// The longest a peer's end is waited for.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Octets thrown away meanwhile.
+const LINGER_OCTETS: usize = 256 * 1024;
 
 /// Room for what is read ahead: a small request whole.
 const AHEAD: usize = 512;
@@ -136,6 +173,21 @@ mod tests {
         let mut line = Line::new(server, Duration::from_secs(1));
         client.write_all(b"G").await.unwrap();
         assert!(!line.starts_with(b"PRI").await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_waits_for_the_peers_for_a_time_and_reads_what_it_still_says() {
+        let (mut client, server) = duplex(8);
+        let mut line = Line::new(server, Duration::from_secs(1));
+        let (shut, sent) = tokio::join!(line.shutdown(), async {
+            client.write_all(&[0; 100]).await?;
+            client.shutdown().await
+        });
+        assert!(shut.is_ok() && sent.is_ok());
+        let (_silent, server) = duplex(8);
+        let started = Instant::now();
+        Line::new(server, Duration::from_secs(9)).shutdown().await.unwrap();
+        assert_eq!(started.elapsed(), LINGER);
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod message;
+pub mod raw;
 pub mod upstream;
 
 use std::net::SocketAddr;
