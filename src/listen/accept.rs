@@ -140,7 +140,8 @@ impl Doorway {
         let _ = stream.set_nodelay(true);
         let session = Session { peer, permit, alpn: None };
         let (context, pace) = (self.context.clone(), self.pace.clone());
-        // DoH counts its own connections: only it can tell its versions apart. Each protocol is a task type of its own, so that an idle TCP connection is not as large as an HTTP/2 one.
+        // Each protocol is a task type of its own, so that an idle TCP connection is not as large as an HTTP/2 one. DoH counts its
+        // own connections: only it can tell its versions apart.
         match self.service.clone() {
             Service::Tcp => self.connections.spawn(async move {
                 let _presence = Presence::of(&context.counters, session.peer.transport);
