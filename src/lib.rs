@@ -3,12 +3,43 @@
 //! The modules stand in the order that a question walks them:
 //!
 //! ```text
-//! socket → listen → Query → pipeline (access, cookie, limit, decide, strip, recall, join, exchange, digest) → finish → socket
-//!                                                          │ cache            │ upstream
+//!  sockets        listen                       pipeline                                   upstream
+//!  UDP ─────────▶ datagram ──────────┐         access   may this network ask here?
+//!  TCP ─▶ accept ─▶ stream ──────────┤         cookie   has it shown its address?
+//!  DoT ─▶ accept ─▶ tls ─▶ stream ───┤ Query   limit    within its rate?
+//!  DoH ─▶ accept ─▶ tls ─▶ doh ──────┼──────▶  decide   special names are answered here
+//!  DoH3 ─▶ quic ─▶ doh3 ─────────────┤ Reject  strip    nothing of the client goes on
+//!  DoQ ─▶ quic ─▶ doq ───────────────┘         recall   cache ──hit──────────┐
+//!                                              join     equal questions      │        ┌▶ udp tcp
+//!                                              exchange ─────────────────────┼──────▶ │  dot doh
+//!                                              digest   judge, then keep     │        └▶ doh3 doq
+//!            bytes ◀── Now or Verdict ◀─────── finish ◀──────────────────────┘
 //! ```
 //!
-//! A question that memory can answer is answered in place by [`answer::Answer::now`]; one that must wait comes back as a future
-//! that owns all it needs.
+//! # The life of a query
+//!
+//! A front door reads bytes, makes a [`query::Query`] of them (or a [`query::Reject`], which walks the same road), and asks
+//! [`answer::Answer::now`]. If memory holds the answer it is written in place: a copy and a patch, no task and no shared lock. If not,
+//! `now` hands back a future that owns all it needs; the exchange behind it belongs to the join table, not to the client, so a client
+//! that leaves cancels nothing. Every question leaves a [`trail::Trail`], which metrics, the query log and `hushgate explain` read.
+//!
+//! [`gateway::Gateway`] → [`gateway::Bound`] → [`gateway::Running`] is the life of the program; each [`worker`] is a thread with its
+//! own runtime and sockets, and [`control`] is the one thread that does what is slow.
+//!
+//! # Where the house differs from its first plan
+//!
+//! - **The cache keeps its entries in rings, not in size classes.** A shard is two byte rings (S3-FIFO: a tenth for newcomers, the rest
+//!   for what was asked for again), a fixed index and a fixed table of ghosts. Memory is exact without accounting by class, there is
+//!   no fragmentation, and eviction is the ring's own order. See [`cache`].
+//! - **[`clock`] is a module of its own**: answers are aged by one monotonic clock that a test can move.
+//! - **[`control`] stands beside `gateway`**: the admin server, readiness and certificates run there.
+//! - **HTTP/3 uses the `h3` crate over an adapter of our own**, because the usual one hides a client's cancellation and lets a frame be
+//!   buffered at whatever length it claims. See [`listen::doh3`].
+//! - **AD is always asked of upstreams**, so that a stored answer does not depend on who asked first; what each client sees is decided
+//!   at the end ([`pipeline`]).
+//! - **Encrypted upstreams keep one connection already**, instead of one a question. See [`upstream`].
+//! - `telemetry` may import `answer`: the query log stands around the pipeline as an `Answer` of its own, so that a gateway without one
+//!   has nothing of it in its path. `upstream` may import `peer` for the name of a transport.
 
 pub mod clock;
 pub mod wire;
