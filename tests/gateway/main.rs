@@ -6,6 +6,7 @@ mod harness;
 
 mod answers;
 mod conformance;
+mod cookies;
 mod doors;
 mod edns;
 mod lifetimes;
