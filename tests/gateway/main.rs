@@ -12,3 +12,5 @@ mod edns;
 mod lifetimes;
 mod messages;
 mod padding;
+mod refusals;
+mod special;
