@@ -1,8 +1,8 @@
 //! Answers that are kept: flat, sharded, bounded in bytes, resistant to scans. The clock is an argument.
 //!
 //! A question is hashed once, with a key of this process (who asks chooses the names): the upper half of the hash chooses the
-//! [`shard`], the lower half is the tag that its index and ghost know the answer by. A shard is locked for one lookup or one
-//! insertion. All memory is laid out at construction ([`layout`]) and nothing is allocated afterwards.
+//! `shard`, the lower half is the tag that its index and ghost know the answer by. A shard is locked for one lookup or one
+//! insertion. All memory is laid out at construction (`layout`) and nothing is allocated afterwards.
 
 pub mod failures;
 pub mod key;

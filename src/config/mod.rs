@@ -1,7 +1,7 @@
 //! The configuration: defaults, a file, the environment and the command line, laid over one another key by key.
 //!
-//! The road of a value: text → [`node`] (positions kept) → [`layers`] (who wins) → [`effect`] (what this version does with it) →
-//! [`kinds`] (typed, in range) → each component's own `Settings`. Nothing stops at the first mistake: [`problem`] collects all of
+//! The road of a value: text → [`node`] (positions kept) → `layers` (who wins) → [`effect`] (what this version does with it) →
+//! `kinds` (typed, in range) → each component's own `Settings`. Nothing stops at the first mistake: `problem` collects all of
 //! them. This module alone knows the file; components know their settings.
 
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@
 //! run. What must wait becomes a task, and its answer goes out with a later turn. The cached path allocates nothing once the
 //! buffers have grown.
 //!
-//! How datagrams are read and sent is the system's: [`linux`] by recvmmsg and sendmmsg, [`portable`] one by one.
+//! How datagrams are read and sent is the system's: `linux` by recvmmsg and sendmmsg, `portable` one by one.
 
 use std::net::SocketAddr;
 
