@@ -7,5 +7,7 @@ mod harness;
 mod doors;
 mod http;
 mod lifetimes;
+mod routes;
 mod streams;
 mod tls;
+mod upstreams;
