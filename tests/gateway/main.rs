@@ -7,6 +7,7 @@ mod harness;
 mod admin;
 mod doors;
 mod explain;
+mod herds;
 mod identity;
 mod lifetimes;
 mod stopping;

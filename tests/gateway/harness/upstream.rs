@@ -122,6 +122,11 @@ impl Upstream {
         self.state.gate.send_modify(|gate| *gate += 1);
     }
 
+    /// Holds those to come again, after [`Upstream::release`].
+    pub fn hold(&self) {
+        self.state.gate.send_replace(0);
+    }
+
     /// TCP connections accepted so far.
     pub fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
