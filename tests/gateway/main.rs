@@ -10,4 +10,6 @@ mod explain;
 mod herds;
 mod identity;
 mod lifetimes;
+mod ports;
+mod servers;
 mod stopping;
