@@ -2,20 +2,34 @@
 //!
 //! What was asked for goes to standard output, so that `--effective` is TOML and `--json` is JSON; the rest to standard error.
 
+use std::fmt::Display;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use serde_json::{Value as Json, json};
 
 use crate::config::{EffectiveRow, Loaded, Problem, Severity, Source, effective, load};
+use crate::identity::credential::Credential;
+use crate::identity::profile::provider;
+use crate::identity::{CertificateFacts, Chain, IdentityError};
+
+const EXAMPLES: &str = "\
+Examples:
+  hushgate check --config hushgate.toml
+  hushgate check --config hushgate.toml --effective        every value, and where it came from
+  hushgate check --set upstream.timeout=2s --json
+
+Exit status: 0 it can be used, perhaps with warnings; 2 it cannot.";
 
 /// What to check, and how to say it.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The configuration file; without one the defaults hold
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// Override a key, as in --set upstream.timeout=2s
+    /// Override one key, as in --set upstream.timeout=2s; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Print every key, its value and where it came from, as TOML
@@ -37,6 +51,9 @@ pub struct Report {
     pub code: u8,
 }
 
+/// Where certificates are configured.
+const KEY: &str = "tls.certificates";
+
 const FINE: u8 = 0;
 const BROKEN: u8 = 2;
 
@@ -53,27 +70,47 @@ pub fn run(args: &Args) -> u8 {
 /// What [`run`] says about `loaded`.
 #[must_use]
 pub fn report(args: &Args, loaded: &Loaded) -> Report {
-    let lines = loaded.problems.iter().fold(String::new(), |lines, problem| lines + &format!("{problem}\n"));
-    let verdict = verdict(args, &loaded.problems);
-    let code = if loaded.config.is_some() { FINE } else { BROKEN };
+    let credentials = credentials(loaded);
+    let faults: Vec<&IdentityError> = credentials.iter().filter_map(|read| read.as_ref().err()).collect();
+    let problems = loaded.problems.iter().map(|problem| format!("{problem}\n"));
+    let lines: String = problems.chain(faults.iter().map(|fault| format!("error: {KEY}: {fault}\n"))).collect();
+    let code = if loaded.config.is_some() && faults.is_empty() { FINE } else { BROKEN };
+    let verdict = verdict(args, &loaded.problems, faults.len());
     let (output, complaints) = if args.json {
-        (format!("{:#}\n", to_json(loaded)), String::new())
+        (format!("{:#}\n", to_json(loaded, &credentials, code)), String::new())
     } else if args.effective {
         (format!("{}\n# {verdict}\n", effective::to_toml(&loaded.effective)), lines)
     } else if code == FINE {
-        (format!("{verdict}\n"), lines)
+        let certificates = credentials.iter().flatten().map(certificate);
+        (certificates.chain([format!("{verdict}\n")]).collect(), lines)
     } else {
         (String::new(), format!("{lines}{verdict}\n"))
     };
     Report { output, complaints, code }
 }
 
-fn verdict(args: &Args, problems: &[Problem]) -> String {
-    let name = args.config.as_ref().map_or_else(|| "The defaults".to_owned(), |path| path.display().to_string());
-    let name = name.replace(char::is_control, "?");
-    let is = if args.config.is_some() { "is" } else { "are" };
+/// Reads the certificates as `serve` would. A private authority is left alone: to look at it could mean to make it.
+fn credentials(loaded: &Loaded) -> Vec<Result<CertificateFacts, IdentityError>> {
+    let Some(config) = &loaded.config else { return Vec::new() };
+    let (provider, now) = (provider(), SystemTime::now());
+    let read = |(index, chain): (usize, &Chain)| {
+        Credential::from_files(chain, &provider, now).map(|credential| credential.facts(now, index == 0))
+    };
+    config.tls.certificates.iter().enumerate().map(read).collect()
+}
+
+fn certificate(facts: &CertificateFacts) -> String {
+    format!("{}: {}; {} left\n", facts.source, facts.names.join(", "), counted(facts.days_left, "day"))
+}
+
+fn verdict(args: &Args, problems: &[Problem], faults: usize) -> String {
+    let (name, is) = match &args.config {
+        Some(path) => (path.display().to_string().replace(char::is_control, "?"), "is"),
+        None if args.set.is_empty() => ("The defaults".to_owned(), "are"),
+        None => ("The defaults with what --set says".to_owned(), "are"),
+    };
     let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
-    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    let (errors, warnings) = (count(Severity::Error) + faults, count(Severity::Warning));
     let warned = counted(warnings, "warning");
     match (errors, warnings) {
         (0, 0) => format!("{name} {is} fine."),
@@ -83,12 +120,12 @@ fn verdict(args: &Args, problems: &[Problem]) -> String {
     }
 }
 
-fn counted(count: usize, thing: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
+fn counted(count: impl PartialEq + From<u8> + Display, thing: &str) -> String {
+    let plural = if count == 1.into() { "" } else { "s" };
     format!("{count} {thing}{plural}")
 }
 
-fn to_json(loaded: &Loaded) -> Json {
+fn to_json(loaded: &Loaded, credentials: &[Result<CertificateFacts, IdentityError>], code: u8) -> Json {
     let problem = |problem: &Problem| {
         json!({
             "severity": problem.severity.name(),
@@ -102,9 +139,20 @@ fn to_json(loaded: &Loaded) -> Json {
         })
     };
     let row = |row: &EffectiveRow| json!({ "key": row.key, "value": row.value.to_json(), "from": row.from, "note": row.note });
+    let fault = |fault: &IdentityError| json!({ "severity": "error", "key": KEY, "message": fault.to_string() });
+    let facts = |facts: &CertificateFacts| {
+        json!({
+            "file": facts.source.to_string(),
+            "names": facts.names,
+            "not_after": facts.not_after,
+            "days_left": facts.days_left,
+        })
+    };
+    let faults = credentials.iter().filter_map(|read| read.as_ref().err()).map(fault);
     json!({
-        "ok": loaded.config.is_some(),
-        "problems": loaded.problems.iter().map(problem).collect::<Vec<_>>(),
+        "ok": code == FINE,
+        "problems": loaded.problems.iter().map(problem).chain(faults).collect::<Vec<_>>(),
+        "certificates": credentials.iter().flatten().map(facts).collect::<Vec<_>>(),
         "effective": loaded.effective.iter().map(row).collect::<Vec<_>>(),
     })
 }

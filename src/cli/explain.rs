@@ -13,8 +13,17 @@ use crate::admin::request::{BadRequest, door, qname, rtype};
 use crate::admin::{ExplainRequest, Place};
 use crate::peer::Transport;
 
+const EXAMPLES: &str = "\
+Examples:
+  hushgate explain example.com --door dot
+  hushgate explain example.com AAAA --from 192.0.2.7       may this client ask, and what would it hear?
+  hushgate explain example.com --admin unix:/run/hushgate/admin.sock --json
+
+Exit status: 0 the road was told, whatever it leads to; 1 it could not be; 2 the arguments are wrong.";
+
 /// What the command line says.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Options {
     /// The domain name to ask for
     #[arg(value_name = "NAME")]

@@ -50,13 +50,23 @@ enum Command {
     },
 }
 
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  hushgate serve                                    the defaults: all doors on loopback, a public resolver over TLS
+  hushgate serve --config /etc/hushgate/hushgate.toml
+  hushgate serve --set log.level=debug --set 'upstream.servers=[\"tls://dns.quad9.net\"]'
+
+The environment can say the same: HUSHGATE_SET=\"upstream.timeout=2s, cache.size=1 GiB\".
+Exit status: 0 it was stopped; 1 it could not start; 2 a mistake in the configuration.";
+
 /// Where a configuration comes from.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[command(after_help = SERVE_EXAMPLES)]
 pub struct ConfigArgs {
-    /// The configuration file; without one the defaults apply.
-    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    /// The configuration file; without one the defaults hold.
+    #[arg(long, short, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// Override one key, `--set upstream.timeout=2s`; may be repeated.
+    /// Override one key, as in --set upstream.timeout=2s; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }

@@ -212,7 +212,11 @@ impl Line {
 impl Plain {
     async fn ask(&self, ask: &Arc<Ask>, window: Window, log: &mut Log<'_>) -> Result<Delivered, Cause> {
         if ask.prefer_stream {
-            return self.tcp.exchange(ask, window).await;
+            match self.tcp.exchange(ask, window).await {
+                // No TCP there: the server is one of `udp://`, and a client of a stream is served as well as another.
+                Err(Cause::Connect) => log.end(AttemptEnd::Connect),
+                outcome => return outcome,
+            }
         }
         let _flight = self.flights.try_acquire().map_err(|_| Cause::Busy)?;
         let heard = self.addresses.in_turn(window.until, |address, until| async move {
@@ -312,6 +316,15 @@ mod tests {
         let (result, attempts) = attempt(&plain("udp", truncating().await), &ask).await;
         assert_eq!(result.unwrap().facts.transport, Transport::Tcp);
         assert_eq!(ends(&attempts), [AttemptEnd::Answered]);
+    }
+
+    #[tokio::test]
+    async fn a_question_from_a_stream_goes_over_udp_where_the_server_has_no_tcp() {
+        let (address, _) = udp_server(|query| reply(query, 0)).await;
+        let ask = Arc::new(Ask { prefer_stream: true, ..(*question("a.example")).clone() });
+        let (result, attempts) = attempt(&plain("udp", address), &ask).await;
+        assert_eq!(result.unwrap().facts.transport, Transport::Udp);
+        assert_eq!(ends(&attempts), [AttemptEnd::Connect, AttemptEnd::Answered]);
     }
 
     #[tokio::test]

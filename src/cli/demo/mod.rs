@@ -15,8 +15,17 @@ use self::doors::Opened;
 use super::paint::Paint;
 use crate::peer::Transport;
 
+const EXAMPLES: &str = "\
+Needs no configuration, no internet, no root. Uses the ports of `hushgate serve` and the same private authority, or
+other ports where those are taken.
+
+Examples:
+  hushgate demo                the table, then it stays up for you to try
+  hushgate demo --exit         the table alone; exit status 0: every door answered, 1: not all";
+
 /// Arguments of `demo`.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// End after the table; the exit status tells whether every door answered.
     #[arg(long)]

@@ -1,0 +1,22 @@
+//! The program as a person or a service manager meets it: what it prints, when it ends, and with which status.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail where it stands"
+)]
+
+#[path = "cli/certificates.rs"]
+mod certificates;
+#[path = "cli/dns.rs"]
+mod dns;
+#[path = "cli/program.rs"]
+mod program;
+#[path = "cli/readme.rs"]
+mod readme;
+#[path = "cli/serving.rs"]
+mod serving;
+#[path = "cli/tools.rs"]
+mod tools;
