@@ -4,9 +4,11 @@
 
 mod harness;
 
+mod attacks;
 mod doors;
 mod http;
 mod lifetimes;
+mod quic;
 mod routes;
 mod streams;
 mod tls;
