@@ -15,6 +15,7 @@ mod harness;
 
 mod admin;
 mod answers;
+mod attacks;
 mod conformance;
 mod cookies;
 mod doors;
@@ -27,6 +28,7 @@ mod lifetimes;
 mod messages;
 mod padding;
 mod ports;
+mod quic;
 mod refusals;
 mod routes;
 mod servers;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hushgate::peer::Transport;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::harness::raw::{FRAMED, frame, resident, rest};
@@ -207,10 +208,7 @@ async fn tcp_13_the_third_connection_of_a_client_is_closed_and_udp_never_feels_i
         let mut held = Vec::new();
         // A permit comes back when the gateway has seen a client leave.
         while held.len() < 2 {
-            let mut stream = rig.tcp().await;
-            if client::framed(&mut stream, &query).await.is_some() {
-                held.push(stream);
-            }
+            held.extend(try_tcp(&rig, &query).await);
         }
         let refused = rig.metric("hushgate_connections_refused_total").await;
         refuses(&rig, transport, &query).await;
@@ -222,11 +220,17 @@ async fn tcp_13_the_third_connection_of_a_client_is_closed_and_udp_never_feels_i
     });
 }
 
+/// A connection that has answered, unless it was refused: the reset may come as early as in `connect`.
+async fn try_tcp(rig: &Rig, query: &[u8]) -> Option<TcpStream> {
+    let mut stream = TcpStream::connect(rig.dns()).await.ok()?;
+    client::framed(&mut stream, query).await.map(|_| stream)
+}
+
 /// A connection over `transport` that comes to nothing.
 async fn refuses(rig: &Rig, transport: Transport, query: &[u8]) {
     let trust = |alpn: &[u8]| client::trust(&rig.authority(), &[alpn]);
     match transport {
-        Transport::Tcp => assert!(client::framed(&mut rig.tcp().await, query).await.is_none()),
+        Transport::Tcp => assert!(try_tcp(rig, query).await.is_none()),
         Transport::Dot => assert!(client::tls(rig.dot(), trust(b"dot")).await.is_err()),
         Transport::Doh1 => assert!(client::tls(rig.doh(), trust(b"http/1.1")).await.is_err()),
         Transport::Doh2 => assert!(client::tls(rig.doh(), trust(b"h2")).await.is_err()),
@@ -242,14 +246,12 @@ async fn tcp_13_connections_are_bounded_in_all_and_one_that_ends_makes_room() {
     let query = Ask::a("full.example.org").id(0).bytes();
     let mut held = Vec::new();
     for _ in 0..8 {
-        let mut stream = rig.tcp().await;
-        assert!(client::framed(&mut stream, &query).await.is_some());
-        held.push(stream);
+        held.push(try_tcp(&rig, &query).await.unwrap());
     }
     over_all!(STREAMS, |transport| refuses(&rig, transport, &query).await);
     rig.ask(Transport::Udp, &query).await;
     drop(held.pop());
-    let room = async { while client::framed(&mut rig.tcp().await, &query).await.is_none() {} };
+    let room = async { while try_tcp(&rig, &query).await.is_none() {} };
     timeout(client::PATIENCE, room).await.unwrap();
 }
 

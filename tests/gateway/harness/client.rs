@@ -244,10 +244,10 @@ pub async fn http3(
     let (head, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let mut stream = sender.send_request(Request::from_parts(head, ())).await.ok()?;
-    if !body.is_empty() {
-        stream.send_data(body).await.ok()?;
+    // A server may answer before it has heard all, and stop listening: the answer counts.
+    if body.is_empty() || stream.send_data(body).await.is_ok() {
+        _ = stream.finish().await;
     }
-    stream.finish().await.ok()?;
     let response = stream.recv_response().await.ok()?;
     let mut whole = Vec::new();
     while let Ok(Some(mut chunk)) = stream.recv_data().await {
