@@ -96,12 +96,11 @@ async fn keep(post: Post, id: WorkerId, context: Context) {
             }
         };
         match ended {
-            Ok(()) => return,
             Err(error) if error.is_panic() => {
                 context.counters.panics.add_one();
                 tracing::error!(worker = id.index, "a front door's loop panicked and is started again");
             }
-            Err(_) => return,
+            Ok(()) | Err(_) => return,
         }
     }
 }
