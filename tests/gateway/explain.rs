@@ -58,8 +58,8 @@ async fn what_is_told_is_what_a_client_gets() {
         rig.pass(5);
         let road = explain(&rig, &format!("name={name}&type=A&door={}", transport.name())).await;
         let answered = rig.ask(transport, &Ask::a(&name).id(0).edns().bytes()).await.message;
-        let read = message::read(&answered);
-        let records: Vec<String> = read.answers.iter().map(ToString::to_string).collect();
+        let parsed = message::read(&answered);
+        let records: Vec<String> = parsed.answers.iter().map(ToString::to_string).collect();
         assert_eq!(message::ttls(&answered), [295]);
         assert_eq!(replied(&road), ("NOERROR", None, "cache", &records[..]));
         let has_opt = message::options(&answered).is_some();

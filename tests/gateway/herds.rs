@@ -118,7 +118,7 @@ async fn two_and_a_third(rig: &Rig, transport: Transport, answer: Answer) -> (us
 async fn ttl_14_equal_questions_are_one_without_a_cache_too() {
     let rig = Rig::with("[cache]\nsize = \"0\"").await;
     over_all!(Transport::ALL, |transport| {
-        let asked = two_and_a_third(&rig, transport, Answer::new().a(300, [192, 0, 2, 9])).await;
+        let asked = Box::pin(two_and_a_third(&rig, transport, Answer::new().a(300, [192, 0, 2, 9]))).await;
         assert_eq!(asked, (1, 1));
     });
 }
@@ -127,7 +127,7 @@ async fn ttl_14_equal_questions_are_one_without_a_cache_too() {
 async fn ttl_04_and_ttl_14_an_answer_of_no_ttl_serves_those_who_wait_and_nobody_after() {
     let rig = Rig::start().await;
     over_all!(Transport::ALL, |transport| {
-        let asked = two_and_a_third(&rig, transport, Answer::new().a(0, [192, 0, 2, 9])).await;
+        let asked = Box::pin(two_and_a_third(&rig, transport, Answer::new().a(0, [192, 0, 2, 9]))).await;
         assert_eq!(asked, (1, 1));
     });
 }

@@ -25,7 +25,7 @@ pub fn self_signed(folder: &Path, file: &str, names: &[&str], life: Duration) ->
     let (chain, secret) = (folder.join(format!("{file}.pem")), folder.join(format!("{file}-key.pem")));
     std::fs::write(&chain, params.self_signed(&key).unwrap().pem()).unwrap();
     std::fs::write(&secret, key.serialize_pem()).unwrap();
-    format!("{{ chain = {chain:?}, key = {secret:?} }}")
+    format!("{{ chain = \"{}\", key = \"{}\" }}", chain.display(), secret.display())
 }
 
 const DAY: Duration = Duration::from_hours(24);

@@ -147,10 +147,10 @@ fn split(key: &str) -> (String, BTreeMap<String, String>) {
     while !rest.is_empty() {
         let (label, after) = rest.split_once("=\"").expect("label=\"…\"");
         assert!(is_name(label) && !label.contains(':'), "{label:?} is no label");
-        let end = end_of_value(after);
+        let (value, behind) = after.split_at(end_of_value(after));
         assert!(seen.insert(label.to_owned()), "the label {label} twice");
-        labels.insert(label.to_owned(), after[..end].to_owned());
-        rest = &after[end + 1..];
+        labels.insert(label.to_owned(), value.to_owned());
+        rest = behind.strip_prefix('"').unwrap_or_default();
         if let Some(next) = rest.strip_prefix(',') {
             assert!(!next.is_empty(), "a comma leads to a label");
             rest = next;
