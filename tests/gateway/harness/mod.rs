@@ -52,7 +52,7 @@ impl Rig {
         let text = format!(
             "state_dir = {:?}\nworkers = 2\n[listen]\ndns = [\"127.0.0.1:0\"]\ndot = [\"127.0.0.1:0\"]\n\
              doh = [\"127.0.0.1:0\", {{ address = \"127.0.0.1:0\", tls = false }}]\ndoq = [\"127.0.0.1:0\"]\n\
-             [admin]\nlisten = [\"127.0.0.1:0\"]\n[upstream]\nservers = [\"udp://{}\"]\nfallback = []\n{extra}\n",
+             [admin]\nlisten = [\"127.0.0.1:0\"]\n[upstream]\ntimeout = \"20s\"\nattempt_timeout = \"15s\"\nservers = [\"udp://{}\"]\nfallback = []\n{extra}\n",
             state.path().join("state"),
             upstream.address
         );
