@@ -29,6 +29,7 @@ use super::http::{Desk, MAX_HEADER_LIST};
 use super::presence::Presence;
 use super::session::Session;
 use super::turn::{TURN, at_once};
+use super::unread::Unread;
 use crate::guard::Permit;
 
 /// Serves one connection until either side ends it.
@@ -48,6 +49,7 @@ pub async fn serve(connection: quinn::Connection, session: Session, context: Con
     let visit = Visit {
         desk: Desk::new(&context, peer, None),
         replies: Mutex::default(),
+        unread: Unread::default(),
         context,
         _presence: presence,
         _permit: permit,
@@ -71,6 +73,7 @@ struct Visit {
     desk: Desk,
     /// Where replies are made; empty between them. Locked while one is made, never across a wait.
     replies: Mutex<BytesMut>,
+    unread: Unread,
     context: Context,
     _presence: Presence,
     _permit: Permit,
@@ -143,7 +146,7 @@ impl Talk {
 
     /// Without room, requests wait in QUIC, which lets the client have no more streams than fit.
     fn has_room(&self) -> bool {
-        self.waiting.len() < self.visit.context.limits.streams_per_connection
+        self.waiting.len() < self.visit.context.limits.streams_per_connection && !self.visit.unread.is_enough()
     }
 
     /// Answers `first` and what else has arrived, up to a turn's worth.

@@ -18,6 +18,7 @@ pub mod stream;
 pub mod tcp;
 pub mod tls;
 mod turn;
+mod unread;
 
 #[cfg(test)]
 pub(crate) mod rehearsal;

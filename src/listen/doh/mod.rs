@@ -20,6 +20,7 @@ use super::deadline;
 use super::http::Desk;
 use super::presence::Presence;
 use super::session::Session;
+use super::unread::Unread;
 use crate::guard::Permit;
 use crate::peer::Transport;
 
@@ -34,6 +35,7 @@ pub struct Site {
 struct Visit {
     desk: Desk,
     context: Context,
+    unread: Unread,
     _presence: Presence,
     _permit: Permit,
 }
@@ -64,7 +66,7 @@ where
     };
     let presence = Presence::of(&context.counters, peer.transport);
     let desk = Desk::new(&context, peer, site.alt_svc.clone());
-    let visit = Arc::new(Visit { desk, context, _presence: presence, _permit: permit });
+    let visit = Arc::new(Visit { desk, context, unread: Unread::default(), _presence: presence, _permit: permit });
     match version {
         Version::One => h1::serve(line, visit).await,
         Version::Two => h2::serve(line, visit).await,

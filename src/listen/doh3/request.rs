@@ -79,7 +79,7 @@ async fn answer(resolver: Resolver, visit: &Visit) -> End {
         Err(Halt::Gone) => None,
     };
     if let Some(response) = response {
-        return deliver(stream, response).await;
+        return deliver(stream, response, visit).await;
     }
     stream.stop_stream(Code::H3_REQUEST_CANCELLED);
     End::Abandoned
@@ -133,7 +133,12 @@ async fn given_up(stream: &mut Stream) {
     }
 }
 
-async fn deliver(mut stream: Stream, response: Response<Bytes>) -> End {
+async fn deliver(mut stream: Stream, response: Response<Bytes>, visit: &Visit) -> End {
+    let Some(_kept) = visit.unread.keep(response.body().len()) else {
+        visit.context.counters.overflow.add_one();
+        stream.stop_stream(Code::H3_EXCESSIVE_LOAD);
+        return End::Abandoned;
+    };
     if matches!(timeout(deadline::WRITE, write(&mut stream, response)).await, Ok(Ok(()))) {
         return End::Answered;
     }

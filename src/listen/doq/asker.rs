@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::closing::Violation;
 use crate::answer::Answer;
 use crate::clock::Moment;
+use crate::listen::unread::Unread;
 use crate::peer::Peer;
 use crate::query::Query;
 use crate::reply::{Now, Out, Pending, Reply};
@@ -16,6 +17,8 @@ use crate::wire::{Edns, Flags, HEADER_LEN, Header};
 pub struct Asker {
     answer: Arc<dyn Answer>,
     peer: Peer,
+    /// Replies that the client has made no room for.
+    pub unread: Unread,
 }
 
 /// The immediate outcome of a question.
@@ -32,7 +35,7 @@ impl Asker {
     /// An asker for `peer`.
     #[must_use]
     pub fn new(answer: Arc<dyn Answer>, peer: Peer) -> Self {
-        Self { answer, peer }
+        Self { answer, peer, unread: Unread::default() }
     }
 
     /// The moment to stamp on arriving questions.

@@ -43,6 +43,8 @@ pub enum Halt {
     Late,
     /// It gets no reply.
     Silent,
+    /// It leaves too many replies unread.
+    Crowded,
     /// The connection is gone.
     Lost,
 }

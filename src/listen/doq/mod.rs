@@ -78,7 +78,7 @@ impl Desk {
         let mut drained = pin!(drain.wanted());
         let connection = self.connection.clone();
         loop {
-            let room = self.slow.len() < self.streams;
+            let room = self.has_room();
             let round = tokio::select! {
                 biased;
                 opened = connection.accept_bi(), if room => self.turn(opened),
@@ -105,7 +105,7 @@ impl Desk {
             if taken + self.slow.len() > FIRST_CREDIT / 2 {
                 self.raise_credit();
             }
-            if self.slow.len() >= self.streams {
+            if !self.has_room() {
                 return Ok(Turn::Over);
             }
             if taken == TURN {
@@ -117,6 +117,11 @@ impl Desk {
             };
         }
         Ok(Turn::Used)
+    }
+
+    /// May another stream be taken? Without room they wait in QUIC, which gives the client no more of them.
+    fn has_room(&self) -> bool {
+        self.slow.len() < self.streams && !self.asker.unread.is_enough()
     }
 
     fn raise_credit(&mut self) {
@@ -147,6 +152,10 @@ impl Desk {
             }
             End::Cancelled if self.cancelled.count() > MOST_CANCELLED => Err(Closing::ExcessiveLoad),
             End::Abandoned | End::Cancelled => Ok(()),
+            End::Dropped => {
+                self.context.counters.overflow.add_one();
+                Ok(())
+            }
             End::Broken(violation) => Err(Closing::Broken(violation)),
         }
     }

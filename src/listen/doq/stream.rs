@@ -15,6 +15,7 @@ use super::intake::{Halt, Intake, Stage};
 use crate::clock::Moment;
 use crate::listen::deadline;
 use crate::listen::turn::at_once;
+use crate::listen::unread::Kept;
 use crate::reply::{Pending, Verdict};
 
 /// One stream.
@@ -31,10 +32,18 @@ enum Step {
     Read,
     /// Wait for its answer.
     Wait(Pending),
-    /// Write what is left of the reply.
-    Write(Bytes),
+    /// Write what is left of the reply, for which the client makes no room.
+    Write(Bytes, Kept),
     /// See the stream ended by the client.
     End,
+}
+
+/// What a question came to.
+enum Answered {
+    /// A reply.
+    Reply(Bytes),
+    /// It must wait.
+    Later(Pending),
 }
 
 /// How a stream ended.
@@ -43,6 +52,8 @@ pub enum End {
     Replied(SendStream),
     /// Without.
     Abandoned,
+    /// Without: its client leaves too much unread.
+    Dropped,
     /// By its client.
     Cancelled,
     /// With its connection.
@@ -88,13 +99,16 @@ impl Stream {
         if stage == Stage::Partial {
             return Ok(stage);
         }
-        self.step = self.ask(asker, arrival, replies)?;
-        if let Step::Write(reply) = &mut self.step {
-            if !write_at_once(&mut self.send, reply)? {
-                return Ok(Stage::Partial);
+        match self.ask(asker, arrival, replies)? {
+            Answered::Reply(mut reply) => {
+                if write_at_once(&mut self.send, &mut reply)? {
+                    self.step = Step::End;
+                    return Ok(stage);
+                }
+                let kept = asker.unread.keep(reply.len()).ok_or(Halt::Crowded)?;
+                self.step = Step::Write(reply, kept);
             }
-            self.step = Step::End;
-            return Ok(stage);
+            Answered::Later(pending) => self.step = Step::Wait(pending),
         }
         Ok(Stage::Partial)
     }
@@ -105,13 +119,23 @@ impl Stream {
             match std::mem::replace(&mut self.step, Step::End) {
                 Step::Read => {
                     self.read(deadline).await?;
-                    self.step = self.ask(asker, asker.moment(), &mut BytesMut::new())?;
+                    self.step = match self.ask(asker, asker.moment(), &mut BytesMut::new())? {
+                        Answered::Reply(reply) => {
+                            let kept = asker.unread.keep(reply.len()).ok_or(Halt::Crowded)?;
+                            Step::Write(reply, kept)
+                        }
+                        Answered::Later(pending) => Step::Wait(pending),
+                    };
                 }
                 Step::Wait(pending) => match self.wait(pending, deadline).await? {
-                    Verdict::Sent(reply) => self.step = Step::Write(framed(&reply)),
+                    Verdict::Sent(reply) => {
+                        let reply = framed(&reply);
+                        let kept = asker.unread.keep(reply.len()).ok_or(Halt::Crowded)?;
+                        self.step = Step::Write(reply, kept);
+                    }
                     Verdict::Dropped(_) => return Err(Halt::Silent),
                 },
-                Step::Write(reply) => self.write(reply).await?,
+                Step::Write(reply, _kept) => self.write(reply).await?,
                 Step::End => {
                     return match see_ended(&mut self.recv, &mut self.intake, deadline).await {
                         // Too late to cancel: the reply is out, with its end (RFC 9250 4.3.1).
@@ -146,11 +170,11 @@ impl Stream {
         Ok(())
     }
 
-    fn ask(&self, asker: &Asker, arrival: Moment, replies: &mut BytesMut) -> Result<Step, Halt> {
+    fn ask(&self, asker: &Asker, arrival: Moment, replies: &mut BytesMut) -> Result<Answered, Halt> {
         match asker.ask(self.intake.message(), arrival, replies).map_err(Halt::Broken)? {
-            Asked::Reply(reply) => Ok(Step::Write(reply)),
+            Asked::Reply(reply) => Ok(Answered::Reply(reply)),
             Asked::Silence => Err(Halt::Silent),
-            Asked::Later(pending) => Ok(Step::Wait(pending)),
+            Asked::Later(pending) => Ok(Answered::Later(pending)),
         }
     }
 
@@ -186,6 +210,7 @@ impl Stream {
             Halt::Broken(violation) => (PROTOCOL_ERROR, End::Broken(violation)),
             Halt::Cancelled => (REQUEST_CANCELLED, End::Cancelled),
             Halt::Late | Halt::Silent => (UNSPECIFIED_ERROR, End::Abandoned),
+            Halt::Crowded => (UNSPECIFIED_ERROR, End::Dropped),
         };
         // Either may be closed already, which is as good.
         let _ = self.send.reset(code);

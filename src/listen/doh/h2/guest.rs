@@ -10,7 +10,7 @@ use http::Response;
 use tokio::time::timeout;
 
 use super::super::Visit;
-use super::reply;
+use super::reply::{self, Begun};
 use crate::listen::deadline;
 use crate::listen::http::{Ended, Outcome, Refusal, Shape};
 use crate::reply::Pending;
@@ -78,9 +78,13 @@ impl Guest {
     }
 
     async fn send(self, response: Response<Bytes>) -> Ended {
-        if let Some(rest) = reply::begin(self.respond, response) {
-            rest.deliver().await;
+        match reply::begin(self.respond, response, &self.visit.unread) {
+            Begun::Done => Ended::Answered,
+            Begun::Waits(rest) => rest.deliver().await,
+            Begun::Dropped => {
+                self.visit.context.counters.overflow.add_one();
+                Ended::Abandoned
+            }
         }
-        Ended::Answered
     }
 }

@@ -3,7 +3,8 @@
 //! Taking a request from `h2` also writes what is due. So a turn first takes all requests that have arrived, then answers them in
 //! place, and they leave together, in one TLS record, when the next turn begins.
 
-use std::future::Future;
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use self::guest::{Guest, Halt, gather};
+use self::reply::Begun;
 use super::Visit;
 use super::line::Line;
 use crate::clock::Moment;
@@ -23,6 +25,7 @@ use crate::listen::Limits;
 use crate::listen::http::{Asked, Ended, MAX_HEADER_LIST, Outcome, Shape};
 use crate::listen::rate::Rate;
 use crate::listen::turn::{TURN, at_once};
+use crate::listen::unread::Unread;
 
 mod guest;
 mod reply;
@@ -41,7 +44,7 @@ where
     let talk = Talk {
         connection,
         visit,
-        arrived: Vec::new(),
+        arrived: VecDeque::new(),
         question: BytesMut::new(),
         replies: BytesMut::new(),
         waiting: JoinSet::new(),
@@ -67,8 +70,8 @@ fn builder(limits: Limits) -> Builder {
 struct Talk<S> {
     connection: Connection<Line<S>, Bytes>,
     visit: Arc<Visit>,
-    /// The requests of this turn.
-    arrived: Vec<Arrived>,
+    /// The requests of this turn; between turns, those of a client that leaves its answers unread.
+    arrived: VecDeque<Arrived>,
     /// Where a question is put together; empty between requests.
     question: BytesMut,
     /// Where replies are made; empty between requests.
@@ -96,7 +99,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         let mut idle = pin!(sleep_until(self.idle_from() + limits.idle_timeout));
         loop {
             tokio::select! {
-                request = self.connection.accept() => match request {
+                request = next(&mut self.connection, &self.visit.unread) => match request {
                     Some(Ok(request)) => self.turn(request).await,
                     Some(Err(error)) => return self.broken(&error),
                     None => return,
@@ -136,6 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
 
     fn ended(&mut self, ended: Result<Ended, JoinError>) {
         self.active = Instant::now();
+        self.answer_arrived();
         match ended {
             Ok(Ended::Abandoned) => {
                 let limit = self.visit.context.limits.streams_per_connection.saturating_mul(2);
@@ -153,21 +157,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
     /// Answers `first` and what else has arrived, up to a turn's worth.
     async fn turn(&mut self, first: Arrived) {
         self.active = Instant::now();
-        let mut arrived = std::mem::take(&mut self.arrived);
-        arrived.push(first);
-        while arrived.len() < TURN
+        self.arrived.push_back(first);
+        while self.arrived.len() < TURN
             && let Some(Some(Ok(next))) = at_once(self.connection.accept())
         {
-            arrived.push(next);
+            self.arrived.push_back(next);
         }
-        let full = arrived.len() == TURN;
-        let moment = self.visit.desk.moment();
-        for (request, respond) in arrived.drain(..) {
-            self.take(request, respond, moment);
-        }
-        self.arrived = arrived;
+        let full = self.arrived.len() == TURN;
+        self.answer_arrived();
         if full {
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// Answers what has arrived, as long as the client takes its answers.
+    fn answer_arrived(&mut self) {
+        if self.arrived.is_empty() {
+            return;
+        }
+        let moment = self.visit.desk.moment();
+        while !self.visit.unread.is_enough()
+            && let Some((request, respond)) = self.arrived.pop_front()
+        {
+            self.take(request, respond, moment);
         }
     }
 
@@ -200,12 +212,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
     }
 
     fn send(&mut self, respond: SendResponse<Bytes>, response: Response<Bytes>) {
-        let Some(rest) = reply::begin(respond, response) else { return };
-        if self.is_full() {
+        match reply::begin(respond, response, &self.visit.unread) {
+            Begun::Done => {}
+            Begun::Waits(rest) if !self.is_full() => _ = self.waiting.spawn(rest.deliver()),
             // Dropping the rest resets the stream.
-            self.visit.context.counters.overflow.add_one();
-        } else {
-            self.waiting.spawn(rest.deliver());
+            Begun::Waits(_) | Begun::Dropped => self.visit.context.counters.overflow.add_one(),
         }
     }
 
@@ -220,6 +231,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         }
         self.waiting.spawn(task(Guest { respond, shape, visit: Arc::clone(&self.visit) }));
     }
+}
+
+/// The next request. A client that leaves its answers unread is only written to, until it has taken some.
+async fn next<S>(connection: &mut Connection<Line<S>, Bytes>, unread: &Unread) -> Option<Result<Arrived, ::h2::Error>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if unread.is_enough() {
+        return poll_fn(|cx| connection.poll_closed(cx)).await.err().map(Err);
+    }
+    connection.accept().await
 }
 
 /// A request, and where its response goes.

@@ -13,29 +13,45 @@ use tokio::time::timeout;
 
 use crate::listen::deadline;
 use crate::listen::http::Ended;
+use crate::listen::unread::{Kept, Unread};
 
 /// A body that the client has no room for yet.
 pub(super) struct Rest {
     stream: SendStream<Bytes>,
     body: Bytes,
+    _kept: Kept,
 }
 
-/// Writes `response`; hands back what must wait for room. A stream that the client has reset needs no answer.
-pub(super) fn begin(mut respond: SendResponse<Bytes>, response: Response<Bytes>) -> Option<Rest> {
+/// What became of a response at once.
+pub(super) enum Begun {
+    /// All of it is on its way, or its client is gone.
+    Done,
+    /// The rest must wait for room.
+    Waits(Rest),
+    /// Its client leaves too much unread: the stream has been reset.
+    Dropped,
+}
+
+/// Writes `response` as far as there is room. A stream that the client has reset needs no answer.
+pub(super) fn begin(mut respond: SendResponse<Bytes>, response: Response<Bytes>, unread: &Unread) -> Begun {
     let (head, body) = response.into_parts();
     let head = Response::from_parts(head, ());
-    let Ok(mut stream) = respond.send_response(head, body.is_empty()) else { return None };
+    let Ok(mut stream) = respond.send_response(head, body.is_empty()) else { return Begun::Done };
     if body.is_empty() {
-        return None;
+        return Begun::Done;
     }
     if body.len() > SMALL {
         stream.reserve_capacity(body.len());
         if stream.capacity() < body.len() {
-            return Some(Rest { stream, body });
+            let Some(kept) = unread.keep(body.len()) else {
+                stream.send_reset(Reason::ENHANCE_YOUR_CALM);
+                return Begun::Dropped;
+            };
+            return Begun::Waits(Rest { stream, body, _kept: kept });
         }
     }
     _ = stream.send_data(body, true);
-    None
+    Begun::Done
 }
 
 impl Rest {
