@@ -7,6 +7,7 @@ mod harness;
 mod answers;
 mod conformance;
 mod cookies;
+mod dnssec;
 mod doors;
 mod edns;
 mod lifetimes;
