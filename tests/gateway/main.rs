@@ -10,6 +10,7 @@ mod cookies;
 mod dnssec;
 mod doors;
 mod edns;
+mod extended_errors;
 mod lifetimes;
 mod messages;
 mod padding;
