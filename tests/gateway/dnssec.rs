@@ -54,7 +54,8 @@ impl Secure {
     /// A gateway in front of it.
     async fn rig(&self) -> Rig {
         let (address, ca) = (self.address, self.folder.path().join("ca.pem"));
-        let server = format!("{{ url = \"tls://{address}\", tls_name = \"localhost\", ca = {ca:?} }}");
+        let ca = ca.display();
+        let server = format!("{{ url = \"tls://{address}\", tls_name = \"localhost\", ca = \"{ca}\" }}");
         Rig::set("", &[&format!("upstream.servers=[{server}]")]).await
     }
 }
@@ -143,10 +144,8 @@ async fn sec_04_and_sec_10_signatures_are_for_those_who_ask_whoever_came_first()
             for signed in [first_signed, !first_signed, first_signed, !first_signed] {
                 let ask = if signed { ask.clone().dnssec() } else { ask.clone() };
                 let reply = rig.ask(transport, &ask.bytes()).await.message;
-                let expected = match signed {
-                    true => [vec![46, 1, 46], vec![2, 46, 47], vec![1, 46]],
-                    false => [vec![1], vec![2], vec![1]],
-                };
+                let expected =
+                    if signed { [vec![46, 1, 46], vec![2, 46, 47], vec![1, 46]] } else { [vec![1], vec![2], vec![1]] };
                 assert_eq!(types(&reply), expected);
                 let whole = reply.windows(64).filter(|octets| *octets == [5; 64]).count();
                 assert_eq!(whole, if signed { 4 } else { 0 }, "SEC-10: byte for byte");

@@ -71,11 +71,11 @@ async fn ede_02_a_reason_that_does_not_fit_a_datagram_gives_way_to_data_and_tc_t
 async fn ede_03_the_upstreams_first_reason_is_passed_on_and_its_texts_are_not() {
     let rig = Rig::start().await;
     rig.upstream.script(|asked| {
-        let failed = asked.name().starts_with("failed");
         let secret = b"\0\x09from 10.0.0.53 about failed.example";
-        Act::Answer(match failed {
-            true => Answer::new().rcode(2).opt(&[(15, secret), (15, b"\0\x16")]),
-            false => Answer::new().a(300, [192, 0, 2, 1]).opt(&[(15, b"\0\x03stale since 12:00"), (15, b"\0\x04")]),
+        Act::Answer(if asked.name().starts_with("failed") {
+            Answer::new().rcode(2).opt(&[(15, secret), (15, b"\0\x16")])
+        } else {
+            Answer::new().a(300, [192, 0, 2, 1]).opt(&[(15, b"\0\x03stale since 12:00"), (15, b"\0\x04")])
         })
     });
     over_all!(Transport::ALL, |transport| {
