@@ -64,24 +64,31 @@ impl Finish {
     pub fn seal(self, walk: &mut Walk<'_>, seal: &Seal, out: &mut Out<'_>) {
         let message = out.message();
         patch::set_id(message, walk.header.id);
-        patch::set_flags(message, walk.fit(seal.flags, seal.rcode));
         if let Some(place) = message.get_mut(HEADER_LEN..walk.question_end()) {
             place.copy_from_slice(walk.question);
         }
         walk.trail.ede = seal.extras.iter().flatten().map(|extended| extended.code).next();
+        let mut flags = walk.fit(seal.flags, seal.rcode);
         if let Some(edns) = walk.edns {
-            let added = self.append_opt(walk, edns, seal, out);
+            let (added, unsaid) = self.append_opt(walk, edns, seal, out);
             walk.trail.added = Added(walk.trail.added.0 | added);
             patch::add_additional(out.message());
+            // EDE-02: a datagram without room for a reason says that there is more to hear over a stream.
+            if unsaid && walk.transport.is_datagram() {
+                walk.trail.cut = Cut(walk.trail.cut.0 | Cut::TRUNCATED);
+                flags = flags.with(Flags::TC, true);
+            }
         }
+        patch::set_flags(out.message(), flags);
         out.end();
     }
 
-    /// Appends our OPT; answers what went into it. Its room was reserved. The options take what is left: extended errors go before
-    /// a cookie does, and on a stream, where no answer is cut short, a cookie goes before records do (TCP-17).
-    fn append_opt(self, walk: &Walk<'_>, edns: Edns, seal: &Seal, out: &mut Out<'_>) -> u8 {
+    /// Appends our OPT; answers what went into it, and whether an extended error did not. Its room was reserved. The options take what
+    /// is left: extended errors go before a cookie does, and on a stream, where no answer is cut short, a cookie goes before records
+    /// do (TCP-17).
+    fn append_opt(self, walk: &Walk<'_>, edns: Edns, seal: &Seal, out: &mut Out<'_>) -> (u8, bool) {
         let mut length = out.len() + opt::OPT_LEN;
-        let mut added = Added::OPT;
+        let (mut added, mut unsaid) = (Added::OPT, false);
         let mut writer = OptWriter::start(out.tail(), UDP_SIZE, seal.rcode, edns.dnssec_ok);
         if let Some(cookie) = walk.cookie.as_ref().filter(|_| length + COOKIE_LEN <= walk.limit) {
             writer.option(option::COOKIE, &[cookie]);
@@ -95,11 +102,13 @@ impl Finish {
         }
         for Extended { code, text } in seal.extras.into_iter().flatten() {
             let longer = length + opt::OPTION_HEAD + 2 + text.len();
-            if longer <= walk.limit {
-                writer.option(option::EDE, &[&code.to_be_bytes(), text.as_bytes()]);
-                added |= Added::EDE;
-                length = longer;
+            if longer > walk.limit {
+                unsaid = true;
+                continue;
             }
+            writer.option(option::EDE, &[&code.to_be_bytes(), text.as_bytes()]);
+            added |= Added::EDE;
+            length = longer;
         }
         let wanted = self.padding && edns.padding && walk.transport.is_encrypted();
         if let Some(padding) = opt::padding(length, PADDING_BLOCK, walk.limit).filter(|_| wanted) {
@@ -107,7 +116,7 @@ impl Finish {
             added |= Added::PADDING;
         }
         writer.finish();
-        added
+        (added, unsaid)
     }
 }
 

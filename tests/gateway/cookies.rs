@@ -20,7 +20,8 @@ async fn rig(rule: &str, sets: &[&str]) -> Rig {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secrets");
     std::fs::write(&file, "42".repeat(16)).unwrap();
-    Rig::set(&format!("[cookies]\nrequire = {rule:?}\nsecrets_file = {file:?}"), sets).await
+    let file = file.display();
+    Rig::set(&format!("[cookies]\nrequire = {rule:?}\nsecrets_file = \"{file}\""), sets).await
 }
 
 fn now() -> u32 {
@@ -95,7 +96,7 @@ async fn cki_02_cki_03_and_cki_04_a_client_cookie_brings_a_server_cookie_of_rfc_
 async fn cki_05_cki_06_cki_07_and_cki_09_what_is_a_valid_cookie_and_what_is_not() {
     let rig = rig("always", &[]).await;
     rig.ask(Transport::Udp, &ask(&sound(now())).bytes()).await;
-    let at = |seconds: i64| sound((i64::from(now()) + seconds) as u32);
+    let at = |seconds: i32| sound(now().wrapping_add_signed(seconds));
     let mut flipped = at(0);
     flipped[20] ^= 1;
     // From an IPv4 client, octets that complete the hash input of an IPv6 one: 24 are a cookie, whatever follows.

@@ -289,9 +289,9 @@ async fn kal_02_a_keepalive_with_content_is_formerr() {
 #[tokio::test]
 async fn kal_03_the_timeout_told_is_the_one_in_force_on_every_kind_of_reply() {
     let rig = Rig::with("[limits]\ntcp_idle_timeout = \"7s\"").await;
-    rig.upstream.script(|asked| match asked.name() == "failing.example" {
-        true => Act::Answer(Answer::new().rcode(2)),
-        false => Act::Answer(Answer::new().a(300, [192, 0, 2, 1])),
+    rig.upstream.script(|asked| {
+        let failing = asked.name() == "failing.example";
+        Act::Answer(if failing { Answer::new().rcode(2) } else { Answer::new().a(300, [192, 0, 2, 1]) })
     });
     over_all!([Transport::Tcp, Transport::Dot], |transport| {
         for name in ["a.example", "a.example", "failing.example", "failing.example", "x.onion"] {

@@ -130,7 +130,7 @@ async fn gen_03_aa_is_never_set_on_what_an_upstream_gave_and_set_on_local_zones(
     rig.upstream.always(Answer::new().flag(0x0400).a(300, [192, 0, 2, 1]));
     over_all!(Transport::ALL, |transport| {
         let name = format!("{}.example.org", transport.name());
-        for (name, aa) in [(&name[..], 0), (&name, 0), ("localhost", 0x0400), ("x.onion", 0x0400)] {
+        for (name, aa) in [(name.as_str(), 0), (&name, 0), ("localhost", 0x0400), ("x.onion", 0x0400)] {
             let reply = rig.ask(transport, &Ask::a(name).id(0).bytes()).await.message;
             assert_eq!(message::flags(&reply) & 0x0400, aa, "{name}");
         }
@@ -180,10 +180,7 @@ async fn gen_05_the_largest_message_passes_over_every_stream_though_udp_truncate
     // Header, question and the record's fixed part take 12 + 19 + 12 octets; the rest is data.
     let data: Vec<u8> = (0..65_535 - 43).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let whole = Answer::new().answer("@", 65280, 300, &data);
-    rig.upstream.script(move |asked| match asked.tcp {
-        true => Act::Answer(whole.clone()),
-        false => Act::Answer(Answer::new().flag(0x0200)),
-    });
+    rig.upstream.script(move |asked| Act::Answer(if asked.tcp { whole.clone() } else { Answer::new().flag(0x0200) }));
     let query = Ask::new("large.example", 65280).id(0).bytes();
     assert_eq!(message::question_end(&query), 12 + 19);
     let truncated = rig.ask(Transport::Udp, &query).await.message;
