@@ -93,12 +93,11 @@ fn answer(query: &[u8]) -> Option<Vec<u8>> {
     let data =
         below.then(|| if local { local_data(question.query_type()) } else { record_data(question.query_type()) });
     let data = data.flatten();
-    match data {
-        Some(data) => _ = reply.add_answer(Record::from_rdata(name, TTL, data)),
-        None => {
-            let soa = SOA::new(zone.clone(), zone.clone(), 1, 3600, 600, 86_400, 60);
-            reply.add_authority(Record::from_rdata(if below { zone } else { Name::root() }, 60, RData::SOA(soa)));
-        }
+    if let Some(data) = data {
+        reply.add_answer(Record::from_rdata(name, TTL, data));
+    } else {
+        let soa = SOA::new(zone.clone(), zone.clone(), 1, 3600, 600, 86_400, 60);
+        reply.add_authority(Record::from_rdata(if below { zone } else { Name::root() }, 60, RData::SOA(soa)));
     }
     if !below {
         reply.metadata.response_code = ResponseCode::NXDomain;
