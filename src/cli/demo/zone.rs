@@ -92,8 +92,7 @@ fn answer(query: &[u8]) -> Option<Vec<u8>> {
     let local = name == Name::from_ascii(LOCAL).ok()?;
     let data =
         below.then(|| if local { local_data(question.query_type()) } else { record_data(question.query_type()) });
-    let data = data.flatten();
-    if let Some(data) = data {
+    if let Some(data) = data.flatten() {
         reply.add_answer(Record::from_rdata(name, TTL, data));
     } else {
         let soa = SOA::new(zone.clone(), zone.clone(), 1, 3600, 600, 86_400, 60);
