@@ -2,7 +2,6 @@
 //!
 //! What was asked for goes to standard output, so that `--effective` is TOML and `--json` is JSON; the rest to standard error.
 
-use std::fmt::Display;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -100,7 +99,7 @@ fn credentials(loaded: &Loaded) -> Vec<Result<CertificateFacts, IdentityError>> 
 }
 
 fn certificate(facts: &CertificateFacts) -> String {
-    format!("{}: {}; {} left\n", facts.source, facts.names.join(", "), counted(facts.days_left, "day"))
+    format!("{}: {}; {} left\n", facts.source, facts.names.join(", "), counted(&facts.days_left, "day"))
 }
 
 fn verdict(args: &Args, problems: &[Problem], faults: usize) -> String {
@@ -111,17 +110,19 @@ fn verdict(args: &Args, problems: &[Problem], faults: usize) -> String {
     };
     let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error) + faults, count(Severity::Warning));
-    let warned = counted(warnings, "warning");
+    let warned = counted(&warnings, "warning");
     match (errors, warnings) {
         (0, 0) => format!("{name} {is} fine."),
         (0, _) => format!("{name} {is} fine, with {warned}."),
-        (_, 0) => format!("{name} cannot be used: {}.", counted(errors, "error")),
-        (_, _) => format!("{name} cannot be used: {}, {warned}.", counted(errors, "error")),
+        (_, 0) => format!("{name} cannot be used: {}.", counted(&errors, "error")),
+        (_, _) => format!("{name} cannot be used: {}, {warned}.", counted(&errors, "error")),
     }
 }
 
-fn counted(count: impl PartialEq + From<u8> + Display, thing: &str) -> String {
-    let plural = if count == 1.into() { "" } else { "s" };
+/// `count` as it is written, so that any kind of number will do.
+fn counted(count: &impl ToString, thing: &str) -> String {
+    let count = count.to_string();
+    let plural = if count == "1" { "" } else { "s" };
     format!("{count} {thing}{plural}")
 }
 

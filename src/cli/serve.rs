@@ -3,6 +3,7 @@
 
 use std::io::IsTerminal as _;
 
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::ConfigArgs;
@@ -20,11 +21,14 @@ pub fn run(args: &ConfigArgs) -> u8 {
         return 1;
     }
     raise_open_files();
-    let outcome = start(config)
-        .map_err(|error| error.to_string())
-        .and_then(|running| attend(running).map_err(|error| format!("signals cannot be heard: {error}")));
+    let outcome = Signals::hear()
+        .map_err(|error| format!("signals cannot be heard: {error}"))
+        .and_then(|signals| start(config).map(|running| (signals, running)).map_err(|error| error.to_string()));
     match outcome {
-        Ok(()) => 0,
+        Ok((signals, running)) => {
+            signals.attend(running);
+            0
+        }
         Err(message) => {
             eprintln!("hushgate: {message}");
             1
@@ -90,30 +94,43 @@ pub const fn name(kind: DoorKind) -> &'static str {
     }
 }
 
-/// Waits for SIGTERM or SIGINT, then stops; a second signal ends the process at once.
-///
-/// # Errors
-/// Where the system lets no signal be heard.
-pub fn attend(running: Running) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut terminate, mut interrupt) = runtime.block_on(async { listen() })?;
-    runtime.block_on(async {
-        either(&mut terminate, &mut interrupt).await;
-        tracing::info!("stopping: questions in flight are answered first; a second signal ends at once");
-        let stopping = tokio::task::spawn_blocking(move || running.stop());
-        tokio::select! {
-            _ = stopping => tracing::info!("stopped"),
-            () = either(&mut terminate, &mut interrupt) => {
-                tracing::warn!("a second signal: ending at once");
-                std::process::exit(1);
-            }
-        }
-    });
-    Ok(())
+/// SIGTERM and SIGINT, heard from when this is made: before anything is served, so that neither ever cuts a question off.
+pub struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-fn listen() -> std::io::Result<(Signal, Signal)> {
-    Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+impl Signals {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// Where the system lets no signal be heard.
+    pub fn hear() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (terminate, interrupt) = {
+            let _inside = runtime.enter();
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        };
+        Ok(Self { runtime, terminate, interrupt })
+    }
+
+    /// Waits for one, then stops; a second ends the process at once.
+    pub fn attend(self, running: Running) {
+        let Self { runtime, mut terminate, mut interrupt } = self;
+        runtime.block_on(async {
+            either(&mut terminate, &mut interrupt).await;
+            tracing::info!("stopping: questions in flight are answered first; a second signal ends at once");
+            let stopping = tokio::task::spawn_blocking(move || running.stop());
+            tokio::select! {
+                _ = stopping => tracing::info!("stopped"),
+                () = either(&mut terminate, &mut interrupt) => {
+                    tracing::warn!("a second signal: ending at once");
+                    std::process::exit(1);
+                }
+            }
+        });
+    }
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) {

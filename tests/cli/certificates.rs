@@ -16,7 +16,7 @@ fn made(year: i32) -> (String, String) {
 /// What `serve` and `check` say of `chain` and `key`: their statuses and messages.
 fn tried(home: &Home, chain: &str, key: &str) -> [(i32, String); 2] {
     let (chain, key) = (home.path(chain), home.path(key));
-    let set = format!("tls.certificates=[{{ chain = {chain:?}, key = {key:?} }}]");
+    let set = format!("tls.certificates=[{{ chain = \"{}\", key = \"{}\" }}]", chain.display(), key.display());
     ["serve", "check"].map(|command| {
         let mut arguments = vec![command, "--set", &set];
         for any in &crate::program::ANY_PORTS {
@@ -64,7 +64,7 @@ fn a_key_that_may_not_be_read_is_named_unless_we_are_root() {
     let (chain, key) = made(2120);
     home.write("chain.pem", &chain);
     let file = home.write("key.pem", &key);
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o000)).unwrap();
     if std::fs::File::open(&file).is_ok() {
         return;
     }
@@ -78,7 +78,7 @@ fn check_tells_whom_a_good_certificate_is_for_and_how_long_it_lasts() {
     let home = Home::new();
     let (chain, key) = made(2120);
     let (chain, key) = (home.write("chain.pem", &chain), home.write("key.pem", &key));
-    let set = format!("tls.certificates=[{{ chain = {chain:?}, key = {key:?} }}]");
+    let set = format!("tls.certificates=[{{ chain = \"{}\", key = \"{}\" }}]", chain.display(), key.display());
     let ended = home.run(&["check", "--set", &set]);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.output.starts_with(&format!("{}: dns.example; ", chain.display())), "{}", ended.output);

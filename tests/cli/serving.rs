@@ -68,6 +68,14 @@ fn questions_in_flight_at_sigterm_are_answered_and_the_status_is_0() {
 }
 
 #[test]
+fn a_signal_while_the_doors_are_being_opened_ends_in_order_too() {
+    let upstream = Upstream::start();
+    let mut serving = Home::new().serve(upstream.address, &[]);
+    serving.running.signal("TERM");
+    assert_eq!(serving.running.end().code(), Some(0));
+}
+
+#[test]
 fn a_second_signal_ends_at_once() {
     let upstream = Upstream::start();
     let mut serving =

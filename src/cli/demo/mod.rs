@@ -13,6 +13,7 @@ use std::io::Write as _;
 
 use self::doors::Opened;
 use super::paint::Paint;
+use super::serve::Signals;
 use crate::peer::Transport;
 
 const EXAMPLES: &str = "\
@@ -54,20 +55,27 @@ fn show(args: &Args) -> Result<u8, String> {
     let running = bound.serve().map_err(|error| error.to_string())?;
     let rows = tour::walk(&plan, &running)?;
     let good = rows.len() == Transport::ALL.len() && rows.iter().all(tour::Row::is_good);
+    // Before the table, which tells that the demo stays; not before the tour, which Ctrl-C may cut short.
+    let signals = if args.exit { None } else { Some(hear()?) };
     if args.json {
         say(&format!("{}\n", table::json(&plan, &rows, &taken)));
     } else {
         say(&table::text(&plan, &rows, &taken, Paint::for_output()));
     }
-    if args.exit {
-        running.stop();
-    } else {
-        if !args.json {
-            say(&steps::text(&plan, &program()));
+    match signals {
+        None => running.stop(),
+        Some(signals) => {
+            if !args.json {
+                say(&steps::text(&plan, &program()));
+            }
+            signals.attend(running);
         }
-        super::serve::attend(running).map_err(|error| format!("signals cannot be heard: {error}"))?;
     }
     Ok(u8::from(!good))
+}
+
+fn hear() -> Result<Signals, String> {
+    Signals::hear().map_err(|error| format!("signals cannot be heard: {error}"))
 }
 
 /// Whoever reads may have heard enough and gone: the exit status still tells.

@@ -62,7 +62,7 @@ fn check_records(message: &[u8], records: &[Record]) {
         end = record.rdata.end.into();
         let mut owner = Vec::new();
         let after = name::expand(message, record.owner.into(), &mut owner).expect("the walk has proven it");
-        assert!(owner.len() <= name::MAX_NAME && after + 4 == record.ttl_at.into());
+        assert!(owner.len() <= name::MAX_NAME && after + 4 == usize::from(record.ttl_at));
         assert_eq!(name::skip_plain(&owner, 0), Ok(owner.len()));
         assert_eq!(name::equal(message, record.owner.into(), &owner, 0), Ok(true));
         check_text(&owner);
