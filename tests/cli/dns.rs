@@ -60,8 +60,11 @@ pub struct Upstream {
     pub address: SocketAddr,
     socket: UdpSocket,
     asked: Receiver<Vec<u8>>,
-    held: Arc<Mutex<Vec<(Vec<u8>, SocketAddr)>>>,
+    held: Arc<Mutex<Vec<Held>>>,
 }
+
+/// A question, and who asked it.
+type Held = (Vec<u8>, SocketAddr);
 
 impl Upstream {
     pub fn start() -> Self {
