@@ -74,7 +74,9 @@ fn announce(bound: &Bound) {
     for address in bound.admin_addresses() {
         tracing::info!(%address, "admin: /healthz /readyz /metrics, and what `hushgate explain` asks");
     }
-    if let Some(path) = bound.authority() {
+    let is_encrypted = |kind| matches!(kind, DoorKind::Dot | DoorKind::Doh | DoorKind::Doq);
+    let encrypted = bound.doors().into_iter().any(|(kind, _)| is_encrypted(kind));
+    if let Some(path) = bound.authority().filter(|_| encrypted) {
         tracing::info!(authority = %path.display(), "clients must trust this authority; certs/README.md says how");
     }
     if std::io::stderr().is_terminal() {

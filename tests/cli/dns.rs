@@ -2,7 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A question for the address of `name`.
@@ -54,39 +55,51 @@ pub fn receive_tcp(stream: &mut TcpStream) -> Vec<u8> {
     reply
 }
 
-/// An upstream that says when it has been asked, and answers when it is let.
+/// An upstream that says what it has been asked, and answers when it is told to.
 pub struct Upstream {
     pub address: SocketAddr,
-    asked: Receiver<()>,
-    let_go: Sender<()>,
+    socket: UdpSocket,
+    asked: Receiver<Vec<u8>>,
+    held: Arc<Mutex<Vec<Held>>>,
 }
+
+/// A question, and who asked it.
+type Held = (Vec<u8>, SocketAddr);
 
 impl Upstream {
     pub fn start() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = socket.local_addr().unwrap();
+        let (address, receiving) = (socket.local_addr().unwrap(), socket.try_clone().unwrap());
         let (tell, asked) = channel();
-        let (let_go, go) = channel::<()>();
+        let held = Arc::new(Mutex::new(Vec::new()));
+        let holding = Arc::clone(&held);
         std::thread::spawn(move || {
             let mut buffer = [0; 1500];
-            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-                // The gateway asks for the root's servers now and then to know whether its upstream lives.
-                let is_probe = buffer[12] == 0;
-                if !is_probe && (tell.send(()).is_err() || go.recv().is_err()) {
+            while let Ok((length, from)) = receiving.recv_from(&mut buffer) {
+                let message = buffer[..length].to_vec();
+                holding.lock().unwrap().push((message.clone(), from));
+                if tell.send(message).is_err() {
                     return;
                 }
-                let _ = socket.send_to(&answer(&buffer[..length]), from);
             }
         });
-        Self { address, asked, let_go }
+        Self { address, socket, asked, held }
     }
 
-    pub fn wait_until_asked(&self) {
-        self.asked.recv_timeout(PATIENCE).expect("a question at the upstream");
+    /// Waits for a question for each of `names`, in any order.
+    pub fn wait_until_asked(&self, names: &[&str]) {
+        let mut wanted: Vec<Vec<u8>> = names.iter().map(|name| question(name)).collect();
+        while !wanted.is_empty() {
+            // Others are the gateway's own, to know whether its upstream lives, and the same once more.
+            let asked = self.asked.recv_timeout(PATIENCE).expect("a question at the upstream");
+            wanted.retain(|question| !asked[12..].starts_with(&question[12..]));
+        }
     }
 
-    pub fn answer_one(&self) {
-        self.let_go.send(()).unwrap();
+    pub fn answer_all(&self) {
+        for (message, from) in self.held.lock().unwrap().drain(..) {
+            self.socket.send_to(&answer(&message), from).unwrap();
+        }
     }
 }
 

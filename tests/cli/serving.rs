@@ -55,12 +55,12 @@ fn questions_in_flight_at_sigterm_are_answered_and_the_status_is_0() {
     for signal in ["TERM", "INT"] {
         let upstream = Upstream::start();
         let mut serving = Home::new().serve(upstream.address, &[]);
-        let udp = send_udp(serving.dns, "same.example");
-        let mut tcp = send_tcp(serving.dns, "same.example");
-        upstream.wait_until_asked();
+        let udp = send_udp(serving.dns, "udp.example");
+        let mut tcp = send_tcp(serving.dns, "tcp.example");
+        upstream.wait_until_asked(&["udp.example", "tcp.example"]);
         serving.running.signal(signal);
         serving.running.until("\"stopping");
-        upstream.answer_one();
+        upstream.answer_all();
         assert_eq!(told(&receive_udp(&udp)), (0, 1));
         assert_eq!(told(&receive_tcp(&mut tcp)), (0, 1));
         assert_eq!(serving.running.end().code(), Some(0), "SIG{signal}");
@@ -81,7 +81,7 @@ fn a_second_signal_ends_at_once() {
     let mut serving =
         Home::new().serve(upstream.address, &["--set", "shutdown.grace=5m", "--set", "upstream.timeout=30s"]);
     let _waiting = send_tcp(serving.dns, "never.example");
-    upstream.wait_until_asked();
+    upstream.wait_until_asked(&["never.example"]);
     serving.running.signal("TERM");
     serving.running.until("\"stopping");
     let second = Instant::now();
