@@ -83,6 +83,10 @@ fn unproven(settings: &Settings, proven: bool, walk: &Walk<'_>) -> Admission {
     if proven || !settings.cookies || settings.require_cookie != CookieRule::Always {
         return Admission::Pass;
     }
+    // Who asks for a server cookie and nothing else has none to show yet: NOERROR, and that cookie (RFC 7873 5.4; CKI-15).
+    if walk.header.questions == 0 && walk.trail.cookie == Cookie::ClientOnly {
+        return Admission::Pass;
+    }
     // BADCOOKIE needs a cookie to answer with; a client that sent none can still prove itself over TCP (RFC 7873 5.2.1).
     Admission::Answer(if walk.cookie.is_some() { rcode::BAD_COOKIE } else { rcode::PROVE_ADDRESS })
 }
@@ -95,7 +99,8 @@ mod tests {
     use crate::wire::{Edns, Header};
 
     fn walk(transport: Transport, cookie: Cookie) -> Walk<'static> {
-        let mut walk = Walk::bare(Header::default(), Some(Edns::default()), transport);
+        let header = Header { questions: 1, ..Header::default() };
+        let mut walk = Walk::bare(header, Some(Edns::default()), transport);
         walk.trail.cookie = cookie;
         walk.cookie = (cookie != Cookie::Absent).then_some([0; 24]);
         walk
