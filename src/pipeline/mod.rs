@@ -219,7 +219,8 @@ impl Pipeline {
     /// Is there an answer or a failure by now?
     fn is_known(&self, keys: &Keys, now: Moment) -> bool {
         let Shared { cache, failures, .. } = &*self.shared;
-        cache.peek(keys.answer(), now).is_some() || (!failures.is_empty() && failures.recall(keys.own(), now).is_some())
+        let fresh = cache.peek(keys.answer(), now).is_some_and(|entry| entry.left > 0);
+        fresh || (!failures.is_empty() && failures.recall(keys.own(), now).is_some())
     }
 
     /// Finish for an answer that has just been made or received.

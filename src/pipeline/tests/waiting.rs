@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use super::rig::{Begun, Built, Gateway, Plan, Play};
-use crate::peer::Transport;
+use crate::clock::Moment;
+use crate::peer::{DoorId, Peer, Transport};
 use crate::pipeline::Shared;
 use crate::pipeline::join::FLIGHTS;
+use crate::pipeline::keys::Keys;
+use crate::pipeline::walk::Walk;
+use crate::query::Query;
 use crate::reply::{Pending, Source, Verdict};
 use crate::trail::Join;
 use crate::wire::Flags;
@@ -106,6 +110,23 @@ async fn a_question_that_comes_after_the_landing_finds_the_answer() {
     gateway.udp(&query).await;
     let Verdict::Sent(reply) = slow.await else { panic!("dropped") };
     assert_eq!((reply.facts.source, gateway.asked()), (Source::Cache, 1));
+}
+
+#[tokio::test]
+async fn ttl_14_an_expired_answer_is_no_reason_to_look_again() {
+    let gateway = Gateway::new(|ask| Play::Answer(Built::to(ask).a(10, 1)));
+    let query = Built::query("t.example", rtype::A);
+    gateway.udp(&query).await;
+    let walk = Walk::of_query(&Query::parse(&query.0, &peer(), Moment(0)).unwrap(), Transport::Udp, 1232);
+    let keys = Keys::new(shared(&gateway), &walk);
+    assert!(gateway.pipeline.is_known(&keys, gateway.clock.now()));
+    gateway.pass(10);
+    assert!(!gateway.pipeline.is_known(&keys, gateway.clock.now()));
+}
+
+fn peer() -> Peer {
+    let address = "192.0.2.9:5353".parse().unwrap();
+    Peer::new(address, address, DoorId(0), Transport::Udp)
 }
 
 #[tokio::test(start_paused = true)]
