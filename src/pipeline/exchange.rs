@@ -39,6 +39,7 @@ pub fn ask(shared: &Shared, walk: &Walk<'_>) -> Arc<Ask> {
 /// Asks, digests, keeps, and tells everyone who waits: in that order, so that whoever finds no flight finds its answer.
 pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<Keys>, deadline: Instant) {
     let Pipeline { shared, counters } = pipeline;
+    let _counted = Deaths(&counters);
     // An exchange ends by its deadline; this one holds even if it does not.
     let ended = timeout_at(deadline, shared.exchange.exchange(Arc::clone(&ask), deadline)).await;
     let Ended { result, attempts } = ended.unwrap_or_else(|_| overdue());
@@ -67,6 +68,15 @@ pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<K
         }
     };
     lead.land(Landed { result, attempts });
+}
+
+/// Counts the task's death, here because its clients may have left.
+struct Deaths<'a>(&'a Counters);
+
+impl Drop for Deaths<'_> {
+    fn drop(&mut self) {
+        self.0.panics.add(std::thread::panicking().into());
+    }
 }
 
 fn overdue() -> Ended {

@@ -1,7 +1,7 @@
 //! The order of the stages: access, cookie, limit, decide, strip, recall, join, exchange, digest, finish.
 //!
-//! `now` walks up to recall without waiting, allocating or locking more than a cache shard; `later` walks the rest; both end
-//! in finish. Each stage is a file; this one is their order and nothing else.
+//! `now` walks up to recall without waiting, and on a hit without allocating or locking more than a cache shard; `later` walks the
+//! rest; both end in finish. Each stage is a file; this one is their order and nothing else.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,8 +205,6 @@ impl Pipeline {
             return self.refuse(walk, &rcode::TIMED_OUT, Source::Error, out);
         };
         let Some(landed) = landed else {
-            // Told by the one who led alone, so that a death is counted once.
-            self.counters.panics.add(u64::from(walk.trail.join == Join::Led));
             return self.refuse(walk, &rcode::LOST, Source::Error, out);
         };
         walk.trail.attempts = landed.attempts;

@@ -157,6 +157,22 @@ async fn a_task_that_dies_answers_those_who_wait() {
 }
 
 #[tokio::test]
+async fn a_task_that_dies_is_counted_though_its_client_has_left() {
+    let gateway = Gateway::with(Plan { held: true, ..Plan::default() }, |_| Play::Panic);
+    let client = tokio::spawn(later(&gateway, Transport::Udp, &Built::query("t.example", rtype::A)));
+    while gateway.asked() == 0 {
+        tokio::task::yield_now().await;
+    }
+    client.abort();
+    assert!(client.await.unwrap_err().is_cancelled());
+    gateway.upstream.gate.add_permits(1);
+    while shared(&gateway).joins_in_flight() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(gateway.counters.panics.value(), 1);
+}
+
+#[tokio::test]
 async fn a_full_table_of_flights_is_a_servfail_and_counted() {
     let gateway = Gateway::new(|ask| Play::Answer(Built::to(ask).a(300, 1)));
     let joins = &shared(&gateway).joins;
