@@ -125,7 +125,7 @@ impl Pipeline {
             Ok(query) => (query.message(), query.arrival()),
             Err(reject) => (reject.message, reject.arrival),
         };
-        let allowed = admission::access(guard, peer, walk);
+        let allowed = admission::access(guard, peer, arrival, walk);
         if allowed != Admission::Pass {
             return allowed;
         }
