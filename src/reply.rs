@@ -225,7 +225,7 @@ pub struct Facts {
 pub enum Why {
     /// The message was under twelve octets, or a response.
     NotAQuery,
-    /// The client's network may not ask here, and refusals are silent.
+    /// The client's network may not ask here, and refusals are silent, or it has had its share of them.
     Access,
     /// The client asks too much.
     Limit,

@@ -133,7 +133,8 @@ pub struct Attempt {
     pub micros: u32,
 }
 
-/// The attempts of one question: the first few in full, all of them counted.
+/// The attempts of one question: the first three and the last in full, all of them counted. Only the last can have brought the
+/// answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attempts {
     kept: [Attempt; 4],
@@ -143,13 +144,14 @@ pub struct Attempts {
 impl Attempts {
     /// Adds one.
     pub fn push(&mut self, attempt: Attempt) {
-        if let Some(place) = self.kept.get_mut(usize::from(self.made)) {
+        let last = self.kept.len() - 1;
+        if let Some(place) = self.kept.get_mut(usize::from(self.made).min(last)) {
             *place = attempt;
         }
         self.made = self.made.saturating_add(1);
     }
 
-    /// The first four at most, in order.
+    /// The first three and the last, in order.
     #[must_use]
     pub fn kept(&self) -> &[Attempt] {
         self.kept.get(..usize::from(self.made)).unwrap_or(&self.kept)

@@ -44,7 +44,7 @@ pub struct Explained {
     pub join: Words,
     /// How many attempts at upstreams were made.
     pub attempts_made: u8,
-    /// The first of them.
+    /// The first of them and the last.
     pub attempts: Vec<Attempt>,
     /// What the reply got.
     pub added: Vec<Words>,

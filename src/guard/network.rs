@@ -66,11 +66,14 @@ impl FromStr for Network {
             None => (text, None),
         };
         let address: IpAddr = address.parse().map_err(|_| NetworkError::Address)?;
-        let full = if address.is_ipv4() { 32 } else { 128 };
+        let full: u8 = if address.is_ipv4() { 32 } else { 128 };
         let length = match length {
             None => full,
             Some(length) => length.parse().ok().filter(|&length| length <= full).ok_or(NetworkError::Length)?,
         };
+        // A mapped address is IPv4, and of its prefix only what reaches past the mapping counts.
+        let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+        let length = if mapped { length.checked_sub(96).ok_or(NetworkError::HostBits)? } else { length };
         let network = Self::of(address, length);
         if bits(address).0 == network.address { Ok(network) } else { Err(NetworkError::HostBits) }
     }
@@ -102,5 +105,20 @@ mod tests {
         assert!(!ula.contains("2001:db8::1".parse().unwrap()));
         assert_eq!("10.0.0.1/8".parse::<Network>(), Err(NetworkError::HostBits));
         assert_eq!(ten.to_string(), "10.0.0.0/8");
+    }
+
+    #[test]
+    fn a_network_written_in_mapped_form_is_the_ipv4_one_it_means() {
+        for (mapped, plain) in [
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::ffff:192.0.2.1/128", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+        ] {
+            assert_eq!(mapped.parse::<Network>(), plain.parse(), "{mapped}");
+        }
+        assert_eq!("::ffff:10.1.2.3/104".parse::<Network>(), Err(NetworkError::HostBits));
+        assert_eq!("::ffff:0:0/95".parse::<Network>(), Err(NetworkError::HostBits));
+        assert_eq!("::ffff:0:0/129".parse::<Network>(), Err(NetworkError::Length));
     }
 }

@@ -9,6 +9,7 @@ use super::cookie::Cookies;
 use super::rcode::{self, Problem};
 use super::settings::{CookieRule, Settings};
 use super::walk::Walk;
+use crate::clock::Moment;
 use crate::guard::{Guard, Rate, Refuse};
 use crate::peer::Peer;
 use crate::reply::Why;
@@ -25,16 +26,25 @@ pub enum Admission {
     Silence(Why),
 }
 
-/// May this client ask at this door?
-pub fn access(guard: &Guard, peer: &Peer, walk: &mut Walk<'_>) -> Admission {
+/// May this client ask at this door? Refusals are limited as answers are: whose address is forged shall not be flooded with them.
+pub fn access(guard: &Guard, peer: &Peer, now: Moment, walk: &mut Walk<'_>) -> Admission {
     if guard.may_ask(peer.door, peer.ip()) {
         walk.trail.access = Access::Allowed;
         return Admission::Pass;
     }
     walk.trail.access = Access::Denied;
-    match guard.refuse() {
-        Refuse::Drop if peer.transport.is_datagram() => Admission::Silence(Why::Access),
-        Refuse::Drop | Refuse::Answer => Admission::Answer(rcode::NOT_ALLOWED),
+    if !peer.transport.is_datagram() {
+        return Admission::Answer(rcode::NOT_ALLOWED);
+    }
+    if guard.refuse() == Refuse::Drop {
+        return Admission::Silence(Why::Access);
+    }
+    match guard.rate(peer.ip(), now) {
+        Rate::Exempt | Rate::Within => Admission::Answer(rcode::NOT_ALLOWED),
+        Rate::Over | Rate::FarOver => {
+            walk.trail.limit = Limit::Drop;
+            Admission::Silence(Why::Access)
+        }
     }
 }
 
@@ -83,6 +93,10 @@ fn unproven(settings: &Settings, proven: bool, walk: &Walk<'_>) -> Admission {
     if proven || !settings.cookies || settings.require_cookie != CookieRule::Always {
         return Admission::Pass;
     }
+    // Who asks for a server cookie and nothing else has none to show yet: NOERROR, and that cookie (RFC 7873 5.4; CKI-15).
+    if walk.header.questions == 0 && walk.trail.cookie == Cookie::ClientOnly {
+        return Admission::Pass;
+    }
     // BADCOOKIE needs a cookie to answer with; a client that sent none can still prove itself over TCP (RFC 7873 5.2.1).
     Admission::Answer(if walk.cookie.is_some() { rcode::BAD_COOKIE } else { rcode::PROVE_ADDRESS })
 }
@@ -90,12 +104,14 @@ fn unproven(settings: &Settings, proven: bool, walk: &Walk<'_>) -> Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::Transport;
+    use crate::guard;
+    use crate::peer::{DoorId, Transport};
     use crate::pipeline::tests::settings;
     use crate::wire::{Edns, Header};
 
     fn walk(transport: Transport, cookie: Cookie) -> Walk<'static> {
-        let mut walk = Walk::bare(Header::default(), Some(Edns::default()), transport);
+        let header = Header { questions: 1, ..Header::default() };
+        let mut walk = Walk::bare(header, Some(Edns::default()), transport);
         walk.trail.cookie = cookie;
         walk.cookie = (cookie != Cookie::Absent).then_some([0; 24]);
         walk
@@ -106,6 +122,37 @@ mod tests {
         let settings = Settings { require_cookie: rule, ..settings() };
         let admission = limit(rate, Refuse::Answer, &settings, &mut walk);
         (walk.trail.limit, admission)
+    }
+
+    #[test]
+    fn refusals_are_limited_like_answers_so_that_nobody_is_flooded_with_them() {
+        let settings = guard::Settings {
+            allow: vec![Vec::new()],
+            refuse: Refuse::Answer,
+            connections: 1,
+            connections_per_client: 1,
+            queries_per_second: 2,
+            exempt: Vec::new(),
+        };
+        for transport in Transport::ALL {
+            let guard = Guard::new(settings.clone());
+            let address = "192.0.2.9:53".parse().unwrap();
+            let peer = Peer::new(address, address, DoorId(0), transport);
+            let mut heard = [0; 2];
+            for _ in 0..5 {
+                let mut walk = walk(transport, Cookie::Absent);
+                match access(&guard, &peer, Moment(0), &mut walk) {
+                    Admission::Answer(problem) => heard[0] += u32::from(problem == rcode::NOT_ALLOWED),
+                    Admission::Silence(why) => {
+                        assert_eq!((why, walk.trail.limit), (Why::Access, Limit::Drop));
+                        heard[1] += 1;
+                    }
+                    Admission::Pass => panic!("let in"),
+                }
+                assert_eq!(walk.trail.access, Access::Denied);
+            }
+            assert_eq!(heard, if transport.is_datagram() { [2, 3] } else { [5, 0] }, "{transport:?}");
+        }
     }
 
     #[test]

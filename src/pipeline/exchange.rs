@@ -39,6 +39,7 @@ pub fn ask(shared: &Shared, walk: &Walk<'_>) -> Arc<Ask> {
 /// Asks, digests, keeps, and tells everyone who waits: in that order, so that whoever finds no flight finds its answer.
 pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<Keys>, deadline: Instant) {
     let Pipeline { shared, counters } = pipeline;
+    let _counted = Deaths(&counters);
     // An exchange ends by its deadline; this one holds even if it does not.
     let ended = timeout_at(deadline, shared.exchange.exchange(Arc::clone(&ask), deadline)).await;
     let Ended { result, attempts } = ended.unwrap_or_else(|_| overdue());
@@ -67,6 +68,15 @@ pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<K
         }
     };
     lead.land(Landed { result, attempts });
+}
+
+/// Counts the task's death, here because its clients may have left.
+struct Deaths<'a>(&'a Counters);
+
+impl Drop for Deaths<'_> {
+    fn drop(&mut self) {
+        self.0.panics.add(std::thread::panicking().into());
+    }
 }
 
 fn overdue() -> Ended {
@@ -99,6 +109,9 @@ fn remember(shared: &Shared, keys: &Keys, problem: &Problem, now: Moment) {
 
 fn count(counters: &Counters, attempts: &Attempts) {
     counters.attempts.add(attempts.made().into());
+    // Between those that are told in full lie failures alone.
+    let untold = usize::from(attempts.made()).saturating_sub(attempts.kept().len());
+    counters.attempts_failed.add(untold as u64);
     for attempt in attempts.kept() {
         match attempt.end {
             AttemptEnd::Answered => counters.upstream_time(attempt.micros),
@@ -110,5 +123,23 @@ fn count(counters: &Counters, attempts: &Attempts) {
             | AttemptEnd::Malformed
             | AttemptEnd::Failed => counters.attempts_failed.add_one(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trail::Attempt;
+
+    #[test]
+    fn every_attempt_of_a_long_exchange_is_counted_as_it_ended() {
+        let mut attempts = Attempts::default();
+        for end in [AttemptEnd::Timeout; 6].into_iter().chain([AttemptEnd::Answered]) {
+            attempts.push(Attempt { end, micros: 700, ..Attempt::default() });
+        }
+        let counters = Counters::default();
+        count(&counters, &attempts);
+        assert_eq!((counters.attempts.value(), counters.attempts_failed.value()), (7, 6));
+        assert_eq!((counters.upstream_micros[1].value(), counters.upstream_micros_sum.value()), (1, 700));
     }
 }

@@ -1,7 +1,7 @@
 //! The order of the stages: access, cookie, limit, decide, strip, recall, join, exchange, digest, finish.
 //!
-//! `now` walks up to recall without waiting, allocating or locking more than a cache shard; `later` walks the rest; both end
-//! in finish. Each stage is a file; this one is their order and nothing else.
+//! `now` walks up to recall without waiting, and on a hit without allocating or locking more than a cache shard; `later` walks the
+//! rest; both end in finish. Each stage is a file; this one is their order and nothing else.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,7 +125,7 @@ impl Pipeline {
             Ok(query) => (query.message(), query.arrival()),
             Err(reject) => (reject.message, reject.arrival),
         };
-        let allowed = admission::access(guard, peer, walk);
+        let allowed = admission::access(guard, peer, arrival, walk);
         if allowed != Admission::Pass {
             return allowed;
         }
@@ -205,8 +205,6 @@ impl Pipeline {
             return self.refuse(walk, &rcode::TIMED_OUT, Source::Error, out);
         };
         let Some(landed) = landed else {
-            // Told by the one who led alone, so that a death is counted once.
-            self.counters.panics.add(u64::from(walk.trail.join == Join::Led));
             return self.refuse(walk, &rcode::LOST, Source::Error, out);
         };
         walk.trail.attempts = landed.attempts;
@@ -219,7 +217,8 @@ impl Pipeline {
     /// Is there an answer or a failure by now?
     fn is_known(&self, keys: &Keys, now: Moment) -> bool {
         let Shared { cache, failures, .. } = &*self.shared;
-        cache.peek(keys.answer(), now).is_some() || (!failures.is_empty() && failures.recall(keys.own(), now).is_some())
+        let fresh = cache.peek(keys.answer(), now).is_some_and(|entry| entry.left > 0);
+        fresh || (!failures.is_empty() && failures.recall(keys.own(), now).is_some())
     }
 
     /// Finish for an answer that has just been made or received.

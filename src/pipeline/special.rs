@@ -6,7 +6,7 @@ use bytes::BufMut as _;
 use crate::clock::Moment;
 use crate::reply::{Kind, Meta, StoredBuf};
 use crate::trail::UpstreamId;
-use crate::wire::registry::{rcode, rtype};
+use crate::wire::registry::{class, rcode, rtype};
 use crate::wire::{Flags, Header, Question, name};
 
 /// Seconds all our own records live, SOA MINIMUM included (RFC 6303 3).
@@ -38,8 +38,11 @@ enum Zone {
 pub fn answer(message: &[u8], question: Question, now: Moment) -> Option<StoredBuf> {
     let qname = question.name(message);
     let (apex, zone) = ZONES.into_iter().find(|(apex, _)| name::is_under(qname, apex))?;
-    let v4 = matches!(question.rtype, rtype::A | rtype::ANY);
-    let v6 = matches!(question.rtype, rtype::AAAA | rtype::ANY);
+    let class = if question.class == class::ANY { class::IN } else { question.class };
+    let question = Question { class, ..question };
+    // What other classes call an A record is no IPv4 address.
+    let v4 = class == class::IN && matches!(question.rtype, rtype::A | rtype::ANY);
+    let v6 = class == class::IN && matches!(question.rtype, rtype::AAAA | rtype::ANY);
     Some(match zone {
         Zone::Loopback if v4 || v6 => {
             let mut local = Local::new(question.octets(message), rcode::NOERROR, Kind::Positive);
@@ -138,10 +141,14 @@ mod tests {
     use crate::wire::{Records, u32_at};
 
     fn ask(text: &str, rtype: u16) -> Option<StoredBuf> {
+        ask_class(text, rtype, class::IN)
+    }
+
+    fn ask_class(text: &str, rtype: u16, class: u16) -> Option<StoredBuf> {
         let mut message = Header { questions: 1, ..Header::default() }.to_octets().to_vec();
         message.extend(name::from_text(text).unwrap());
         message.put_u16(rtype);
-        message.put_u16(1);
+        message.put_u16(class);
         answer(&message, Question::parse(&message).unwrap(), Moment(7))
     }
 
@@ -162,6 +169,20 @@ mod tests {
         assert_eq!(owner.to_ascii_lowercase(), apex);
         assert_eq!(u32_at(&stored.message, usize::from(soa.rdata.end) - 4).unwrap(), TTL);
         assert!(header.flags.has(Flags::AA | Flags::QR | Flags::RA));
+    }
+
+    #[test]
+    fn gen_23_addresses_are_of_class_in_and_no_record_is_of_any_class() {
+        let classes = |stored: &StoredBuf| -> Vec<(u16, u16)> {
+            let header = Header::parse(&stored.message).unwrap();
+            let records = Records::new(&stored.message, &header).unwrap().map(Result::unwrap);
+            records.map(|record| (record.rtype, record.class)).collect()
+        };
+        let any = ask_class("localhost", rtype::A, 255).unwrap();
+        assert_eq!(classes(&any), [(rtype::A, class::IN)]);
+        assert_eq!(classes(&ask_class("x.onion", rtype::A, 255).unwrap()), [(rtype::SOA, class::IN)]);
+        let chaos = ask_class("localhost", rtype::A, class::CH).unwrap();
+        assert_eq!(classes(&chaos), [(rtype::SOA, class::CH)]);
     }
 
     #[test]

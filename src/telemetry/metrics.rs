@@ -19,9 +19,9 @@ use crate::reply::Source;
 pub struct Gauges {
     /// Answers in the cache.
     pub cache_entries: u64,
-    /// Octets the cache takes.
+    /// Octets the answers in the cache take.
     pub cache_bytes: u64,
-    /// Octets it may take.
+    /// Octets that everything the cache holds may take, index and spare room included.
     pub cache_bytes_limit: u64,
     /// Different questions waiting for an upstream.
     pub joins: u64,
@@ -137,8 +137,12 @@ impl Scrape {
     fn state(&self, page: &mut Page<'_>) -> fmt::Result {
         let Gauges { cache_entries, cache_bytes, cache_bytes_limit, joins, connections_held, .. } = &self.gauges;
         page.gauge("cache_entries", "Answers in the cache", *cache_entries)?;
-        page.gauge("cache_bytes", "Memory the cache takes, index included", *cache_bytes)?;
-        page.gauge("cache_limit_bytes", "Memory the cache may take", *cache_bytes_limit)?;
+        page.gauge("cache_bytes", "Octets that the answers in the cache take", *cache_bytes)?;
+        page.gauge(
+            "cache_limit_bytes",
+            "Octets that the cache may take, index and spare room included",
+            *cache_bytes_limit,
+        )?;
         page.gauge("joins", "Different questions waiting for an upstream now", *joins)?;
         page.gauge("connections_held", "Connection permits given out", *connections_held)?;
         page.gauge("workers", "Workers serving", self.gauges.workers)?;

@@ -56,6 +56,8 @@ pub mod class {
     pub const IN: u16 = 1;
     /// Chaosnet.
     pub const CH: u16 = 3;
+    /// Any class: of questions only, no record has it (RFC 1035 3.2.5).
+    pub const ANY: u16 = 255;
 }
 
 /// Response codes, extended ones included (RFC 6895 2.3).

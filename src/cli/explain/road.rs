@@ -57,18 +57,18 @@ fn cache(lines: &mut Lines<'_>, cache: &Cache) -> fmt::Result {
 
 fn attempts(lines: &mut Lines<'_>, road: &Explained) -> fmt::Result {
     let said = |attempt: &Attempt| format!("{}: {} after {}", attempt.server, attempt.end, time(attempt.micros));
-    let mut attempts = road.attempts.iter();
-    match attempts.next() {
-        None => lines.stage("upstream", "not asked for this client")?,
-        Some(first) => lines.stage("upstream", &said(first))?,
-    }
-    for attempt in attempts {
+    let Some((first, others)) = road.attempts.split_first() else {
+        return lines.stage("upstream", "not asked for this client");
+    };
+    lines.stage("upstream", &said(first))?;
+    let untold = usize::from(road.attempts_made).saturating_sub(road.attempts.len());
+    for (after, attempt) in (1..=others.len()).rev().zip(others) {
+        if after == 1 && untold > 0 {
+            lines.more(&format!("and {untold} more"))?;
+        }
         lines.more(&said(attempt))?;
     }
-    match usize::from(road.attempts_made).saturating_sub(road.attempts.len()) {
-        0 => Ok(()),
-        more => lines.more(&format!("and {more} more")),
-    }
+    Ok(())
 }
 
 fn outcome(lines: &mut Lines<'_>, road: &Explained) -> fmt::Result {
@@ -206,7 +206,7 @@ reply       NOERROR, 56 octets, from cache, in 0.021 ms
         let text = render(&Explained { attempts_made: 5, attempts, ..road() });
         assert!(text.contains("\nupstream    udp://192.0.2.53:53: timed out after 1500 ms\n"), "{text}");
         assert!(
-            text.contains("\n            udp://192.0.2.53:53: answered after 12.3 ms\n            and 3 more\n"),
+            text.contains("\n            and 3 more\n            udp://192.0.2.53:53: answered after 12.3 ms\n"),
             "{text}"
         );
     }

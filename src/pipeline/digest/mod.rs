@@ -80,3 +80,69 @@ const fn kind(judged: Judged) -> Kind {
         Judged::Passing | Judged::Denied => Kind::Fleeting,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use hickory_proto::op::{Message, MessageType, OpCode, Query};
+    use hickory_proto::rr::rdata::NULL;
+    use hickory_proto::rr::{RData, Record as Other, RecordType};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::trail::UpstreamId;
+    use crate::wire::shapes;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// A signature that nobody asked for stands anywhere before the last record, so what follows it moves.
+        #[test]
+        fn gen_06_gen_07_what_moves_says_what_it_said(
+            (mut message, at) in (shapes::answer(), any::<prop::sample::Index>()),
+        ) {
+            let asked = message.queries[0].clone();
+            let mut plain = Query::query(asked.name().clone(), RecordType::TXT);
+            plain.set_query_class(asked.query_class());
+            message.queries = vec![plain.clone()];
+            let mut signed = Message::new(message.metadata.id, MessageType::Response, OpCode::Query);
+            signed.add_query(plain.clone());
+            signed.edns.clone_from(&message.edns);
+            let data = RData::Unknown { code: RecordType::Unknown(46), rdata: NULL::with(vec![7; 30]) };
+            let signature = Other::from_rdata(plain.name().clone(), 60, data);
+            let place = at.index(message.answers.len() + 1);
+            let mut answers = message.answers.clone();
+            answers.insert(place, signature);
+            signed.add_answers(answers);
+            signed.add_authorities(message.authorities.clone()).add_additionals(message.additionals.clone());
+            let octets = signed.to_vec().unwrap();
+            let question = crate::wire::Question::parse(&octets).unwrap();
+            let ask = Ask {
+                question: question.octets(&octets).into(),
+                recursion_desired: true,
+                checking_disabled: false,
+                authentic_data: true,
+                dnssec_ok: false,
+                padding: true,
+                prefer_stream: false,
+            };
+            let answered = Answered { message: Bytes::from(octets), upstream: UpstreamId(0), age: 0, trusted: true };
+            let stored = digest(&answered, &ask, &Settings::default(), Moment(0));
+            prop_assert!(stored.is_ok(), "{:?}", stored.err());
+            let stored = stored.unwrap();
+            let read = Message::from_vec(&stored.message).unwrap();
+            for (left, right) in [
+                (&read.answers, &message.answers),
+                (&read.authorities, &message.authorities),
+                (&read.additionals, &message.additionals),
+            ] {
+                prop_assert_eq!(left.len(), right.len());
+                for (one, other) in left.iter().zip(right) {
+                    prop_assert_eq!(&one.name, &other.name);
+                    prop_assert_eq!(&one.data, &other.data);
+                }
+            }
+            prop_assert!(read.edns.is_none());
+        }
+    }
+}

@@ -41,8 +41,9 @@ pub fn date(clean: &mut Clean, judged: Judged, age: u32, settings: &Settings) ->
             // A configured minimum lifts the TTLs below it; nothing lifts a zero (TTL-04).
             (lifetime, if lifetime > smallest { lifetime } else { 0 }, ceiling)
         }
-        Judged::NoData { minimum } => denied(lifetime(settings, Kind::NoData, smallest.min(minimum))),
-        Judged::NxDomain { minimum } => denied(lifetime(settings, Kind::NxDomain, smallest.min(minimum))),
+        // MINIMUM is a TTL of the denial (RFC 2308 5), and ages as one.
+        Judged::NoData { minimum } => denied(settings, Kind::NoData, smallest.min(minimum.saturating_sub(age))),
+        Judged::NxDomain { minimum } => denied(settings, Kind::NxDomain, smallest.min(minimum.saturating_sub(age))),
         Judged::Passing | Judged::Denied => (0, 0, ceiling),
     };
     let mut offsets = Vec::with_capacity(2 * clean.records.len());
@@ -67,9 +68,11 @@ pub fn date(clean: &mut Clean, judged: Judged, age: u32, settings: &Settings) ->
     Dates { lifetime, http_lifetime, offsets }
 }
 
-/// A denial lives and dies with its SOA; no record in it says more (RFC 2308 5).
-const fn denied(lifetime: u32) -> (u32, u32, u32) {
-    (lifetime, 0, lifetime)
+/// Lifetime, floor and ceiling of a denial. It lives and dies with its SOA; no record in it says more (RFC 2308 5), nor less
+/// where a configured minimum lifts it.
+fn denied(settings: &Settings, kind: Kind, smallest: u32) -> (u32, u32, u32) {
+    let lifetime = lifetime(settings, kind, smallest);
+    (lifetime, if lifetime > smallest { lifetime } else { 0 }, lifetime)
 }
 
 fn seconds(duration: Duration) -> u32 {

@@ -126,6 +126,30 @@ async fn doh_26_what_aged_on_the_way_is_no_longer_left() {
 }
 
 #[tokio::test]
+async fn doh_26_neg_01_a_denial_ages_on_the_way_too() {
+    for (ttl, minimum) in [(3600, 300), (300, 3600)] {
+        let gateway = Gateway::new(move |ask| {
+            Play::Aged(Built::to(ask).rcode(rcode::NXDOMAIN).soa("example", ttl, minimum), 250)
+        });
+        let got = gateway.udp(&Built::query("t.example", rtype::A)).await;
+        assert_eq!((got.ttls(), got.facts.freshness.max_age), (vec![50], 50), "{ttl} {minimum}");
+    }
+}
+
+#[tokio::test]
+async fn ttl_01_a_configured_minimum_lifts_the_ttls_of_denials_too() {
+    let cache = cache::Settings { min_ttl: Duration::from_secs(30), ..cache::Settings::default() };
+    let gateway = Gateway::with(Plan { cache, ..Plan::default() }, |ask| {
+        Play::Answer(Built::to(ask).rcode(rcode::NXDOMAIN).soa("example", 5, 60))
+    });
+    let query = Built::query("t.example", rtype::A);
+    let got = gateway.udp(&query).await;
+    assert_eq!((got.ttls(), got.facts.freshness.max_age), (vec![30], 30));
+    gateway.pass(29);
+    assert_eq!(gateway.begin(Transport::Udp, &query.0).at_once().ttls(), [1]);
+}
+
+#[tokio::test]
 async fn a_configured_minimum_lifts_ttls_but_no_zero() {
     let cache = cache::Settings { min_ttl: Duration::from_secs(30), ..cache::Settings::default() };
     let gateway = Gateway::with(Plan { cache, ..Plan::default() }, |ask| {

@@ -246,6 +246,15 @@ async fn cki_15_gen_12_a_cookie_alone_is_answered_with_one() {
     assert_eq!(gateway.udp(&alone(&cookie)).await.rcode(), rcode::NOERROR);
     assert_eq!(gateway.udp(&alone(&[1; 24])).await.rcode(), rcode::BADCOOKIE);
     assert_eq!(gateway.tcp(&alone(&[1; 24])).await.rcode(), rcode::NOERROR);
+    let strict = Settings { require_cookie: CookieRule::Always, ..settings() };
+    let strict = Gateway::with(Plan { settings: strict, ..Plan::default() }, |ask| Play::Answer(Built::to(ask)));
+    let got = strict.udp(&alone(b"8octets!")).await;
+    assert_eq!(
+        (got.rcode(), got.option(option::COOKIE).unwrap().len()),
+        (rcode::NOERROR, 24),
+        "it asked for just that"
+    );
+    assert_eq!(strict.udp(&alone(&[1; 24])).await.rcode(), rcode::BADCOOKIE);
     let off = Plan { settings: Settings { cookies: false, ..settings() }, ..Plan::default() };
     let off = Gateway::with(off, |ask| Play::Answer(Built::to(ask)));
     let got = off.udp(&alone(b"8octets!")).await;

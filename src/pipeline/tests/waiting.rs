@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use super::rig::{Begun, Built, Gateway, Plan, Play};
-use crate::peer::Transport;
+use crate::clock::Moment;
+use crate::peer::{DoorId, Peer, Transport};
 use crate::pipeline::Shared;
 use crate::pipeline::join::FLIGHTS;
+use crate::pipeline::keys::Keys;
+use crate::pipeline::walk::Walk;
+use crate::query::Query;
 use crate::reply::{Pending, Source, Verdict};
 use crate::trail::Join;
 use crate::wire::Flags;
@@ -108,6 +112,23 @@ async fn a_question_that_comes_after_the_landing_finds_the_answer() {
     assert_eq!((reply.facts.source, gateway.asked()), (Source::Cache, 1));
 }
 
+#[tokio::test]
+async fn ttl_14_an_expired_answer_is_no_reason_to_look_again() {
+    let gateway = Gateway::new(|ask| Play::Answer(Built::to(ask).a(10, 1)));
+    let query = Built::query("t.example", rtype::A);
+    gateway.udp(&query).await;
+    let walk = Walk::of_query(&Query::parse(&query.0, &peer(), Moment(0)).unwrap(), Transport::Udp, 1232);
+    let keys = Keys::new(shared(&gateway), &walk);
+    assert!(gateway.pipeline.is_known(&keys, gateway.clock.now()));
+    gateway.pass(10);
+    assert!(!gateway.pipeline.is_known(&keys, gateway.clock.now()));
+}
+
+fn peer() -> Peer {
+    let address = "192.0.2.9:5353".parse().unwrap();
+    Peer::new(address, address, DoorId(0), Transport::Udp)
+}
+
 #[tokio::test(start_paused = true)]
 async fn ede_07_a_client_waits_no_longer_than_its_timeout_even_for_an_exchange_that_hangs() {
     let gateway = Gateway::new(|_| Play::Hang);
@@ -133,6 +154,22 @@ async fn a_task_that_dies_answers_those_who_wait() {
         assert_eq!((reply.facts.rcode, reply.facts.trail.ede), (rcode::SERVFAIL, Some(0)));
     }
     assert_eq!((shared(&gateway).joins_in_flight(), gateway.counters.panics.value()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_task_that_dies_is_counted_though_its_client_has_left() {
+    let gateway = Gateway::with(Plan { held: true, ..Plan::default() }, |_| Play::Panic);
+    let client = tokio::spawn(later(&gateway, Transport::Udp, &Built::query("t.example", rtype::A)));
+    while gateway.asked() == 0 {
+        tokio::task::yield_now().await;
+    }
+    client.abort();
+    assert!(client.await.unwrap_err().is_cancelled());
+    gateway.upstream.gate.add_permits(1);
+    while shared(&gateway).joins_in_flight() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(gateway.counters.panics.value(), 1);
 }
 
 #[tokio::test]
