@@ -198,7 +198,7 @@ impl Core {
         let generation = rand::random();
         let company = Company::new();
         let mut workers = Vec::new();
-        for ((index, (runtime, posts)), counters) in (0u8..).zip(stations).zip(&self.counters) {
+        for ((index, (runtime, posts)), counters) in (0..=u8::MAX).zip(stations).zip(&self.counters) {
             let context = Context {
                 answer: logged(Arc::new(Pipeline::new(Arc::clone(&self.shared), Arc::clone(counters))), config),
                 guard: Arc::clone(&self.guard),

@@ -16,7 +16,8 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::listen::quic::{self, QuicDoors, WorkerId};
 use crate::listen::{Context, accept, datagram};
 use crate::peer::DoorId;
-use crate::shutdown::Company;
+use crate::shutdown::{Company, Drain};
+use crate::telemetry::Counters;
 
 /// One socket and what is spoken on it.
 pub enum Post {
@@ -79,31 +80,44 @@ async fn serve(station: Station) {
     }
 }
 
-/// Runs the loop of `post` until it ends by itself; starts it anew on the same socket when it panics.
+/// Keeps the loop of `post` alive until the word to stop.
 async fn keep(post: Post, id: WorkerId, context: Context) {
-    let mut drain = context.drain.clone();
+    let (drain, counters) = (context.drain.clone(), Arc::clone(&context.counters));
+    revive(move || run(&post, id, &context), drain, &counters).await;
+}
+
+/// Runs the loop that `start` makes, and starts another on the same socket when it panics, ends by itself, or could not be started
+/// for want of something (open files): only the word to stop closes a front door.
+async fn revive(start: impl Fn() -> Option<Loop>, mut drain: Drain, counters: &Counters) {
     loop {
-        let Some(run) = run(&post, id, &context) else { return };
-        let mut running = tokio::task::spawn_local(run);
-        let ended = tokio::select! {
+        if let Some(run) = start() {
+            let mut running = tokio::task::spawn_local(run);
+            let ended = tokio::select! {
+                biased;
+                ended = &mut running => ended,
+                () = drain.wanted() => {
+                    // As long as this duplicate is open, the system takes connections for a listener that accepts no more.
+                    drop(start);
+                    let _ = running.await;
+                    return;
+                }
+            };
+            if ended.is_err_and(|error| error.is_panic()) {
+                counters.panics.add_one();
+                tracing::error!("a front door's loop panicked and is started again");
+                continue;
+            }
+        }
+        tokio::select! {
             biased;
-            ended = &mut running => ended,
-            () = drain.wanted() => {
-                // As long as this duplicate is open, the system takes connections for a listener that accepts no more.
-                drop(post);
-                let _ = running.await;
-                return;
-            }
-        };
-        match ended {
-            Err(error) if error.is_panic() => {
-                context.counters.panics.add_one();
-                tracing::error!(worker = id.index, "a front door's loop panicked and is started again");
-            }
-            Ok(()) | Err(_) => return,
+            () = drain.wanted() => return,
+            () = tokio::time::sleep(PAUSE) => tracing::error!("a front door's loop has ended and is started again"),
         }
     }
 }
+
+/// The wait before a loop that has ended by itself is started again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 type Loop = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -125,4 +139,44 @@ fn run(post: &Post, id: WorkerId, context: &Context) -> Option<Loop> {
         }
     };
     started.inspect_err(|error| tracing::error!(%error, "a front door's socket could not be duplicated")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::shutdown::Stop;
+
+    async fn fall() {
+        panic!("as it may");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_ends_or_cannot_start_is_started_again_until_the_word_to_stop() {
+        let (stop, drain) = Stop::new();
+        let stop = Rc::new(stop);
+        let starts = Cell::new(0);
+        let start = || {
+            starts.set(starts.get() + 1);
+            match starts.get() {
+                // As with no file descriptor left.
+                1 => None,
+                // As a QUIC endpoint whose socket failed.
+                2 => Some(Box::pin(async {}) as Loop),
+                3 => Some(Box::pin(fall()) as Loop),
+                _ => {
+                    let (stop, mut drain) = (Rc::clone(&stop), drain.clone());
+                    Some(Box::pin(async move {
+                        stop.begin();
+                        drain.wanted().await;
+                    }) as Loop)
+                }
+            }
+        };
+        let counters = Counters::default();
+        LocalSet::new().run_until(revive(start, drain.clone(), &counters)).await;
+        assert_eq!((starts.get(), counters.panics.value()), (4, 1));
+    }
 }

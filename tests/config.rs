@@ -211,6 +211,12 @@ fn few_open_files_lower_what_auto_comes_to_and_only_warn_about_a_number() {
 }
 
 #[test]
+fn every_worker_has_a_number_of_its_own_however_many_cores_there_are() {
+    let large = Surroundings { cores: 384, ..machine() };
+    assert_eq!(config(&load_in(&Source::default(), &large)).workers, 256);
+}
+
+#[test]
 fn nowhere_to_keep_state_is_an_error_that_naming_a_place_mends() {
     let homeless = Surroundings { state_dir: None, ..machine() };
     let loaded = load_in(&Source::default(), &homeless);

@@ -12,7 +12,8 @@ use crate::{guard, listen};
 const MOST_CONNECTIONS: u64 = 20_000;
 /// Files kept for what is no client's connection: listeners, upstreams, certificates, the log. Half where files are few.
 const SPARE_FILES: u64 = 256;
-const MOST_WORKERS: u32 = 1024;
+/// A worker's number is one octet of its QUIC connection ids.
+const MOST_WORKERS: u32 = 256;
 
 /// Reads the deadlines.
 pub fn read_deadlines(reader: &mut Reader<'_>) -> listen::Limits {
@@ -42,7 +43,7 @@ pub fn read_guard(reader: &mut Reader<'_>, doors: &Doors) -> guard::Settings {
 
 /// Reads how many workers there are.
 pub fn read_workers(reader: &mut Reader<'_>) -> usize {
-    let cores = reader.around.cores.max(1);
+    let cores = reader.around.cores.clamp(1, MOST_WORKERS as usize);
     let chosen = reader.read("workers", |node| auto_or(node, 1..=MOST_WORKERS));
     chosen.map_or(cores, |count| usize::try_from(count).unwrap_or(cores))
 }

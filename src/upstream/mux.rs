@@ -206,6 +206,8 @@ where
             },
             () = sleep_until(sweep_at) => {
                 sweep_at = Instant::now() + SWEEP;
+                // Also seen here: a stream that takes no octets leaves no room to look for requests.
+                taking &= !requests.is_closed();
                 let deserted = !taking && flights.waiting.values().all(|request| request.answer.is_closed());
                 if deserted || flights.is_worn_out() {
                     break;
@@ -325,5 +327,22 @@ mod tests {
         let (mux, mut server) = pair();
         drop(mux);
         assert_eq!(read_frame(&mut server).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_takes_nothing_any_more_is_let_go_with_its_askers() {
+        let (ours, mut server) = duplex(64);
+        let facts = Facts { address: "127.0.0.1:53".parse().unwrap(), transport: Transport::Tcp, secured: None };
+        let mux = Arc::new(Mux::start(ours, facts));
+        let name = format!("{0}.{0}.{0}.example", "a".repeat(60));
+        for _ in 0..QUEUE {
+            let (mux, name) = (Arc::clone(&mux), name.clone());
+            tokio::spawn(async move { timeout(Duration::from_millis(100), mux.ask(&question(&name))).await });
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(Arc::strong_count(&mux), 1, "an asker still waits");
+        drop(mux);
+        tokio::time::sleep(2 * SWEEP + FAREWELL).await;
+        assert!(server.write_all(b"\0").await.is_err(), "the stream is still held");
     }
 }

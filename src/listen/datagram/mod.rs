@@ -66,8 +66,15 @@ async fn run(mut port: Port, mut turn: Turn) {
                 break;
             }
         }
-        turn.gather();
-        port.send(&mut turn).await;
+        // As many answers leave as questions come, else a flood of new ones would keep them here.
+        for _ in 0..BATCHES {
+            turn.gather();
+            let full = turn.replies().len() == BATCH;
+            port.send(&mut turn).await;
+            if !full {
+                break;
+            }
+        }
         if unyielded >= BATCHES * BATCH {
             unyielded = 0;
             tokio::task::yield_now().await;

@@ -301,3 +301,20 @@ async fn an_unreachable_client_does_not_end_the_loop() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn answers_that_waited_leave_as_fast_as_questions_come() {
+    local(async {
+        let gateway = serve_at("127.0.0.1:0", 140);
+        gateway.script.open();
+        let client = client(Ipv4Addr::LOCALHOST, gateway.address.port()).await;
+        for id in 0..256 {
+            client.try_send(&query(id, "later")).unwrap();
+        }
+        for _ in 0..256 {
+            receive(&client).await;
+        }
+        assert_eq!(gateway.counters.overflow.value(), 0);
+    })
+    .await;
+}

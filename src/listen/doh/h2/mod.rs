@@ -105,14 +105,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
                     None => return,
                 },
                 Some(ended) = self.waiting.join_next() => self.ended(ended),
-                () = drain.wanted(), if stage == Stage::Open => stage = self.leave(),
+                () = drain.wanted(), if stage == Stage::Open => {
+                    stage = self.leave();
+                    idle.as_mut().reset(self.active + limits.handshake_timeout);
+                }
                 () = idle.as_mut() => {
-                    let until = self.idle_from() + limits.idle_timeout;
+                    let patience = match stage {
+                        Stage::Open => limits.idle_timeout,
+                        Stage::Leaving => limits.handshake_timeout,
+                    };
+                    let until = self.idle_from() + patience;
                     match stage {
                         _ if until > Instant::now() => idle.as_mut().reset(until),
                         Stage::Open => {
                             stage = self.leave();
-                            idle.as_mut().reset(Instant::now() + limits.handshake_timeout);
+                            idle.as_mut().reset(self.active + limits.handshake_timeout);
                         }
                         Stage::Leaving => return,
                     }
@@ -126,7 +133,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         if self.waiting.is_empty() { self.active } else { Instant::now() }
     }
 
+    /// Tells the client to go. From now on it has the time of a handshake to hear that and to say so.
     fn leave(&mut self) -> Stage {
+        self.active = Instant::now();
         self.connection.graceful_shutdown();
         Stage::Leaving
     }

@@ -163,3 +163,18 @@ async fn octets_that_are_no_http_2_end_the_connection() {
     server.await.unwrap();
     assert_eq!(rehearsal.context.counters.protocol_errors.value(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_gone_without_a_word_does_not_hold_up_the_end() {
+    let rehearsal = Rehearsal::with(|limits| limits.handshake_timeout = Duration::from_secs(2));
+    let (mut stream, server) = connect(&rehearsal, Some(b"h2")).await;
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let acknowledged = [0, 0, 0, 4, 1, 0, 0, 0, 0];
+    stream.write_all(&[PREFACE, &settings, &acknowledged].concat()).await.unwrap();
+    let mut octets = [0; 9];
+    stream.read_exact(&mut octets).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    rehearsal.stop.begin();
+    server.await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
