@@ -149,10 +149,6 @@ mod tests {
     use super::*;
     use crate::shutdown::Stop;
 
-    async fn fall() {
-        panic!("as it may");
-    }
-
     #[tokio::test(start_paused = true)]
     async fn a_loop_that_ends_or_cannot_start_is_started_again_until_the_word_to_stop() {
         let (stop, drain) = Stop::new();
@@ -165,7 +161,7 @@ mod tests {
                 1 => None,
                 // As a QUIC endpoint whose socket failed.
                 2 => Some(Box::pin(async {}) as Loop),
-                3 => Some(Box::pin(fall()) as Loop),
+                3 => Some(Box::pin(async { panic!("as it may") }) as Loop),
                 _ => {
                     let (stop, mut drain) = (Rc::clone(&stop), drain.clone());
                     Some(Box::pin(async move {

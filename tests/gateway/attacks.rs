@@ -92,13 +92,11 @@ async fn flood_h2(rig: &Rig, flood: &[u8]) -> Vec<u8> {
     };
     let both = async {
         tokio::pin!(reading, writing);
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut reading => return,
-                // Refused: what has been said is still to be read.
-                _ = &mut writing => return reading.await,
-            }
+        tokio::select! {
+            biased;
+            () = &mut reading => {}
+            // Refused: what has been said is still to be read.
+            _ = &mut writing => reading.await,
         }
     };
     timeout(client::PATIENCE, both).await.expect("neither borne nor ended");
@@ -283,11 +281,6 @@ async fn mutate(rig: &Rig, transport: Transport, noise: &mut Noise) {
                 tokio::join!(writing, async { rest(&mut reader).await });
             }
         }
-        Transport::Doh1 => {
-            for query in queries.take(100) {
-                rig.http(transport, rig.post(&query)).await.expect("no response");
-            }
-        }
         Transport::Doh2 => {
             let (mut sender, connection) = h2::client::handshake(rig.https(b"h2").await).await.unwrap();
             tokio::spawn(connection);
@@ -298,7 +291,7 @@ async fn mutate(rig: &Rig, transport: Transport, noise: &mut Noise) {
                 assert!([200, 400].contains(&response.await.unwrap().status().as_u16()));
             }
         }
-        Transport::Doh3 => {
+        Transport::Doh1 | Transport::Doh3 => {
             for query in queries.take(100) {
                 rig.http(transport, rig.post(&query)).await.expect("no response");
             }

@@ -7,6 +7,10 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stderr,
+    clippy::string_slice,
+    clippy::large_futures,
+    clippy::cast_sign_loss,
+    clippy::items_after_statements,
     clippy::cast_possible_truncation,
     reason = "a test says what is wrong by failing"
 )]

@@ -129,7 +129,7 @@ fn hello(version: u16, suites: &[u16]) -> Vec<u8> {
     body.extend([7; 32]);
     body.push(0);
     body.extend((suites.len() as u16 * 2).to_be_bytes());
-    suites.iter().for_each(|suite| body.extend(suite.to_be_bytes()));
+    body.extend(suites.iter().flat_map(|suite| suite.to_be_bytes()));
     body.extend([1, 0]);
     // Groups x25519 and secp256r1; signatures ECDSA and RSA-PSS with SHA-256; uncompressed points.
     let extensions = [

@@ -53,10 +53,7 @@ async fn tcf_03_a_forged_truncation_causes_no_tcp() {
 #[tokio::test]
 async fn tcf_05_without_tcp_a_datagram_client_gets_tc_and_others_servfail() {
     let rig = Rig::set("", &["upstream.timeout=1s", "upstream.attempt_timeout=300ms"]).await;
-    rig.upstream.script(|asked| match asked.tcp {
-        false => Act::Answer(good().flag(0x0200)),
-        true => Act::Close,
-    });
+    rig.upstream.script(|asked| if asked.tcp { Act::Close } else { Act::Answer(good().flag(0x0200)) });
     let answered = rig.ask(Transport::Udp, &Ask::a("cut.example.org").edns().bytes()).await.message;
     assert_eq!((message::rcode(&answered), message::flags(&answered) & 0x0200), (0, 0x0200));
     assert_eq!(message::counts(&answered)[1], 0);
@@ -259,7 +256,7 @@ async fn random_upstream_answers_never_break_the_gateway() {
             let at = end + noise.below(whole.len() - end);
             whole[at] = noise.next() as u8;
         }
-        whole[6..12].iter_mut().for_each(|octet| *octet ^= (noise.below(6) == 0) as u8);
+        whole[6..12].iter_mut().for_each(|octet| *octet ^= u8::from(noise.below(6) == 0));
         Act::Raw(whole)
     });
     let mut stream = rig.tcp().await;

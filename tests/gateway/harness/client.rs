@@ -27,13 +27,6 @@ pub struct Answered {
     pub http: Option<(u16, HeaderMap)>,
 }
 
-impl Answered {
-    pub fn header(&self, name: &str) -> Option<String> {
-        let (_, headers) = self.http.as_ref()?;
-        headers.get(name).map(|value| value.to_str().unwrap().to_owned())
-    }
-}
-
 /// TLS that trusts the authority in `pem` alone.
 pub fn trust(pem: &[u8], alpn: &[&[u8]]) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
@@ -95,7 +88,7 @@ impl Rig {
         };
         match tokio::time::timeout(PATIENCE, asking).await {
             Ok(answered) => answered,
-            Err(_) => panic!("neither an answer nor an end over {}", transport.name()),
+            Err(late) => panic!("neither an answer nor an end over {}: {late}", transport.name()),
         }
     }
 

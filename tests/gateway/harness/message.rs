@@ -41,11 +41,6 @@ impl Ask {
         self
     }
 
-    pub fn class(mut self, class: u16) -> Self {
-        self.class = class;
-        self
-    }
-
     pub fn edns(mut self) -> Self {
         self.edns.get_or_insert(Edns { size: 1232, version: 0, flags: 0, options: Vec::new() });
         self
@@ -147,13 +142,11 @@ impl Answer {
         self
     }
 
+    #[allow(clippy::too_many_arguments, reason = "a record has that many parts")]
     fn push(mut self, section: usize, owner: &str, rtype: u16, ttl: u32, rdata: &[u8]) -> Self {
         self.counts[section] += 1;
-        if owner == "@" {
-            self.body.extend([0xc0, 12])
-        } else {
-            self.body.extend(name(owner))
-        }
+        let owner = if owner == "@" { vec![0xc0, 12] } else { name(owner) };
+        self.body.extend(owner);
         self.body.extend(rtype.to_be_bytes());
         self.body.extend(1u16.to_be_bytes());
         self.body.extend(ttl.to_be_bytes());

@@ -53,7 +53,7 @@ impl Rig {
             "state_dir = {:?}\nworkers = 2\n[listen]\ndns = [\"127.0.0.1:0\"]\ndot = [\"127.0.0.1:0\"]\n\
              doh = [\"127.0.0.1:0\", {{ address = \"127.0.0.1:0\", tls = false }}]\ndoq = [\"127.0.0.1:0\"]\n\
              [admin]\nlisten = [\"127.0.0.1:0\"]\n[upstream]\ntimeout = \"20s\"\nattempt_timeout = \"15s\"\nservers = [\"udp://{}\"]\nfallback = []\n{extra}\n",
-            state.path().join("state"),
+            state.path().join("state").display().to_string(),
             upstream.address
         );
         std::fs::write(&file, text).unwrap();
@@ -109,11 +109,6 @@ impl Rig {
     /// Lets `seconds` pass for every TTL in the gateway.
     pub fn pass(&self, seconds: u64) {
         self.running.as_ref().unwrap().clock().advance(Duration::from_secs(seconds));
-    }
-
-    /// The running gateway.
-    pub fn running(&mut self) -> &mut Running {
-        self.running.as_mut().unwrap()
     }
 
     /// Stops the gateway as SIGTERM would, and waits for its end off this thread.
