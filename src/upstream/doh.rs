@@ -1,16 +1,21 @@
 //! DNS over HTTPS toward servers, on HTTP/2 (RFC 8484); HTTP/1.1 and cleartext for `hushgate query` alone.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::rt::Executor;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
 use super::Ask;
 use super::delivery::{Delivered, Facts, check_stream};
@@ -57,6 +62,8 @@ pub struct Doh {
 pub struct Connection {
     sender: Sender,
     facts: Facts,
+    /// Its tasks hear when this is gone.
+    _held: watch::Sender<()>,
 }
 
 enum Sender {
@@ -73,6 +80,9 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// The longest header block that we read.
 const HEADER_LIMIT: u32 = 16 * 1024;
+
+/// How long the last words (`RST_STREAM`, GOAWAY, `close_notify`) may take.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 impl Doh {
     /// A server at `addresses` asked at `target`, under TLS unless `tls` is missing.
@@ -94,39 +104,60 @@ impl Doh {
             Version::Http2 => Transport::Doh2,
         };
         let mut facts = Facts { address, transport, secured: None };
-        let Some(tls) = &self.tls else { return Ok(Connection { sender: self.start(stream).await?, facts }) };
+        let Some(tls) = &self.tls else { return self.start(stream, facts).await };
         let (stream, secured) = tls.secure(stream).await?;
         if secured.alpn != Some(self.version.alpn()) {
             return Err(Cause::Tls);
         }
         facts.secured = Some(secured);
-        Ok(Connection { sender: self.start(stream).await?, facts })
+        self.start(stream, facts).await
     }
 
-    /// Starts HTTP; the connection's task ends when its sender is dropped and its requests are done.
-    async fn start<S>(&self, stream: S) -> Result<Sender, Cause>
+    /// Starts HTTP.
+    async fn start<S>(&self, stream: S, facts: Facts) -> Result<Connection, Cause>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let io = TokioIo::new(stream);
-        match self.version {
+        let (held, hold) = watch::channel(());
+        let tasks = Tasks(hold);
+        let sender = match self.version {
             Version::Http1 => {
                 let (sender, driver) = http1::handshake(io).await.map_err(|_| Cause::Connect)?;
-                tokio::spawn(driver);
-                Ok(Sender::One(Mutex::new(Some(sender))))
+                tasks.execute(driver);
+                Sender::One(Mutex::new(Some(sender)))
             }
             Version::Http2 => {
-                let (sender, driver) = http2::Builder::new(TokioExecutor::new())
+                let (sender, driver) = http2::Builder::new(tasks.clone())
                     .initial_stream_window_size(STREAM_WINDOW)
                     .initial_connection_window_size(CONNECTION_WINDOW)
                     .max_header_list_size(HEADER_LIMIT)
                     .handshake(io)
                     .await
                     .map_err(|_| Cause::Connect)?;
-                tokio::spawn(driver);
-                Ok(Sender::Many(sender))
+                tasks.execute(driver);
+                Sender::Many(sender)
             }
-        }
+        };
+        Ok(Connection { sender, facts, _held: held })
+    }
+}
+
+/// Starts the tasks of a connection. Nobody asks any more once the connection is dropped; a server that takes no octets does not
+/// hold up the end.
+#[derive(Clone)]
+struct Tasks(watch::Receiver<()>);
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        let mut held = self.0.clone();
+        tokio::spawn(async move {
+            let mut task = pin!(task);
+            tokio::select! {
+                _ = task.as_mut() => {}
+                _ = held.changed() => drop(timeout(FAREWELL, task).await),
+            }
+        });
     }
 }
 
@@ -196,6 +227,7 @@ mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use http::StatusCode;
+    use hyper_util::rt::TokioExecutor;
 
     use super::super::server::Upstream;
     use super::super::settings::Method;
@@ -335,5 +367,17 @@ mod tests {
             let result = upstream.attempt(&question("a.example"), window(10_000, 2), &mut Attempts::default()).await;
             assert!(result.is_ok(), "{result:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_takes_nothing_any_more_ends_with_its_askers() {
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let server = Server::new("https://127.0.0.1".parse().unwrap());
+        let target = Target::new(&server.url, Method::Post, Cover::Clear).unwrap();
+        let doh = Doh::new(Addresses::of(&server), target, Version::Http2, None);
+        let facts = Facts { address: "127.0.0.1:443".parse().unwrap(), transport: Transport::Doh2, secured: None };
+        drop(doh.start(ours, facts).await.unwrap());
+        tokio::time::sleep(2 * FAREWELL).await;
+        assert!(tokio::io::AsyncWriteExt::write_all(&mut theirs, b"\0").await.is_err(), "the stream is still held");
     }
 }

@@ -15,7 +15,8 @@ use crate::peer::{DoorId, Peer, Transport};
 /// An admitted first datagram.
 pub struct Arrival {
     pub incoming: Incoming,
-    pub permit: Permit,
+    /// `None` while the client's address is not proven: a handshake proves it.
+    pub permit: Option<Permit>,
     /// Held while the handshake is under way.
     pub handshake: Arc<()>,
     pub local: SocketAddr,
@@ -47,11 +48,12 @@ impl Arrival {
         let local = connection.local_ip().map_or(local, |ip| SocketAddr::new(ip, local.port()));
         let peer = Peer { server_name, ..Peer::new(connection.remote_address(), local, door, transport) };
         // Admission was to any door of this address; this one may have rules of its own.
-        if !context.guard.may_ask(door, peer.ip()) {
+        let permit = permit.filter(|_| context.guard.may_ask(door, peer.ip()));
+        let Some(permit) = permit.or_else(|| context.guard.admit(door, peer.ip()).ok()) else {
             context.counters.connections_refused.add_one();
             connection.close(refusal(transport).into(), b"");
             return;
-        }
+        };
         let session = Session { peer, permit, alpn: Some(alpn) };
         if transport == Transport::Doh3 {
             doh3::serve(connection, session, context).await;

@@ -131,8 +131,8 @@ impl Reception {
     /// Judges a first datagram: ask for proof of its address, refuse it, or begin the handshake.
     fn receive(&mut self, incoming: Incoming, load: Load) {
         let under_way = Arc::strong_count(&self.handshakes) - 1;
-        if under_way >= load.retry_from && !incoming.remote_address_validated() {
-            // Before a permit is taken: forged addresses must not use up those of the clients they name.
+        let validated = incoming.remote_address_validated();
+        if under_way >= load.retry_from && !validated {
             if let Err(error) = incoming.retry() {
                 self.refuse(error.into_incoming());
             }
@@ -140,6 +140,8 @@ impl Reception {
         }
         let permit = if under_way < load.refuse_from { self.admit(&incoming) } else { None };
         let Some(permit) = permit else { return self.refuse(incoming) };
+        // Forged addresses must not use up the permits of the clients they name: until it is proven, an address holds none.
+        let permit = Some(permit).filter(|_| validated);
         let arrival =
             Arrival { incoming, permit, handshake: Arc::clone(&self.handshakes), local: self.local, doors: self.doors };
         self.connections.spawn(arrival.serve(self.context.clone()));

@@ -96,6 +96,7 @@ pub(crate) struct Plan {
     pub doors: QuicDoors,
     pub allow: &'static [&'static str],
     pub limits: Limits,
+    pub connections_per_client: u32,
     /// As the TLS settings that the door is given would have it.
     pub early_data: u32,
     /// Other bounds than those of [`serve`].
@@ -108,6 +109,7 @@ impl Default for Plan {
             doors: QuicDoors { doq: Some(DoorId(0)), doh3: None },
             allow: &["127.0.0.0/8", "127.0.0.0/8"],
             limits: Limits::default(),
+            connections_per_client: 256,
             early_data: 0,
             load: None,
         }
@@ -149,7 +151,7 @@ impl Rig {
                 allow: plan.allow.iter().map(allow).collect(),
                 refuse: Refuse::Answer,
                 connections: 1000,
-                connections_per_client: 256,
+                connections_per_client: plan.connections_per_client,
                 queries_per_second: 0,
                 exempt: vec![],
             }),

@@ -88,6 +88,23 @@ async fn under_load_an_address_is_validated_first() {
 }
 
 #[tokio::test]
+async fn a_forged_address_takes_no_permit_of_the_client_it_names() {
+    let rig = Rig::with(Plan { connections_per_client: 1, ..Plan::default() });
+    let bait = raw();
+    let client = rig.client("doq");
+    let connecting = client.connect(bait.local_addr().unwrap(), "dns.test").unwrap();
+    let initial = receive(&bait).await;
+    drop(connecting);
+    let forger = raw();
+    forger.send_to(&initial, rig.address).unwrap();
+    receive(&forger).await;
+    let connection = rig.connect().await;
+    assert_eq!(ask(&connection, "now").await, answer_to("now"));
+    let error = rig.try_connect("doq").await.unwrap_err();
+    assert_eq!(transport_code(&error), Some(TransportErrorCode::CONNECTION_REFUSED));
+}
+
+#[tokio::test]
 async fn over_the_bound_of_handshakes_even_a_validated_address_is_refused() {
     let rig = Rig::with(Plan { load: Some(Load { retry_from: 0, refuse_from: 0 }), ..Plan::default() });
     let error = rig.try_connect("doq").await.unwrap_err();
