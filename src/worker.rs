@@ -150,6 +150,7 @@ mod tests {
     use crate::shutdown::Stop;
 
     async fn fall() {
+        tokio::task::yield_now().await;
         panic!("as it may");
     }
 
