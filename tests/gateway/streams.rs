@@ -207,10 +207,7 @@ async fn tcp_13_the_third_connection_of_a_client_is_closed_and_udp_never_feels_i
         let mut held = Vec::new();
         // A permit comes back when the gateway has seen a client leave.
         while held.len() < 2 {
-            let mut stream = rig.tcp().await;
-            if client::framed(&mut stream, &query).await.is_some() {
-                held.push(stream);
-            }
+            held.extend(rig.admitted(&query).await);
         }
         let refused = rig.metric("hushgate_connections_refused_total").await;
         refuses(&rig, transport, &query).await;
@@ -226,7 +223,7 @@ async fn tcp_13_the_third_connection_of_a_client_is_closed_and_udp_never_feels_i
 async fn refuses(rig: &Rig, transport: Transport, query: &[u8]) {
     let trust = |alpn: &[u8]| client::trust(&rig.authority(), &[alpn]);
     match transport {
-        Transport::Tcp => assert!(client::framed(&mut rig.tcp().await, query).await.is_none()),
+        Transport::Tcp => assert!(rig.admitted(query).await.is_none()),
         Transport::Dot => assert!(client::tls(rig.dot(), trust(b"dot")).await.is_err()),
         Transport::Doh1 => assert!(client::tls(rig.doh(), trust(b"http/1.1")).await.is_err()),
         Transport::Doh2 => assert!(client::tls(rig.doh(), trust(b"h2")).await.is_err()),
@@ -249,7 +246,7 @@ async fn tcp_13_connections_are_bounded_in_all_and_one_that_ends_makes_room() {
     over_all!(STREAMS, |transport| refuses(&rig, transport, &query).await);
     rig.ask(Transport::Udp, &query).await;
     drop(held.pop());
-    let room = async { while client::framed(&mut rig.tcp().await, &query).await.is_none() {} };
+    let room = async { while rig.admitted(&query).await.is_none() {} };
     timeout(client::PATIENCE, room).await.unwrap();
 }
 
