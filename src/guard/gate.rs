@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::access::{Access, Exempt};
 use super::client::ClientNetwork;
 use super::permits::Permits;
-use super::rate::{Rate, Rates};
+use super::rate::{Rate, Rates, Source};
 use super::{Refuse, Settings};
 use crate::clock::Moment;
 use crate::peer::DoorId;
@@ -73,9 +73,9 @@ impl Guard {
 
     /// Takes one token of `client`'s network: [`Rate::Over`] once its tokens are used up, [`Rate::FarOver`] once it has asked for
     /// as many again.
-    pub fn rate(&self, client: IpAddr, now: Moment) -> Rate {
+    pub fn rate(&self, client: IpAddr, source: Source, now: Moment) -> Rate {
         match &self.rates {
-            Some(rates) if !self.is_exempt(client) => rates.count(ClientNetwork::of(client), now),
+            Some(rates) if !self.is_exempt(client) => rates.count(ClientNetwork::of(client), source, now),
             _ => Rate::Exempt,
         }
     }
@@ -164,9 +164,18 @@ mod tests {
     fn rates_apply_to_all_but_exempt_clients_and_not_at_all_when_off() {
         let limited = guard(1);
         let said = ["192.0.2.1", "192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2", "127.0.0.1", "127.0.0.1"]
-            .map(|client| limited.rate(ip(client), Moment(0)));
+            .map(|client| limited.rate(ip(client), Source::Claimed, Moment(0)));
         assert_eq!(said, [Rate::Within, Rate::Over, Rate::FarOver, Rate::Within, Rate::Exempt, Rate::Exempt]);
         let off = guard(0);
-        assert_eq!([off.rate(ip("192.0.2.1"), Moment(0)), off.rate(ip("192.0.2.1"), Moment(0))], [Rate::Exempt; 2]);
+        let unlimited = |()| off.rate(ip("192.0.2.1"), Source::Claimed, Moment(0));
+        assert_eq!([(), ()].map(unlimited), [Rate::Exempt; 2]);
+    }
+
+    #[test]
+    fn forged_questions_use_up_nothing_of_the_client_they_name() {
+        let guard = guard(1);
+        let forged = [(); 3].map(|()| guard.rate(ip("192.0.2.1"), Source::Claimed, Moment(0)));
+        assert_eq!(forged, [Rate::Within, Rate::Over, Rate::FarOver]);
+        assert_eq!(guard.rate(ip("192.0.2.1"), Source::Proven, Moment(0)), Rate::Within);
     }
 }

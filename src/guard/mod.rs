@@ -11,5 +11,5 @@ pub mod settings;
 
 pub use gate::{Guard, Permit, Refusal};
 pub use network::Network;
-pub use rate::Rate;
+pub use rate::{Rate, Source};
 pub use settings::{Refuse, Settings};

@@ -4,6 +4,9 @@
 //! second, which gives as much again. So of the questions of one second the first `queries_per_second` are [`Rate::Within`], as
 //! many again [`Rate::Over`] (worth an answer that says so), and the rest [`Rate::FarOver`] (worth none). A client that asks too
 //! much keeps its rate and is not shut out.
+//!
+//! What has a proven source and what has not are counted apart: else forged datagrams in a client's name would have its connections
+//! refused.
 
 use ahash::RandomState;
 
@@ -22,6 +25,15 @@ pub enum Rate {
     Over,
     /// Over twice its rate.
     FarOver,
+}
+
+/// Is the client known to be where it says?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// It only says so: a datagram without a valid cookie.
+    Claimed,
+    /// A handshake or a cookie has shown it.
+    Proven,
 }
 
 /// The rates of all client networks.
@@ -45,8 +57,8 @@ impl Rates {
     }
 
     /// Counts one question of `client`.
-    pub fn count(&self, client: ClientNetwork, now: Moment) -> Rate {
-        let hash = self.hasher.hash_one(client);
+    pub fn count(&self, client: ClientNetwork, source: Source, now: Moment) -> Rate {
+        let hash = self.hasher.hash_one((client, source));
         if self.within.take(hash, now) {
             Rate::Within
         } else if self.over.take(hash, now) {
@@ -66,7 +78,7 @@ mod tests {
     }
 
     fn asked(rates: &Rates, client: ClientNetwork, now: Moment, times: usize) -> [usize; 3] {
-        let said: Vec<Rate> = (0..times).map(|_| rates.count(client, now)).collect();
+        let said: Vec<Rate> = (0..times).map(|_| rates.count(client, Source::Claimed, now)).collect();
         [Rate::Within, Rate::Over, Rate::FarOver].map(|kind| said.iter().filter(|&&rate| rate == kind).count())
     }
 
@@ -99,7 +111,7 @@ mod tests {
         let flood = |seconds: std::ops::Range<u32>| {
             for n in seconds.start * 1_000_000..seconds.end * 1_000_000 {
                 let stranger = ClientNetwork::of(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n).into());
-                rates.count(stranger, Moment(u64::from(n) / 2000));
+                rates.count(stranger, Source::Claimed, Moment(u64::from(n) / 2000));
             }
         };
         flood(0..1);

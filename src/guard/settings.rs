@@ -23,7 +23,8 @@ pub struct Settings {
     pub connections: usize,
     /// Connections of one client network (/32, /56). Default 256.
     pub connections_per_client: u32,
-    /// Questions a second of one client network; 0 switches it off. Default 5000.
+    /// Questions a second of one client network, those with a proven source and those without counted apart; 0 switches it off.
+    /// Default 5000.
     pub queries_per_second: u32,
     /// Networks that no rate or connection limit applies to. Default loopback.
     pub exempt: Vec<Network>,

@@ -10,7 +10,7 @@ use super::rcode::{self, Problem};
 use super::settings::{CookieRule, Settings};
 use super::walk::Walk;
 use crate::clock::Moment;
-use crate::guard::{Guard, Rate, Refuse};
+use crate::guard::{Guard, Rate, Refuse, Source};
 use crate::peer::Peer;
 use crate::reply::Why;
 use crate::trail::{Access, Cookie, Limit};
@@ -39,7 +39,7 @@ pub fn access(guard: &Guard, peer: &Peer, now: Moment, walk: &mut Walk<'_>) -> A
     if guard.refuse() == Refuse::Drop {
         return Admission::Silence(Why::Access);
     }
-    match guard.rate(peer.ip(), now) {
+    match guard.rate(peer.ip(), Source::Claimed, now) {
         Rate::Exempt | Rate::Within => Admission::Answer(rcode::NOT_ALLOWED),
         Rate::Over | Rate::FarOver => {
             walk.trail.limit = Limit::Drop;
@@ -64,12 +64,17 @@ fn unix_time() -> u32 {
         .map_or(0, |since| u32::try_from(since.as_secs() & 0xffff_ffff).unwrap_or_default())
 }
 
+/// What stands for the client's address?
+pub fn source(walk: &Walk<'_>) -> Source {
+    if walk.transport.is_datagram() && walk.trail.cookie != Cookie::Valid { Source::Claimed } else { Source::Proven }
+}
+
 /// Does the client ask too much? What a spoofed source could have sent is not answered with more than a hint to prove itself.
 ///
 /// `refuse` is how the guard lets refused clients hear of it.
 pub fn limit(rate: Rate, refuse: Refuse, settings: &Settings, walk: &mut Walk<'_>) -> Admission {
     let datagram = walk.transport.is_datagram();
-    let proven = !datagram || walk.trail.cookie == Cookie::Valid;
+    let proven = source(walk) == Source::Proven;
     let (limit, admission) = match rate {
         Rate::Exempt => (Limit::Unasked, unproven(settings, proven, walk)),
         Rate::Within => (Limit::Pass, unproven(settings, proven, walk)),

@@ -132,7 +132,8 @@ impl Pipeline {
         if let Some(cookies) = cookies {
             admission::cookie(cookies, peer.ip(), message, walk);
         }
-        admission::limit(guard.rate(peer.ip(), arrival), guard.refuse(), settings, walk)
+        let rate = guard.rate(peer.ip(), admission::source(walk), arrival);
+        admission::limit(rate, guard.refuse(), settings, walk)
     }
 
     /// Looks into memory: answers first, so that a failure never hides what is still fresh (NEG-18).
