@@ -176,7 +176,7 @@ async fn over_its_rate_a_stream_client_is_refused_and_told_why() {
             let mut heard = Vec::new();
             // A token comes back every 200 ms, which a slow machine may take for a handshake: then once more.
             for _ in 0..10 {
-                burst_unread(&rig).await;
+                burst_over_tcp(&rig).await;
                 let reply = rig.ask(transport, &query).await.message;
                 heard.push((message::rcode(&reply), message::ede(&reply)));
                 rig.pass(60);
@@ -192,11 +192,29 @@ async fn over_its_rate_a_stream_client_is_refused_and_told_why() {
     });
 }
 
-/// Uses up all tokens of 127.0.0.1.
-async fn burst_unread(rig: &Rig) {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+/// Uses up all tokens that 127.0.0.1 has over streams.
+async fn burst_over_tcp(rig: &Rig) {
+    let mut stream = rig.tcp().await;
+    let query = Ask::a("localhost").bytes();
     for _ in 0..20 {
+        client::send_framed(&mut stream, &query).await.unwrap();
+    }
+    for _ in 0..20 {
+        client::read_framed(&mut stream).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_datagrams_in_a_clients_name_takes_nothing_from_its_streams() {
+    let rig = limited().await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for _ in 0..30 {
         socket.send_to(&Ask::a("localhost").bytes(), rig.dns()).await.unwrap();
     }
-    flush(rig).await;
+    flush(&rig).await;
+    assert!(received(socket).len() < 30, "the flood is over its rate");
+    over_all!([Transport::Tcp, Transport::Dot, Transport::Doh2, Transport::Doq], |transport| {
+        let reply = rig.ask(transport, &Ask::a("localhost").id(0).bytes()).await.message;
+        assert_eq!(message::rcode(&reply), 0);
+    });
 }

@@ -81,10 +81,10 @@ impl Desk {
             let room = self.has_room();
             let round = tokio::select! {
                 biased;
+                () = &mut drained => return self.settle().await,
                 opened = connection.accept_bi(), if room => self.turn(opened),
                 Some(ended) = self.slow.join_next() => self.conclude(ended),
                 opened = connection.accept_uni() => Err(unwanted(opened)),
-                () = &mut drained => return self.settle().await,
             };
             match round {
                 Ok(Turn::Over) => {}

@@ -37,12 +37,6 @@ impl Rig {
         stream
     }
 
-    /// A TCP connection over which `query` was answered; `None` where none is let in: the reset may come at any step, the first too.
-    pub async fn admitted(&self, query: &[u8]) -> Option<TcpStream> {
-        let mut stream = TcpStream::connect(self.dns()).await.ok()?;
-        client::framed(&mut stream, query).await.map(|_| stream)
-    }
-
     /// A TLS connection to the DoH door that speaks `alpn`.
     pub async fn https(&self, alpn: &[u8]) -> tokio_rustls::client::TlsStream<TcpStream> {
         client::tls(self.doh(), client::trust(&self.authority(), &[alpn])).await.unwrap()
