@@ -82,10 +82,21 @@ pub fn admit<B>(request: &Request<B>, hosts: &HostRule, token: Option<&Token>) -
     if !headers.get_all(ORIGIN).iter().all(|origin| same(origin.as_bytes())) {
         return Err(Denial::Origin);
     }
+    if is_foreign(headers) {
+        return Err(Denial::Origin);
+    }
     match token {
         Some(token) if !bearer(headers).is_some_and(|shown| token.is(shown)) => Err(Denial::Token),
         Some(_) | None => Ok(()),
     }
+}
+
+/// Does a browser say that another site's page makes this request? An image or script is fetched without Origin, and would spend
+/// what `explain` spends. A person who follows a link is let through.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let says = |name: &str, value: &[u8]| headers.get(name).is_some_and(|said| said.as_bytes() == value);
+    let ours = says("sec-fetch-site", b"same-origin") || says("sec-fetch-site", b"none");
+    headers.contains_key("sec-fetch-site") && !ours && !says("sec-fetch-mode", b"navigate")
 }
 
 /// The one host that a request names; `None` where it names none, several, or different ones.
@@ -168,6 +179,19 @@ mod tests {
         assert_eq!(judge(&[host, ("origin", "http://localhost:8054")], None), Ok(()));
         for origin in ["null", "http://localhost", "https://localhost:8054", "http://evil.example", ""] {
             assert_eq!(judge(&[host, ("origin", origin)], None), Err(Denial::Origin), "{origin}");
+        }
+    }
+
+    #[test]
+    fn another_sites_page_may_link_here_and_fetch_nothing() {
+        let host = ("host", "localhost:8054");
+        for site in ["same-origin", "none"] {
+            assert_eq!(judge(&[host, ("sec-fetch-site", site), ("sec-fetch-mode", "no-cors")], None), Ok(()));
+        }
+        for site in ["cross-site", "same-site"] {
+            let image = [host, ("sec-fetch-site", site), ("sec-fetch-mode", "no-cors")];
+            assert_eq!(judge(&image, None), Err(Denial::Origin));
+            assert_eq!(judge(&[host, ("sec-fetch-site", site), ("sec-fetch-mode", "navigate")], None), Ok(()));
         }
     }
 
