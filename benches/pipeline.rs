@@ -16,7 +16,7 @@ use hushgate::query::Query;
 use hushgate::reply::{Now, Out};
 use hushgate::telemetry::Counters;
 use hushgate::trail::{Attempts, UpstreamId};
-use hushgate::upstream::{Answered, Ask, Ended, Exchange, Exchanging};
+use hushgate::upstream::{Answered, Ask, Ended, Exchange, Exchanging, Route};
 use hushgate::wire::registry::{option, rtype};
 use hushgate::wire::{Flags, Header, OptWriter, name, patch};
 
@@ -44,8 +44,8 @@ impl Exchange for Upstream {
         Box::pin(std::future::ready(Ended { result: Ok(answered), attempts: Attempts::default() }))
     }
 
-    fn fingerprint(&self) -> u64 {
-        1
+    fn route(&self, _: &[u8]) -> Route {
+        Route { fingerprint: 1, is_forwarded: false }
     }
 
     fn name(&self, _: UpstreamId) -> Option<&str> {

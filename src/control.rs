@@ -23,14 +23,14 @@ use crate::query::Query;
 use crate::reply::{Now, Out, Verdict};
 use crate::shutdown::Drain;
 use crate::telemetry::{CertificateGauge, Counters, Gauges};
-use crate::upstream::{Exchange as _, Pool};
+use crate::upstream::{Exchange as _, Routes};
 
 /// What the control thread looks after.
 pub struct Control {
     /// The pipeline's shared part.
     pub shared: Arc<Shared>,
     /// The upstream servers.
-    pub pool: Arc<Pool>,
+    pub routes: Arc<Routes>,
     /// Permits and rates.
     pub guard: Arc<Guard>,
     /// Certificates.
@@ -132,7 +132,7 @@ async fn watch_upstream(control: Arc<Control>) {
         let alive = match answered {
             0 if quiet >= QUIET_LOOKS || asked > 0 || !control.state.alive.load(Ordering::Relaxed) => {
                 quiet = 0;
-                control.pool.is_alive(Instant::now() + PROBE_TIMEOUT).await
+                control.routes.is_alive(Instant::now() + PROBE_TIMEOUT).await
             }
             _ => true,
         };
@@ -262,7 +262,7 @@ fn explain(control: Arc<Control>, pipeline: Arc<Pipeline>, request: ExplainReque
             request: &request,
             client,
             door: address.to_string(),
-            route: control.pool.fingerprint(),
+            route: control.routes.route(&request.question()).fingerprint,
             micros: u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX),
         };
         Ok(tell(&control, &asked, &verdict))
@@ -274,5 +274,5 @@ fn tell(control: &Control, asked: &Asked<'_>, verdict: &Verdict) -> Explained {
         Verdict::Sent(reply) => Reached::Reply(&reply.facts, &reply.message),
         Verdict::Dropped(why) => Reached::Silence(*why),
     };
-    explained(asked, reached, &|upstream| control.pool.name(upstream).map(ToOwned::to_owned))
+    explained(asked, reached, &|upstream| control.routes.name(upstream).map(ToOwned::to_owned))
 }

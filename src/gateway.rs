@@ -25,7 +25,8 @@ use crate::plan;
 use crate::shutdown::{Company, Drain, Stop};
 use crate::telemetry::Counters;
 use crate::telemetry::queries::Logged;
-use crate::upstream::{BuildError, Exchange, Pool};
+use crate::upstream::commons::Commons;
+use crate::upstream::{BuildError, Exchange, Routes};
 use crate::worker::{self, Post, Station};
 
 /// Why a gateway does not start. Each names the file, address or server at fault.
@@ -140,22 +141,16 @@ impl Bound {
         let (stop, drain) = Stop::new();
         let workers = core.start_workers(&config, runtimes.into_iter().zip(posts), &drain)?;
         let (stop_control, drain_control) = Stop::new();
-        let Core { shared, pool, guard, clock, counters, state } = core;
+        let Core { shared, routes, guard, clock, counters, state } = core;
         let control = Control {
             shared,
-            pool,
+            upstreams: routes.servers().map(|server| server.url().to_owned()).collect(),
+            routes,
             guard,
             identity,
             counters: counters.clone(),
             state: Arc::clone(&state),
             doors: facts,
-            upstreams: config
-                .upstream
-                .servers
-                .iter()
-                .chain(&config.upstream.fallback)
-                .map(|s| s.url.to_string())
-                .collect(),
             workers: workers.len(),
         };
         let control = control::start(control_runtime, admin, control, drain_control).map_err(GatewayError::System)?;
@@ -167,7 +162,7 @@ impl Bound {
 /// What all workers share, made once.
 struct Core {
     shared: Arc<Shared>,
-    pool: Arc<Pool>,
+    routes: Arc<Routes>,
     guard: Arc<Guard>,
     clock: Clock,
     /// One a worker, and the control thread's last.
@@ -177,15 +172,15 @@ struct Core {
 
 impl Core {
     fn new(config: &Config, home: tokio::runtime::Handle, workers: usize) -> Result<Self, GatewayError> {
-        let pool = Arc::new(Pool::new(&config.upstream, home)?);
+        let routes = Arc::new(Routes::new(&config.upstream, &Commons::new(home))?);
         let guard = Guard::new(config.guard.clone());
         let clock = Clock::start();
-        let exchange = Arc::clone(&pool) as Arc<dyn Exchange>;
+        let exchange = Arc::clone(&routes) as Arc<dyn Exchange>;
         let (settings, cache) = (config.pipeline.clone(), config.cache.clone());
         let shared = Shared::new(settings, cache, Arc::clone(&guard), exchange, clock.clone());
         let counters = (0..=workers).map(|_| Arc::default()).collect();
         let state = Arc::new(State::starting());
-        Ok(Self { shared, pool, guard, clock, counters, state })
+        Ok(Self { shared, routes, guard, clock, counters, state })
     }
 
     fn start_workers(

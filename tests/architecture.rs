@@ -55,7 +55,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 
 /// Of `upstream` the pipeline sees the seam alone, never a transport or the pool.
 const UPSTREAM_SEAM: &[&str] =
-    &["Again", "Answered", "Ask", "Cause", "Ended", "Exchange", "ExchangeError", "Exchanging", "ask", "error"];
+    &["Again", "Answered", "Route", "Ask", "Cause", "Ended", "Exchange", "ExchangeError", "Exchanging", "ask", "error"];
 
 /// Crates that only some places may use: (crate, path prefixes under src).
 const CRATES: &[(&str, &[&str])] = &[

@@ -82,14 +82,21 @@ impl ExplainRequest {
         query
     }
 
+    /// QNAME, QTYPE, QCLASS.
+    #[must_use]
+    pub fn question(&self) -> Vec<u8> {
+        let mut question = self.name.to_vec();
+        question.extend_from_slice(&self.rtype.to_be_bytes());
+        question.extend_from_slice(&class::IN.to_be_bytes());
+        question
+    }
+
     /// The message that a client would send: RD, class IN, an OPT record without options.
     #[must_use]
     pub fn to_message(&self) -> Vec<u8> {
         let header = Header { flags: Flags(Flags::RD), questions: 1, ..Header::default() };
         let mut message = header.to_octets().to_vec();
-        message.extend_from_slice(&self.name);
-        message.extend_from_slice(&self.rtype.to_be_bytes());
-        message.extend_from_slice(&class::IN.to_be_bytes());
+        message.extend_from_slice(&self.question());
         OptWriter::start(&mut message, UDP_SIZE, 0, false).finish();
         patch::add_additional(&mut message);
         message

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 use crate::trail::{Attempts, UpstreamId};
 use crate::upstream::address::AddressError;
+use crate::upstream::commons::Commons;
 use crate::upstream::delivery::{Delivered, Facts, Window};
 use crate::upstream::doh::Version;
 use crate::upstream::error::Cause;
@@ -153,7 +154,7 @@ impl Question {
 /// What is wrong with the question, or why there is no answer.
 pub async fn ask(question: &Question) -> Result<Outcome, QueryError> {
     let ask = Arc::new(question.ask()?);
-    let upstream = question.upstream(&Home::new(Handle::current(), question.timeout))?;
+    let upstream = question.upstream(&Home::new(&Commons::new(Handle::current()), question.timeout))?;
     warm_up();
     let start = Instant::now();
     let window = Window { until: tokio::time::Instant::now() + question.timeout, sends: 2 };

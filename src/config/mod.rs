@@ -173,7 +173,7 @@ fn fill(reader: &mut Reader<'_>) -> Config {
         admin: admin::read(reader, &mut claims),
         shutdown: admin::read_shutdown(reader),
         cache: memory::read(reader),
-        pipeline: privacy::read(reader, upstream.timeout, limits.tcp_idle_timeout),
+        pipeline: privacy::read(reader, upstream.default.timeout, limits.tcp_idle_timeout),
         log: log::read(reader),
         workers: capacity::read_workers(reader),
         state_dir: tls.state_dir.clone(),

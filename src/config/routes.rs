@@ -7,10 +7,16 @@ use super::node::Node;
 use super::{Reader, doors, keys, kinds, servers};
 use crate::listen::{Door, DoorKind};
 use crate::upstream::address::Host;
-use crate::upstream::{Scheme, Server, Settings};
+use crate::upstream::settings::Strategy;
+use crate::upstream::{PoolSettings, Scheme, Server, Settings};
 
-const STRATEGIES: [(&str, ()); 5] =
-    [("adaptive", ()), ("ordered", ()), ("round-robin", ()), ("weighted", ()), ("race", ())];
+const STRATEGIES: [(&str, Strategy); 5] = [
+    ("adaptive", Strategy::Adaptive),
+    ("ordered", Strategy::Ordered),
+    ("round-robin", Strategy::RoundRobin),
+    ("weighted", Strategy::Weighted),
+    ("race", Strategy::Race),
+];
 
 /// The default pool.
 pub fn read(reader: &mut Reader<'_>) -> Settings {
@@ -22,7 +28,7 @@ pub fn read(reader: &mut Reader<'_>) -> Settings {
         let what = format!("{} is longer than upstream.timeout, which ends every attempt", node.shown());
         reader.findings.warning("upstream.attempt_timeout", node.origin, what);
     }
-    settings
+    Settings::new(settings)
 }
 
 /// Reads what this version refuses, so that every mistake in it is found all the same.
@@ -48,14 +54,16 @@ pub fn read_refused(reader: &mut Reader<'_>) {
     }
 }
 
-fn pool(reader: &mut Reader<'_>, prefix: &str) -> Settings {
+fn pool(reader: &mut Reader<'_>, prefix: &str) -> PoolSettings {
     let key = |name: &str| format!("{prefix}.{name}");
     let timeouts = Duration::from_millis(100)..=Duration::from_mins(1);
-    reader.read(&key("strategy"), kinds::choice(&STRATEGIES));
     reader.read_list(&key("bootstrap"), servers::plain);
     reader.read(&key("hedge"), kinds::flag);
     reader.read(&key("hedge_budget"), kinds::share);
-    Settings {
+    PoolSettings {
+        strategy: reader.read(&key("strategy"), kinds::choice(&STRATEGIES)),
+        bootstrap: Vec::new(),
+        hedge: None,
         servers: servers::read(reader, &key("servers")),
         fallback: servers::read(reader, &key("fallback")),
         timeout: reader.read(&key("timeout"), kinds::duration(timeouts.clone())),
@@ -69,7 +77,9 @@ pub fn check_loops(reader: &mut Reader<'_>, upstream: &Settings, doors: &[Door])
     if reader.findings.is_fatal() {
         return;
     }
-    for (path, list) in [("upstream.servers", &upstream.servers), ("upstream.fallback", &upstream.fallback)] {
+    for (path, list) in
+        [("upstream.servers", &upstream.default.servers), ("upstream.fallback", &upstream.default.fallback)]
+    {
         let nodes = reader.read_items(path);
         for ((key, node), server) in nodes.into_iter().zip(list) {
             if doors.iter().any(|door| leads_to(server, door)) {

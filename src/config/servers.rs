@@ -46,7 +46,7 @@ fn server(reader: &mut Reader<'_>, key: &str, node: &Node) -> Option<Server> {
     reader.field(&fields, "proxy", socks);
     let url = reader.field(&fields, "url", url)?;
     check_fit(reader, &fields, &url);
-    Some(Server { url, addresses, tls_name, ca, pins, method })
+    Some(Server { addresses, tls_name, ca, pins, method, ..Server::new(url) })
 }
 
 /// What the scheme has no use for would be ignored: a pin on a plain server must not look like protection.

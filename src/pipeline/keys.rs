@@ -26,7 +26,8 @@ impl Keys {
         let bits = Bits { dnssec_ok: walk.dnssec_ok(), checking_disabled: walk.asks(Flags::CD) };
         let key = |route| Key::new(walk.question, bits, VIEW, route);
         let recursive = walk.asks(Flags::RD);
-        Self { answer: key(shared.route), not_recursive: (!recursive).then(|| key(shared.route ^ NOT_RECURSIVE)) }
+        let route = shared.exchange.route(walk.question).fingerprint;
+        Self { answer: key(route), not_recursive: (!recursive).then(|| key(route ^ NOT_RECURSIVE)) }
     }
 
     /// Where its answer is kept: what was learned with recursion answers both.

@@ -23,8 +23,6 @@ pub struct Shared {
     pub(super) joins: Arc<Joins>,
     pub(super) guard: Arc<Guard>,
     pub(super) exchange: Arc<dyn Exchange>,
-    /// The fingerprint of `exchange`: it does not change while this lives.
-    pub(super) route: u64,
     pub(super) clock: Clock,
 }
 
@@ -44,7 +42,6 @@ impl Shared {
             cache: Cache::new(&cache_settings),
             failures: Failures::new(&cache_settings),
             joins: Joins::new(FLIGHTS, FOLLOWERS),
-            route: exchange.fingerprint(),
             settings,
             cache_settings,
             guard,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,16 +15,16 @@ use hyper::client::conn::{http1, http2};
 use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::Ask;
 use super::delivery::{Delivered, Facts, check_stream};
+use super::dial::Dialer;
 use super::error::Cause;
 use super::http::{Cover, Target, check_head};
 use super::kept::Carrier;
-use super::resolve::Addresses;
-use super::tcp::connect;
 use super::tls::Tls;
 use crate::peer::Transport;
 use crate::wire::MAX_MESSAGE;
@@ -51,7 +52,7 @@ impl Version {
 /// A server asked over HTTP.
 #[derive(Debug)]
 pub struct Doh {
-    addresses: Addresses,
+    dialer: Dialer,
     target: Target,
     version: Version,
     /// None: cleartext.
@@ -85,10 +86,10 @@ const HEADER_LIMIT: u32 = 16 * 1024;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 impl Doh {
-    /// A server at `addresses` asked at `target`, under TLS unless `tls` is missing.
+    /// A server reached by `dialer` asked at `target`, under TLS unless `tls` is missing.
     #[must_use]
-    pub const fn new(addresses: Addresses, target: Target, version: Version, tls: Option<Tls>) -> Self {
-        Self { addresses, target, version, tls }
+    pub const fn new(dialer: Dialer, target: Target, version: Version, tls: Option<Tls>) -> Self {
+        Self { dialer, target, version, tls }
     }
 
     /// Is there TLS around it?
@@ -97,8 +98,7 @@ impl Doh {
         if self.tls.is_some() { Cover::Tls } else { Cover::Clear }
     }
 
-    async fn reach(&self, address: std::net::SocketAddr) -> Result<Connection, Cause> {
-        let stream = connect(address).await?;
+    async fn greet(&self, stream: TcpStream, address: SocketAddr) -> Result<Connection, Cause> {
         let transport = match self.version {
             Version::Http1 => Transport::Doh1,
             Version::Http2 => Transport::Doh2,
@@ -178,7 +178,7 @@ impl Carrier for Doh {
     type Connection = Connection;
 
     async fn open(&self, until: Instant) -> Result<Connection, Cause> {
-        self.addresses.in_turn(until, |address, _| self.reach(address)).await
+        self.dialer.dial(until, |stream, address| self.greet(stream, address)).await
     }
 
     fn is_open(&self, connection: &Connection) -> bool {
@@ -374,7 +374,7 @@ mod tests {
         let (ours, mut theirs) = tokio::io::duplex(64);
         let server = Server::new("https://127.0.0.1".parse().unwrap());
         let target = Target::new(&server.url, Method::Post, Cover::Clear).unwrap();
-        let doh = Doh::new(Addresses::of(&server), target, Version::Http2, None);
+        let doh = Doh::new(Dialer::new(&server, &home()), target, Version::Http2, None);
         let facts = Facts { address: "127.0.0.1:443".parse().unwrap(), transport: Transport::Doh2, secured: None };
         drop(doh.start(ours, facts).await.unwrap());
         tokio::time::sleep(2 * FAREWELL).await;

@@ -8,13 +8,14 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Ask;
+use super::commons::Commons;
 use super::delivery::{Delivered, Window};
 use super::error::Cause;
+use super::tally::Tally;
 
 /// How a connection of some transport is opened and asked.
 pub trait Carrier: Send + Sync + fmt::Debug + 'static {
@@ -38,8 +39,8 @@ pub trait Carrier: Send + Sync + fmt::Debug + 'static {
 /// Where connections live and how long.
 #[derive(Clone, Debug)]
 pub struct Home {
-    /// The runtime that owns them.
-    pub runtime: Handle,
+    /// What all servers share, the runtime that owns connections among it.
+    pub commons: Commons,
     /// How long opening one may take.
     pub patience: Duration,
     /// How long one is kept without a question.
@@ -49,8 +50,8 @@ pub struct Home {
 impl Home {
     /// A home with the usual idle time (RFC 7766 6.2.3: seconds).
     #[must_use]
-    pub const fn new(runtime: Handle, patience: Duration) -> Self {
-        Self { runtime, patience, idle: Duration::from_secs(10) }
+    pub fn new(commons: &Commons, patience: Duration) -> Self {
+        Self { commons: commons.clone(), patience, idle: Duration::from_secs(10) }
     }
 }
 
@@ -68,6 +69,7 @@ struct Inner<C: Carrier> {
     /// One opening at a time: a cold start with many questions makes one connection, not many.
     opening: Arc<Semaphore>,
     flights: Semaphore,
+    tally: Arc<Tally>,
 }
 
 struct State<T> {
@@ -86,9 +88,10 @@ const FLIGHTS: usize = 1024;
 
 impl<C: Carrier> Kept<C> {
     /// No connection yet: the first question opens it.
-    pub fn new(carrier: C, home: Home) -> Self {
+    pub fn new(carrier: C, home: Home, tally: &Arc<Tally>) -> Self {
         let state = Mutex::new(State { line: None, failed: None });
-        let inner = Inner { carrier, state, opening: Arc::new(Semaphore::new(1)), flights: Semaphore::new(FLIGHTS) };
+        let (opening, flights) = (Arc::new(Semaphore::new(1)), Semaphore::new(FLIGHTS));
+        let inner = Inner { carrier, state, opening, flights, tally: Arc::clone(tally) };
         Self { inner: Arc::new(inner), home }
     }
 
@@ -115,7 +118,10 @@ impl<C: Carrier> Kept<C> {
                     line.hear_now();
                     return Ok(delivered);
                 }
-                Ok(Err(Cause::Closed)) if left > 0 => self.inner.forget(&line),
+                Ok(Err(Cause::Closed)) if left > 0 => {
+                    self.inner.forget(&line);
+                    self.inner.tally.replayed.add_one();
+                }
                 Ok(Err(cause)) => {
                     if cause == Cause::Closed {
                         self.inner.forget(&line);
@@ -146,7 +152,7 @@ impl<C: Carrier> Kept<C> {
             return Err(cause);
         }
         let (tell, told) = oneshot::channel();
-        self.home.runtime.spawn(tend(Arc::clone(&self.inner), permit, tell, self.home.clone()));
+        self.home.commons.runtime.spawn(tend(Arc::clone(&self.inner), permit, tell, self.home.clone()));
         told.await.unwrap_or(Err(Cause::Closed))
     }
 }
@@ -205,6 +211,11 @@ impl<C: Carrier> Inner<C> {
 
     fn settle(&self, opened: Result<C::Connection, Cause>) -> Result<Arc<Line<C::Connection>>, Cause> {
         let now = Instant::now();
+        if opened.is_ok() {
+            self.tally.handshakes.add_one();
+        } else {
+            self.tally.handshakes_failed.add_one();
+        }
         let outcome = opened.map(|connection| Arc::new(Line { connection, used: Mutex::new((now, now)) }));
         let old = self.with_state(|state| {
             state.failed = outcome.as_ref().err().map(|&cause| (now, cause));
@@ -258,7 +269,7 @@ mod tests {
 
     use tokio::task::JoinSet;
 
-    use super::super::resolve::Addresses;
+    use super::super::dial::Dialer;
     use super::super::tcp::Tcp;
     use super::super::testing::{
         ask as question, home, label, listener, plain, read_frame, reply, serve_stream, window, write_frame,
@@ -266,7 +277,7 @@ mod tests {
     use super::*;
 
     fn kept(address: std::net::SocketAddr, home: Home) -> Arc<Kept<Tcp>> {
-        Arc::new(Kept::new(Tcp::new(Addresses::of(&plain("tcp", address))), home))
+        Arc::new(Kept::new(Tcp::new(Dialer::new(&plain("tcp", address), &home)), home, &Arc::default()))
     }
 
     #[tokio::test]

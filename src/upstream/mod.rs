@@ -17,13 +17,20 @@ pub mod ask;
 pub mod error;
 pub mod settings;
 
+pub mod commons;
+pub mod health;
+pub mod route;
+pub mod tally;
+
 pub mod pool;
 pub mod server;
 pub mod verdict;
 
 pub mod delivery;
+pub mod dial;
 pub mod kept;
 pub mod resolve;
+pub mod timekeeper;
 pub mod tls;
 
 pub mod dot;
@@ -44,8 +51,9 @@ pub use address::{Address, Scheme};
 pub use ask::Ask;
 pub use error::ExchangeError;
 pub use pool::Pool;
+pub use route::Routes;
 pub use server::BuildError;
-pub use settings::{Server, Settings};
+pub use settings::{PoolSettings, Server, Settings};
 
 /// An answer that belongs to the question asked.
 #[derive(Clone, Debug)]
@@ -72,13 +80,22 @@ pub struct Ended {
 /// An exchange under way.
 pub type Exchanging = Pin<Box<dyn Future<Output = Ended> + Send + 'static>>;
 
+/// The way a question takes through the configured servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Stands for it in cache keys: differs wherever the answers may, in every process the same.
+    pub fingerprint: u64,
+    /// Did a forward choose it? Then the operator knows the name, however special it is.
+    pub is_forwarded: bool,
+}
+
 /// Something that can be asked: a server over some transport, or a pool of them.
 pub trait Exchange: Send + Sync + fmt::Debug {
     /// Asks. Ends by `deadline` whatever the server does; the future owns all it needs.
     fn exchange(&self, ask: Arc<Ask>, deadline: Instant) -> Exchanging;
 
-    /// Stands for this route in cache keys: differs wherever the answers may.
-    fn fingerprint(&self) -> u64;
+    /// The way that `question` (QNAME in any letter case, QTYPE, QCLASS) takes.
+    fn route(&self, question: &[u8]) -> Route;
 
     /// The server with this id, for people.
     fn name(&self, upstream: UpstreamId) -> Option<&str>;

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::commons::Commons;
 use super::delivery::Window;
 use super::error::{Cause, ExchangeError};
 use super::kept::Home;
 use super::server::{BuildError, BuildFault, Upstream};
-use super::settings::{Server, Settings};
+use super::settings::{PoolSettings, Server};
 use super::verdict::Verdict;
-use super::{Answered, Ask, Ended, Exchange, Exchanging};
+use super::{Answered, Ask, Ended, Exchange, Exchanging, Route};
 use crate::trail::{Attempts, UpstreamId};
 use crate::wire::registry::{class, rtype};
 
@@ -26,8 +26,8 @@ pub struct Pool {
 
 #[derive(Debug)]
 struct Roster {
-    servers: Vec<Upstream>,
-    fallback: Vec<Upstream>,
+    servers: Vec<Arc<Upstream>>,
+    fallback: Vec<Arc<Upstream>>,
     timeout: Duration,
     attempt_timeout: Duration,
     fingerprint: u64,
@@ -37,21 +37,20 @@ struct Roster {
 const PASSES: [u8; 2] = [2, 1];
 
 impl Pool {
-    /// Makes the servers of `settings` ready; their connections will live on `home`. Nothing is sent yet.
+    /// Makes the servers of `settings` ready; their connections will live on the home runtime. Nothing is sent yet.
     ///
     /// # Errors
     /// The server, and file, at fault.
-    pub fn new(settings: &Settings, home: Handle) -> Result<Self, BuildError> {
-        let home = Home::new(home, settings.attempt_timeout);
-        let mut ids = 0..=u16::MAX;
-        let mut enlist = |server: &Server| {
-            let id = ids.next().ok_or(BuildFault::TooMany);
+    pub fn new(settings: &PoolSettings, commons: &Commons) -> Result<Self, BuildError> {
+        let home = Home::new(commons, settings.attempt_timeout);
+        let enlist = |server: &Server| {
+            let id = commons.next_id().ok_or(BuildFault::TooMany);
             let id = id.map_err(|fault| BuildError { url: server.url.to_string(), fault })?;
-            Upstream::new(server, UpstreamId(id), &home)
+            Upstream::new(server, id, &home).map(Arc::new)
         };
         let roster = Roster {
-            servers: settings.servers.iter().map(&mut enlist).collect::<Result<_, _>>()?,
-            fallback: settings.fallback.iter().map(&mut enlist).collect::<Result<_, _>>()?,
+            servers: settings.servers.iter().map(&enlist).collect::<Result<_, _>>()?,
+            fallback: settings.fallback.iter().map(&enlist).collect::<Result<_, _>>()?,
             timeout: settings.timeout,
             attempt_timeout: settings.attempt_timeout,
             fingerprint: fingerprint(settings),
@@ -59,9 +58,9 @@ impl Pool {
         Ok(Self { roster: Arc::new(roster) })
     }
 
-    /// The servers' URLs, by id.
-    pub fn names(&self) -> impl Iterator<Item = (UpstreamId, &str)> {
-        self.roster.all().map(|upstream| (upstream.id(), upstream.url()))
+    /// Every server, in the order of their ids.
+    pub fn servers(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.roster.all()
     }
 
     /// Does any server answer one cheap question (`. NS`) by `deadline`?
@@ -82,7 +81,7 @@ impl Pool {
 }
 
 /// The same for the same servers in every process: two settings that differ here may answer differently.
-fn fingerprint(settings: &Settings) -> u64 {
+fn fingerprint(settings: &PoolSettings) -> u64 {
     let mut hasher = SipHasher13::new();
     let mut add = |group: &str, server: &Server| {
         let Server { url, addresses, tls_name, .. } = server;
@@ -104,17 +103,17 @@ impl Exchange for Pool {
         })
     }
 
-    fn fingerprint(&self) -> u64 {
-        self.roster.fingerprint
+    fn route(&self, _: &[u8]) -> Route {
+        Route { fingerprint: self.roster.fingerprint, is_forwarded: false }
     }
 
     fn name(&self, upstream: UpstreamId) -> Option<&str> {
-        self.roster.all().nth(upstream.0.into()).map(Upstream::url)
+        self.roster.all().find(|server| server.id() == upstream).map(|server| server.url())
     }
 }
 
 impl Roster {
-    fn all(&self) -> impl Iterator<Item = &Upstream> {
+    fn all(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.servers.iter().chain(&self.fallback)
     }
 }
@@ -152,7 +151,7 @@ impl<'a> Round<'a> {
         Err(self.error)
     }
 
-    async fn ask_group(&mut self, group: &[Upstream], sends: u8) -> Option<Answered> {
+    async fn ask_group(&mut self, group: &[Arc<Upstream>], sends: u8) -> Option<Answered> {
         for upstream in group {
             let now = Instant::now();
             if now >= self.until {
@@ -196,6 +195,8 @@ mod tests {
     use std::net::SocketAddr;
     use std::sync::atomic::Ordering;
 
+    use tokio::runtime::Handle;
+
     use super::super::testing::{
         Authority, Handler, ask, dns_response, https_server, plain, quic_server, reply, serve_doq, serve_h3,
         serve_stream, tls_server, udp_server,
@@ -207,13 +208,18 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(300);
     const LONG: Duration = Duration::from_secs(10);
 
-    fn settings(servers: &[SocketAddr], fallback: &[SocketAddr]) -> Settings {
+    fn settings(servers: &[SocketAddr], fallback: &[SocketAddr]) -> PoolSettings {
         let over_udp = |addresses: &[SocketAddr]| addresses.iter().map(|&address| plain("udp", address)).collect();
-        Settings { servers: over_udp(servers), fallback: over_udp(fallback), timeout: LONG, attempt_timeout: SHORT }
+        PoolSettings {
+            fallback: over_udp(fallback),
+            timeout: LONG,
+            attempt_timeout: SHORT,
+            ..PoolSettings::new(over_udp(servers))
+        }
     }
 
-    async fn run(settings: &Settings) -> Ended {
-        let pool = Pool::new(settings, Handle::current()).unwrap();
+    async fn run(settings: &PoolSettings) -> Ended {
+        let pool = Pool::new(settings, &Commons::new(Handle::current())).unwrap();
         pool.exchange(ask("a.example"), Instant::now() + LONG).await
     }
 
@@ -244,7 +250,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_server_is_asked_and_nobody_else() {
         let ((first, _), (second, unasked)) = (udp_server(good).await, udp_server(good).await);
-        let ended = run(&Settings { attempt_timeout: LONG, ..settings(&[first, second], &[]) }).await;
+        let ended = run(&PoolSettings { attempt_timeout: LONG, ..settings(&[first, second], &[]) }).await;
         assert_eq!((supplier(&ended), ends(&ended)), (0, vec![(0, AttemptEnd::Answered)]));
         assert_eq!(unasked.load(Ordering::SeqCst), 0);
         assert!(!ended.result.unwrap().trusted, "SEC-07: a plain server's AD means nothing");
@@ -309,8 +315,11 @@ mod tests {
     #[tokio::test]
     async fn the_clients_deadline_ends_it_all() {
         let (first, _) = udp_server(silent).await;
-        let pool =
-            Pool::new(&Settings { attempt_timeout: LONG, ..settings(&[first], &[]) }, Handle::current()).unwrap();
+        let pool = Pool::new(
+            &PoolSettings { attempt_timeout: LONG, ..settings(&[first], &[]) },
+            &Commons::new(Handle::current()),
+        )
+        .unwrap();
         let start = Instant::now();
         let ended = pool.exchange(ask("a.example"), start + SHORT).await;
         assert_eq!(ended.result.unwrap_err().cause, Cause::Timeout);
@@ -325,7 +334,7 @@ mod tests {
         let serve = |stream| serve_stream(stream, good);
         let (first, second) = (tls_server(stranger, serve).await, tls_server(known, serve).await);
         let servers = vec![authority.server("tls", first), authority.server("tls", second)];
-        let ended = run(&Settings { servers, attempt_timeout: LONG, ..settings(&[], &[]) }).await;
+        let ended = run(&PoolSettings { servers, attempt_timeout: LONG, ..settings(&[], &[]) }).await;
         assert_eq!(ends(&ended), [(0, AttemptEnd::Tls), (1, AttemptEnd::Answered)]);
         assert!(ended.result.unwrap().trusted);
     }
@@ -338,9 +347,9 @@ mod tests {
     #[tokio::test]
     async fn a_probe_finds_whether_anybody_lives() {
         let ((living, _), (dead, _)) = (udp_server(good).await, udp_server(silent).await);
-        let alive = Pool::new(&settings(&[living], &[]), Handle::current()).unwrap();
+        let alive = Pool::new(&settings(&[living], &[]), &Commons::new(Handle::current())).unwrap();
         assert!(alive.is_alive(Instant::now() + LONG).await);
-        let dead = Pool::new(&settings(&[dead], &[]), Handle::current()).unwrap();
+        let dead = Pool::new(&settings(&[dead], &[]), &Commons::new(Handle::current())).unwrap();
         assert!(!dead.is_alive(Instant::now() + SHORT).await);
     }
 
@@ -349,15 +358,15 @@ mod tests {
         let [one, two, three]: [SocketAddr; 3] =
             ["192.0.2.1:53", "192.0.2.2:53", "192.0.2.3:53"].map(|address| address.parse().unwrap());
         let pool = |servers: &[SocketAddr], fallback: &[SocketAddr]| {
-            Pool::new(&settings(servers, fallback), Handle::current()).unwrap()
+            Pool::new(&settings(servers, fallback), &Commons::new(Handle::current())).unwrap()
         };
         let first = pool(&[one, two], &[three]);
         assert_eq!(first.name(UpstreamId(2)), Some("udp://192.0.2.3"));
         assert_eq!(first.name(UpstreamId(3)), None);
-        assert_eq!(first.names().count(), 3);
-        assert_eq!(first.fingerprint(), pool(&[one, two], &[three]).fingerprint());
-        assert_ne!(first.fingerprint(), pool(&[one], &[two, three]).fingerprint());
-        assert_ne!(first.fingerprint(), pool(&[two, one], &[three]).fingerprint());
+        assert_eq!(first.servers().count(), 3);
+        assert_eq!(first.route(&[]).fingerprint, pool(&[one, two], &[three]).route(&[]).fingerprint);
+        assert_ne!(first.route(&[]).fingerprint, pool(&[one], &[two, three]).route(&[]).fingerprint);
+        assert_ne!(first.route(&[]).fingerprint, pool(&[two, one], &[three]).route(&[]).fingerprint);
     }
 
     #[tokio::test]
@@ -365,7 +374,8 @@ mod tests {
         let mut broken = plain("tls", "192.0.2.1:853".parse().unwrap());
         broken.ca = Some("/nonexistent/ca.pem".into());
         let error =
-            Pool::new(&Settings { servers: vec![broken], ..settings(&[], &[]) }, Handle::current()).unwrap_err();
+            Pool::new(&PoolSettings { servers: vec![broken], ..settings(&[], &[]) }, &Commons::new(Handle::current()))
+                .unwrap_err();
         assert!(
             error.to_string().contains("tls://192.0.2.1: cannot read authorities from /nonexistent/ca.pem"),
             "{error}"
@@ -386,15 +396,15 @@ mod tests {
         let thread = std::thread::spawn(move || runtime.block_on(stopped));
         for (scheme, address) in [("tls", dot), ("https", doh), ("h3", doh3), ("quic", doq)] {
             let servers = vec![authority.server(scheme, address)];
-            let settings = Settings { servers, attempt_timeout: LONG, ..settings(&[], &[]) };
-            let pool = Pool::new(&settings, home.clone()).unwrap();
+            let settings = PoolSettings { servers, attempt_timeout: LONG, ..settings(&[], &[]) };
+            let pool = Pool::new(&settings, &Commons::new(home.clone())).unwrap();
             for _ in 0..2 {
                 let ended = pool.exchange(ask("a.example"), Instant::now() + LONG).await;
                 assert!(ended.result.is_ok(), "{scheme}: {:?}", ended.result);
             }
         }
-        let settings = Settings { servers: vec![authority.server("tls", dot)], ..settings(&[], &[]) };
-        let orphan = Pool::new(&settings, home.clone()).unwrap();
+        let settings = PoolSettings { servers: vec![authority.server("tls", dot)], ..settings(&[], &[]) };
+        let orphan = Pool::new(&settings, &Commons::new(home.clone())).unwrap();
         stop.send(()).unwrap();
         thread.join().unwrap().unwrap();
         let ended = orphan.exchange(ask("a.example"), Instant::now() + LONG).await;

@@ -2,10 +2,12 @@
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
 use super::address::Host;
+use super::commons::Commons;
 use super::error::Cause;
 use super::settings::Server;
 
@@ -20,7 +22,27 @@ pub enum Addresses {
         name: Box<str>,
         /// The port.
         port: u16,
+        /// Who finds it.
+        resolver: Arc<Resolver>,
     },
+}
+
+/// Finds the addresses of servers that are given by name.
+#[derive(Debug, Default)]
+pub struct Resolver {}
+
+impl Resolver {
+    /// The addresses of `name`.
+    ///
+    /// # Errors
+    /// [`Cause::Unknown`] where there is none, [`Cause::Timeout`].
+    pub async fn resolve(&self, name: &str, until: Instant) -> Result<Vec<IpAddr>, Cause> {
+        match timeout_at(until, tokio::net::lookup_host((name, 0))).await {
+            Ok(Ok(found)) => Ok(found.take(TRIED).map(|address| address.ip()).collect()),
+            Ok(Err(_)) => Err(Cause::Unknown),
+            Err(_) => Err(Cause::Timeout),
+        }
+    }
 }
 
 /// How many addresses of one name are tried.
@@ -29,20 +51,23 @@ const TRIED: usize = 4;
 impl Addresses {
     /// Where `server` is, as far as its settings say.
     #[must_use]
-    pub fn of(server: &Server) -> Self {
+    pub fn of(server: &Server, commons: &Commons) -> Self {
         let port = server.url.port;
         let at = |&address: &IpAddr| SocketAddr::new(address, port);
         match &server.url.host {
             Host::Address(address) => Self::Known(vec![at(address)]),
             Host::Name(_) if !server.addresses.is_empty() => Self::Known(server.addresses.iter().map(at).collect()),
-            Host::Name(name) => Self::Named { name: name.clone(), port },
+            Host::Name(name) => Self::Named { name: name.clone(), port, resolver: Arc::clone(&commons.resolver) },
         }
     }
 
     async fn list(&self, until: Instant) -> Result<Vec<SocketAddr>, Cause> {
         match self {
             Self::Known(addresses) => Ok(addresses.clone()),
-            Self::Named { name, port } => look_up(name, *port, until).await,
+            Self::Named { name, port, resolver } => {
+                let found = resolver.resolve(name, until).await?;
+                Ok(found.into_iter().map(|address| SocketAddr::new(address, *port)).collect())
+            }
         }
     }
 
@@ -72,15 +97,6 @@ impl Addresses {
     }
 }
 
-/// Asks the operating system's resolver.
-async fn look_up(name: &str, port: u16, until: Instant) -> Result<Vec<SocketAddr>, Cause> {
-    match timeout_at(until, tokio::net::lookup_host((name, port))).await {
-        Ok(Ok(found)) => Ok(found.take(TRIED).collect()),
-        Ok(Err(_)) => Err(Cause::Unknown),
-        Err(_) => Err(Cause::Timeout),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -92,7 +108,7 @@ mod tests {
         let mut server = Server::new("tls://dns.example".parse().unwrap());
         server.addresses = vec!["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
         let until = Instant::now() + Duration::from_secs(5);
-        let reached = Addresses::of(&server)
+        let reached = Addresses::of(&server, &Commons::new(tokio::runtime::Handle::current()))
             .in_turn(until, |address, _| async move {
                 if address.to_string() == "192.0.2.2:853" { Ok(address) } else { Err(Cause::Connect) }
             })
@@ -105,7 +121,7 @@ mod tests {
         let mut server = Server::new("tls://dns.example".parse().unwrap());
         server.addresses = vec!["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
         let start = Instant::now();
-        let reached = Addresses::of(&server)
+        let reached = Addresses::of(&server, &Commons::new(tokio::runtime::Handle::current()))
             .in_turn(start + Duration::from_secs(2), |address, _| async move {
                 if address.to_string() == "192.0.2.1:853" {
                     std::future::pending::<()>().await;

@@ -8,16 +8,19 @@ use tokio::time::{Instant, timeout_at};
 use super::Ask;
 use super::address::Scheme;
 use super::delivery::{Delivered, Facts, Window};
+use super::dial::Dialer;
 use super::doh::{Doh, Version};
 use super::doh3::Doh3;
 use super::doq::Doq;
 use super::dot::Dot;
 use super::error::{Cause, ExchangeError};
+use super::health::Health;
 use super::http::{Cover, Target};
 use super::kept::{Home, Kept};
 use super::quic::{Protocol, Quic};
 use super::resolve::Addresses;
 use super::settings::Server;
+use super::tally::Tally;
 use super::tcp::Tcp;
 use super::tls::{Tls, TlsError, Trust};
 use super::udp::{self, Heard};
@@ -57,6 +60,8 @@ pub struct Upstream {
     url: String,
     trusted: bool,
     line: Line,
+    tally: Arc<Tally>,
+    health: Health,
 }
 
 #[derive(Debug)]
@@ -87,20 +92,20 @@ impl Upstream {
     /// # Errors
     /// What is wrong with its settings.
     pub fn new(server: &Server, id: UpstreamId, home: &Home) -> Result<Self, BuildError> {
-        let at = || Addresses::of(server);
+        let tally = Arc::default();
         let line = match server.url.scheme {
             Scheme::Udp => Ok(Line::Udp(Plain {
-                addresses: at(),
-                tcp: Kept::new(Tcp::new(at()), home.clone()),
+                addresses: Addresses::of(server, &home.commons),
+                tcp: tcp(server, home, &tally),
                 flights: Semaphore::new(SOCKETS),
             })),
-            Scheme::Tcp => Ok(Line::Tcp(Kept::new(Tcp::new(at()), home.clone()))),
-            Scheme::Tls => dot(server, home),
-            Scheme::Https => doh(server, Version::Http2, Cover::Tls, home),
-            Scheme::H3 => doh3(server, home),
-            Scheme::Quic => doq(server, home),
+            Scheme::Tcp => Ok(Line::Tcp(tcp(server, home, &tally))),
+            Scheme::Tls => dot(server, home, &tally),
+            Scheme::Https => doh(server, Version::Http2, Cover::Tls, home, &tally),
+            Scheme::H3 => doh3(server, home, &tally),
+            Scheme::Quic => doq(server, home, &tally),
         };
-        Self::of_line(server, id, line)
+        Self::of_line(server, id, line, tally)
     }
 
     /// A DoH server asked over another HTTP than its URL can say: for `hushgate query` and the demo.
@@ -108,13 +113,27 @@ impl Upstream {
     /// # Errors
     /// As [`Upstream::new`].
     pub fn over_http(server: &Server, version: Version, cover: Cover, home: &Home) -> Result<Self, BuildError> {
-        Self::of_line(server, UpstreamId::default(), doh(server, version, cover, home))
+        let tally = Arc::default();
+        let line = doh(server, version, cover, home, &tally);
+        Self::of_line(server, UpstreamId::default(), line, tally)
     }
 
-    fn of_line(server: &Server, id: UpstreamId, line: Result<Line, BuildFault>) -> Result<Self, BuildError> {
+    fn of_line(
+        server: &Server,
+        id: UpstreamId,
+        line: Result<Line, BuildFault>,
+        tally: Arc<Tally>,
+    ) -> Result<Self, BuildError> {
         let url = server.url.to_string();
         match line {
-            Ok(line) => Ok(Self { id, trusted: line.is_trusted(server.url.scheme), url, line }),
+            Ok(line) => Ok(Self {
+                id,
+                trusted: line.is_trusted(server.url.scheme),
+                url,
+                line,
+                tally,
+                health: Health::default(),
+            }),
             Err(fault) => Err(BuildError { url, fault }),
         }
     }
@@ -137,6 +156,18 @@ impl Upstream {
         self.trusted
     }
 
+    /// What it has cost and brought.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// How it does.
+    #[must_use]
+    pub const fn health(&self) -> &Health {
+        &self.health
+    }
+
     /// Makes one attempt and writes it, with any detour, to `attempts`.
     ///
     /// # Errors
@@ -147,16 +178,23 @@ impl Upstream {
         window: Window,
         attempts: &mut Attempts,
     ) -> Result<(Delivered, Verdict), ExchangeError> {
+        self.tally.questions.add_one();
         let mut log = Log { upstream: self.id, since: Instant::now(), attempts };
         let outcome = timeout_at(window.until, self.line.ask(ask, window, &mut log)).await;
         match outcome.unwrap_or(Err(Cause::Timeout)) {
             Ok(delivered) => {
                 let verdict = judge(&delivered.message);
+                if verdict == Verdict::Final {
+                    self.tally.answers.add_one();
+                } else {
+                    self.tally.failures.add_one();
+                }
                 log.end(if verdict == Verdict::Final { AttemptEnd::Answered } else { AttemptEnd::Failed });
                 Ok((delivered, verdict))
             }
             Err(cause) => {
                 let error = ExchangeError { upstream: self.id, cause };
+                self.tally.failures.add_one();
                 log.end(error.end());
                 Err(error)
             }
@@ -164,29 +202,36 @@ impl Upstream {
     }
 }
 
-fn dot(server: &Server, home: &Home) -> Result<Line, BuildFault> {
-    let dot = Dot::new(Addresses::of(server), &Trust::new(server)?)?;
-    Ok(Line::Tls(Kept::new(dot, home.clone())))
+fn tcp(server: &Server, home: &Home, tally: &Arc<Tally>) -> Kept<Tcp> {
+    Kept::new(Tcp::new(Dialer::new(server, home)), home.clone(), tally)
 }
 
-fn doh(server: &Server, version: Version, cover: Cover, home: &Home) -> Result<Line, BuildFault> {
+fn dot(server: &Server, home: &Home, tally: &Arc<Tally>) -> Result<Line, BuildFault> {
+    let dot = Dot::new(Dialer::new(server, home), &Trust::new(server, &home.commons.times)?)?;
+    Ok(Line::Tls(Kept::new(dot, home.clone(), tally)))
+}
+
+fn doh(server: &Server, version: Version, cover: Cover, home: &Home, tally: &Arc<Tally>) -> Result<Line, BuildFault> {
     let target = Target::new(&server.url, server.method, cover)?;
     let tls = match cover {
-        Cover::Tls => Some(Tls::new(&Trust::new(server)?, version.alpn().as_bytes())?),
+        Cover::Tls => Some(Tls::new(&Trust::new(server, &home.commons.times)?, version.alpn().as_bytes())?),
         Cover::Clear => None,
     };
-    Ok(Line::Http(Kept::new(Doh::new(Addresses::of(server), target, version, tls), home.clone())))
+    let doh = Doh::new(Dialer::new(server, home), target, version, tls);
+    Ok(Line::Http(Kept::new(doh, home.clone(), tally)))
 }
 
-fn doh3(server: &Server, home: &Home) -> Result<Line, BuildFault> {
+fn doh3(server: &Server, home: &Home, tally: &Arc<Tally>) -> Result<Line, BuildFault> {
     let target = Target::new(&server.url, server.method, Cover::Tls)?;
-    let quic = Quic::new(Addresses::of(server), &Trust::new(server)?, Protocol::H3)?;
-    Ok(Line::H3(Kept::new(Doh3::new(quic, target), home.clone())))
+    let quic =
+        Quic::new(Addresses::of(server, &home.commons), &Trust::new(server, &home.commons.times)?, Protocol::H3)?;
+    Ok(Line::H3(Kept::new(Doh3::new(quic, target), home.clone(), tally)))
 }
 
-fn doq(server: &Server, home: &Home) -> Result<Line, BuildFault> {
-    let quic = Quic::new(Addresses::of(server), &Trust::new(server)?, Protocol::Doq)?;
-    Ok(Line::Quic(Kept::new(Doq::new(quic), home.clone())))
+fn doq(server: &Server, home: &Home, tally: &Arc<Tally>) -> Result<Line, BuildFault> {
+    let quic =
+        Quic::new(Addresses::of(server, &home.commons), &Trust::new(server, &home.commons.times)?, Protocol::Doq)?;
+    Ok(Line::Quic(Kept::new(Doq::new(quic), home.clone(), tally)))
 }
 
 impl Line {

@@ -1,10 +1,11 @@
 //! What the upstream side is told.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Address;
+use super::address::Host;
 
 /// How a DoH server is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -31,25 +32,153 @@ pub struct Server {
     pub pins: Vec<[u8; 32]>,
     /// How a DoH server is asked.
     pub method: Method,
+    /// Its share under [`Strategy::Weighted`]. Default 1.
+    pub weight: u16,
+    /// The address its connections and datagrams leave from; None: the system chooses.
+    pub source: Option<IpAddr>,
+    /// Reached through this; for streams only.
+    pub proxy: Option<Proxy>,
+}
+
+/// A way through to a server that cannot be reached directly.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Proxy {
+    /// What is spoken with it.
+    pub kind: ProxyKind,
+    /// Where it is: an address, or a name that is found like a server's.
+    pub host: Host,
+    /// Its port.
+    pub port: u16,
+    /// A file with one line `user:password`, where it asks for one.
+    pub credentials: Option<PathBuf>,
+}
+
+/// What is spoken with a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyKind {
+    /// SOCKS version 5 (RFC 1928), names resolved at its end.
+    Socks5,
+    /// HTTP CONNECT (RFC 9110 9.3.6).
+    Connect,
 }
 
 impl Server {
     /// A server with nothing said beside its URL.
     #[must_use]
     pub const fn new(url: Address) -> Self {
-        Self { url, addresses: Vec::new(), tls_name: None, ca: None, pins: Vec::new(), method: Method::Post }
+        Self {
+            url,
+            addresses: Vec::new(),
+            tls_name: None,
+            ca: None,
+            pins: Vec::new(),
+            method: Method::Post,
+            weight: 1,
+            source: None,
+            proxy: None,
+        }
     }
 }
 
-/// A pool of servers.
+/// Who of a pool is asked first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Strategy {
+    /// The quicker of two drawn at random, always exploring.
+    #[default]
+    Adaptive,
+    /// In the order written.
+    Ordered,
+    /// Each in turn.
+    RoundRobin,
+    /// At random by weight.
+    Weighted,
+    /// Two at once, the first answer wins.
+    Race,
+}
+
+/// A pool of servers, taken as equivalent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Asked in order.
+pub struct PoolSettings {
+    /// Who is asked.
     pub servers: Vec<Server>,
-    /// Asked only when none of `servers` answered.
+    /// Asked only while none of `servers` answers.
     pub fallback: Vec<Server>,
+    /// Who is asked first.
+    pub strategy: Strategy,
+    /// Plain servers by address that find servers given by name; none: the system's.
+    pub bootstrap: Vec<Server>,
     /// All attempts together. Default 4 s.
     pub timeout: Duration,
     /// One attempt at one server. Default 1.5 s.
     pub attempt_timeout: Duration,
+    /// Extra questions that hedging may cost, per thousand; None: no hedging. Default 50.
+    pub hedge: Option<u16>,
+}
+
+impl PoolSettings {
+    /// A pool of `servers` with the defaults of the configuration.
+    #[must_use]
+    pub const fn new(servers: Vec<Server>) -> Self {
+        Self {
+            servers,
+            fallback: Vec::new(),
+            strategy: Strategy::Adaptive,
+            bootstrap: Vec::new(),
+            timeout: Duration::from_secs(4),
+            attempt_timeout: Duration::from_millis(1500),
+            hedge: Some(50),
+        }
+    }
+}
+
+/// A pool under a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPool {
+    /// The name, for people and for the route's fingerprint.
+    pub name: Box<str>,
+    /// The pool.
+    pub pool: PoolSettings,
+}
+
+/// Domains whose questions go elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// The domains, as wire names in lower case; the longest match over all forwards wins.
+    pub domains: Vec<Box<[u8]>>,
+    /// The index of the pool among [`Settings::pools`].
+    pub pool: usize,
+    /// Is the default pool asked when that one does not answer?
+    pub fallthrough: bool,
+}
+
+/// The upstream side of a gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where questions go that no forward matches.
+    pub default: PoolSettings,
+    /// The other pools.
+    pub pools: Vec<NamedPool>,
+    /// What goes to them.
+    pub forwards: Vec<Forward>,
+    /// Our own plain doors: never asked to find a server, or the gateway would wait for itself.
+    pub own: Vec<SocketAddr>,
+    /// Where addresses and the time are remembered over a restart; None: nowhere.
+    pub state_dir: Option<PathBuf>,
+    /// Wire names in lower case: while the clock has never been right, they and what is under them may be resolved in plain DNS.
+    pub time_servers_plain: Vec<Box<[u8]>>,
+}
+
+impl Settings {
+    /// One pool and nothing else.
+    #[must_use]
+    pub const fn new(default: PoolSettings) -> Self {
+        Self {
+            default,
+            pools: Vec::new(),
+            forwards: Vec::new(),
+            own: Vec::new(),
+            state_dir: None,
+            time_servers_plain: Vec::new(),
+        }
+    }
 }

@@ -1,30 +1,28 @@
 //! Plain DNS over TCP (RFC 7766): the stream that [`Mux`] speaks over, opened.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::Ask;
 use super::delivery::{Delivered, Facts};
+use super::dial::Dialer;
 use super::error::Cause;
 use super::kept::Carrier;
 use super::mux::Mux;
-use super::resolve::Addresses;
 use crate::peer::Transport;
 
 /// A server asked over TCP.
 #[derive(Debug)]
 pub struct Tcp {
-    addresses: Addresses,
+    dialer: Dialer,
 }
 
 impl Tcp {
-    /// A server at `addresses`.
+    /// A server reached by `dialer`.
     #[must_use]
-    pub const fn new(addresses: Addresses) -> Self {
-        Self { addresses }
+    pub const fn new(dialer: Dialer) -> Self {
+        Self { dialer }
     }
 }
 
@@ -32,9 +30,8 @@ impl Carrier for Tcp {
     type Connection = Mux;
 
     async fn open(&self, until: Instant) -> Result<Mux, Cause> {
-        self.addresses
-            .in_turn(until, |address, _| async move {
-                let stream = connect(address).await?;
+        self.dialer
+            .dial(until, |stream, address| async move {
                 Ok(Mux::start(stream, Facts { address, transport: Transport::Tcp, secured: None }))
             })
             .await
@@ -47,14 +44,4 @@ impl Carrier for Tcp {
     async fn ask(&self, connection: &Mux, ask: &Arc<Ask>) -> Result<Delivered, Cause> {
         connection.ask(ask).await
     }
-}
-
-/// Connects, with small writes sent at once.
-///
-/// # Errors
-/// [`Cause::Connect`].
-pub async fn connect(address: SocketAddr) -> Result<TcpStream, Cause> {
-    let stream = TcpStream::connect(address).await.map_err(|_| Cause::Connect)?;
-    stream.set_nodelay(true).map_err(|_| Cause::Connect)?;
-    Ok(stream)
 }

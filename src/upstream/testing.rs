@@ -22,6 +22,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
+use super::commons::Commons;
 use super::delivery::{Delivered, Window};
 use super::doh::Version;
 use super::error::ExchangeError;
@@ -69,7 +70,7 @@ pub fn label(query: &[u8]) -> String {
 }
 
 pub fn home() -> Home {
-    Home::new(Handle::current(), Duration::from_secs(5))
+    Home::new(&Commons::new(Handle::current()), Duration::from_secs(5))
 }
 
 /// A window that ends in `millis`.

@@ -24,6 +24,7 @@ use super::address::Host;
 use super::delivery::Secured;
 use super::error::Cause;
 use super::settings::Server;
+use super::timekeeper::Timekeeper;
 
 /// Why a server's TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +65,7 @@ impl Trust {
     ///
     /// # Errors
     /// The file or name at fault.
-    pub fn new(server: &Server) -> Result<Self, TlsError> {
+    pub fn new(server: &Server, times: &Arc<Timekeeper>) -> Result<Self, TlsError> {
         let text = match (&server.tls_name, &server.url.host) {
             (Some(name), _) => name.clone(),
             (None, Host::Name(name)) => name.to_string(),
@@ -76,8 +77,7 @@ impl Trust {
             Some(file) => file_verifier(file, &provider)?,
             None => Arc::new(rustls_platform_verifier::Verifier::new(Arc::clone(&provider))?),
         };
-        let pins = server.pins.clone();
-        let verifier = if pins.is_empty() { chain } else { Arc::new(Pinned { chain, pins }) };
+        let verifier = Arc::new(Judge { chain, pins: server.pins.clone(), times: Arc::clone(times) });
         Ok(Self { name, verifier, provider })
     }
 
@@ -160,15 +160,19 @@ pub fn alpn_name(protocol: &[u8]) -> Option<&'static str> {
     ["dot", "h2", "http/1.1", "h3", "doq"].into_iter().find(|name| name.as_bytes() == protocol)
 }
 
-/// A chain that must hold, with a leaf whose public key is one of `pins`.
+/// A chain that must hold at the time it is, with a leaf whose public key is one of `pins`, if there are any.
 #[derive(Debug)]
-struct Pinned {
+struct Judge {
     chain: Arc<dyn ServerCertVerifier>,
     pins: Vec<[u8; 32]>,
+    times: Arc<Timekeeper>,
 }
 
-impl Pinned {
-    fn holds(&self, leaf: &CertificateDer<'_>) -> bool {
+impl Judge {
+    fn is_pinned(&self, leaf: &CertificateDer<'_>) -> bool {
+        if self.pins.is_empty() {
+            return true;
+        }
         let Ok((_, certificate)) = X509Certificate::from_der(leaf) else { return false };
         let digest = sha256(certificate.public_key().raw);
         digest.is_some_and(|digest| self.pins.contains(&digest))
@@ -181,7 +185,7 @@ pub(super) fn sha256(data: &[u8]) -> Option<[u8; 32]> {
     suite.common.hash_provider.hash(data).as_ref().try_into().ok()
 }
 
-impl ServerCertVerifier for Pinned {
+impl ServerCertVerifier for Judge {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -190,8 +194,18 @@ impl ServerCertVerifier for Pinned {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified = self.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
-        if self.holds(end_entity) { Ok(verified) } else { Err(CertificateError::ApplicationVerificationFailure.into()) }
+        let verified = self.chain.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            self.times.judge(now),
+        )?;
+        if self.is_pinned(end_entity) {
+            Ok(verified)
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
     }
 
     fn verify_tls12_signature(
@@ -231,9 +245,9 @@ mod tests {
     fn an_unreadable_or_empty_authority_file_is_named() {
         let mut server = Server::new("tls://dns.example".parse().unwrap());
         server.ca = Some("/nonexistent/authority.pem".into());
-        let error = Trust::new(&server).unwrap_err();
+        let error = Trust::new(&server, &Arc::default()).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/authority.pem"), "{error}");
         server.ca = Some("/dev/null".into());
-        assert!(matches!(Trust::new(&server), Err(TlsError::NoAuthority { .. })));
+        assert!(matches!(Trust::new(&server, &Arc::default()), Err(TlsError::NoAuthority { .. })));
     }
 }

@@ -18,7 +18,7 @@ use crate::reply::{Facts, Now, Out, Pending, Verdict, Why};
 use crate::telemetry::Counters;
 use crate::trail::{Attempt, AttemptEnd, Attempts, UpstreamId};
 use crate::upstream::error::Cause;
-use crate::upstream::{Answered, Ask, Ended, Exchange, ExchangeError, Exchanging};
+use crate::upstream::{Answered, Ask, Ended, Exchange, ExchangeError, Exchanging, Route};
 use crate::wire::registry::{option, rtype};
 use crate::wire::{Edns, Flags, Header, OptWriter, Options, Record, Records, Section, name, patch};
 
@@ -94,8 +94,8 @@ impl Exchange for Upstream {
         })
     }
 
-    fn fingerprint(&self) -> u64 {
-        42
+    fn route(&self, _: &[u8]) -> Route {
+        Route { fingerprint: 42, is_forwarded: false }
     }
 
     fn name(&self, _: UpstreamId) -> Option<&str> {
