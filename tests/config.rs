@@ -102,9 +102,9 @@ fn a_later_layer_wins_and_each_value_knows_where_it_came_from() {
     let loaded = load_in(&source, &machine());
     assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
     let config = config(&loaded);
-    assert_eq!(config.upstream.timeout, Duration::from_secs(3));
-    assert_eq!(config.upstream.attempt_timeout, Duration::from_millis(500));
-    assert_eq!(config.upstream.servers.len(), 2);
+    assert_eq!(config.upstream.default.timeout, Duration::from_secs(3));
+    assert_eq!(config.upstream.default.attempt_timeout, Duration::from_millis(500));
+    assert_eq!(config.upstream.default.servers.len(), 2);
     assert_eq!((config.cache.size, config.workers), (1 << 30, 2));
     assert_eq!(config.tls.min_version, hushgate::identity::MinVersion::Tls13);
 
@@ -185,7 +185,7 @@ fn defaults_are_those_that_the_components_document() {
     assert_eq!(doors, both.map(|(kind, port)| at(kind, port)).concat());
     assert_eq!((config.guard.connections, config.workers), (20_000, 4));
     assert_eq!(config.state_dir, Path::new("/var/lib/hushgate"));
-    assert_eq!(config.pipeline.timeout, config.upstream.timeout);
+    assert_eq!(config.pipeline.timeout, config.upstream.default.timeout);
     assert_eq!(config.pipeline.keepalive, config.listen.limits.tcp_idle_timeout);
 }
 
