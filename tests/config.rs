@@ -289,7 +289,7 @@ fn paths_are_relative_to_the_file_and_secrets_are_read_in_order() {
 #[test]
 fn all_that_a_server_table_says_arrives() {
     let loaded = load_file(Path::new("tests/config/valid/servers-with-more-to-say.toml"));
-    let servers = &config(&loaded).upstream.servers;
+    let servers = &config(&loaded).upstream.default.servers;
     assert_eq!(servers[0].url.to_string(), "udp://192.0.2.53");
     assert_eq!((servers[1].tls_name.as_deref(), servers[1].pins.as_slice()), (Some("dns.example"), &[[0; 32]][..]));
     assert_eq!(servers[2].method, hushgate::upstream::settings::Method::Get);
