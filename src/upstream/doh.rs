@@ -1,4 +1,4 @@
-//! DNS over HTTPS toward servers, on HTTP/2 (RFC 8484); HTTP/1.1 and cleartext for `hushgate query` alone.
+//! DNS over HTTPS toward servers, on HTTP/2 (RFC 8484, [`doh2`](super::doh2)); HTTP/1.1 and cleartext for `hushgate query` alone.
 
 use std::fmt;
 use std::future::Future;
@@ -8,11 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Request;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper::rt::Executor;
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -22,6 +20,7 @@ use tokio::time::{Instant, timeout};
 use super::Ask;
 use super::delivery::{Delivered, Facts, check_stream};
 use super::dial::Dialer;
+use super::doh2::Session;
 use super::error::Cause;
 use super::http::{Cover, Target, check_head};
 use super::kept::Carrier;
@@ -70,17 +69,8 @@ pub struct Connection {
 enum Sender {
     /// Gone once it has been used.
     One(Mutex<Option<http1::SendRequest<Full<Bytes>>>>),
-    Many(http2::SendRequest<Full<Bytes>>),
+    Many(Session),
 }
-
-/// A stream's window: any answer fits.
-const STREAM_WINDOW: u32 = 128 * 1024;
-
-/// All streams' window.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-
-/// The longest header block that we read.
-const HEADER_LIMIT: u32 = 16 * 1024;
 
 /// How long the last words (`RST_STREAM`, GOAWAY, `close_notify`) may take.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -118,60 +108,60 @@ impl Doh {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let io = TokioIo::new(stream);
         let (held, hold) = watch::channel(());
-        let tasks = Tasks(hold);
         let sender = match self.version {
             Version::Http1 => {
-                let (sender, driver) = http1::handshake(io).await.map_err(|_| Cause::Connect)?;
-                tasks.execute(driver);
+                let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| Cause::Connect)?;
+                drive(driver, hold);
                 Sender::One(Mutex::new(Some(sender)))
             }
             Version::Http2 => {
-                let (sender, driver) = http2::Builder::new(tasks.clone())
-                    .initial_stream_window_size(STREAM_WINDOW)
-                    .initial_connection_window_size(CONNECTION_WINDOW)
-                    .max_header_list_size(HEADER_LIMIT)
-                    .handshake(io)
-                    .await
-                    .map_err(|_| Cause::Connect)?;
-                tasks.execute(driver);
-                Sender::Many(sender)
+                let (session, driver) = Session::start(stream).await?;
+                drive(driver, hold);
+                Sender::Many(session)
             }
         };
         Ok(Connection { sender, facts, _held: held })
     }
 }
 
-/// Starts the tasks of a connection. Nobody asks any more once the connection is dropped; a server that takes no octets does not
+/// Starts the task of a connection. Nobody asks any more once the connection is dropped; a server that takes no octets does not
 /// hold up the end.
-#[derive(Clone)]
-struct Tasks(watch::Receiver<()>);
-
-impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Tasks {
-    fn execute(&self, task: F) {
-        let mut held = self.0.clone();
-        tokio::spawn(async move {
-            let mut task = pin!(task);
-            tokio::select! {
-                _ = task.as_mut() => {}
-                _ = held.changed() => drop(timeout(FAREWELL, task).await),
-            }
-        });
-    }
+fn drive(driver: impl Future<Output: Send> + Send + 'static, mut held: watch::Receiver<()>) {
+    tokio::spawn(async move {
+        let mut driver = pin!(driver);
+        tokio::select! {
+            _ = driver.as_mut() => {}
+            _ = held.changed() => drop(timeout(FAREWELL, driver).await),
+        }
+    });
 }
 
 impl Sender {
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Cause> {
-        let sent = match self {
+    /// Answers the age of the response and its body.
+    async fn exchange(&self, request: Request<()>, body: Bytes) -> Result<(u32, Bytes), Cause> {
+        match self {
             Self::One(place) => {
                 let taken = place.lock().unwrap_or_else(PoisonError::into_inner).take();
-                taken.ok_or(Cause::Closed)?.send_request(request).await
+                exchange_once(taken.ok_or(Cause::Closed)?, request, body).await
             }
-            Self::Many(sender) => sender.clone().send_request(request).await,
-        };
-        sent.map_err(|error| if error.is_parse() { Cause::Malformed } else { Cause::Closed })
+            Self::Many(session) => session.exchange(&request, &body).await,
+        }
     }
+}
+
+async fn exchange_once(
+    mut sender: http1::SendRequest<Full<Bytes>>,
+    mut request: Request<()>,
+    body: Bytes,
+) -> Result<(u32, Bytes), Cause> {
+    origin_form(&mut request)?;
+    let sent = sender.send_request(request.map(|()| Full::new(body))).await;
+    let response = sent.map_err(|error| if error.is_parse() { Cause::Malformed } else { Cause::Closed })?;
+    let age = check_head(response.status(), response.headers())?;
+    let body = Limited::new(response.into_body(), MAX_MESSAGE).collect().await;
+    let message = body.map_err(|error| if error.is::<hyper::Error>() { Cause::Closed } else { Cause::Malformed })?;
+    Ok((age, message.to_bytes()))
 }
 
 impl Carrier for Doh {
@@ -184,23 +174,22 @@ impl Carrier for Doh {
     fn is_open(&self, connection: &Connection) -> bool {
         match &connection.sender {
             Sender::One(place) => place.lock().unwrap_or_else(PoisonError::into_inner).is_some(),
-            Sender::Many(sender) => !sender.is_closed(),
+            Sender::Many(session) => session.is_open(),
         }
     }
 
     async fn ask(&self, connection: &Connection, ask: &Arc<Ask>) -> Result<Delivered, Cause> {
-        let (mut request, body) = self.target.request(ask)?;
-        if self.version == Version::Http1 {
-            origin_form(&mut request)?;
-        }
-        let response = connection.sender.send(request.map(|()| Full::new(body))).await?;
-        let age = check_head(response.status(), response.headers())?;
-        let body = Limited::new(response.into_body(), MAX_MESSAGE).collect().await;
-        let message =
-            body.map_err(|error| if error.is::<hyper::Error>() { Cause::Closed } else { Cause::Malformed })?;
-        let message = message.to_bytes();
+        let (request, body) = self.target.request(ask)?;
+        let (age, message) = connection.sender.exchange(request, body).await?;
         check_stream(ask, &message, 0)?;
         Ok(Delivered { message, age, facts: connection.facts })
+    }
+
+    fn capacity(&self, connection: &Connection) -> usize {
+        match &connection.sender {
+            Sender::One(_) => 1,
+            Sender::Many(session) => session.capacity(),
+        }
     }
 }
 
@@ -226,7 +215,9 @@ mod tests {
 
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use http::Response;
     use http::StatusCode;
+    use hyper::body::Incoming;
     use hyper_util::rt::TokioExecutor;
 
     use super::super::server::Upstream;

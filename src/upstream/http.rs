@@ -6,7 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, AGE, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{ACCEPT, AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Request, StatusCode, Uri};
 
@@ -92,10 +92,21 @@ impl Target {
 /// [`Cause::Malformed`] unless it is a success that carries a DNS message.
 pub fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<u32, Cause> {
     let media = headers.get(CONTENT_TYPE).and_then(media_type).unwrap_or_default();
-    if !status.is_success() || !media.eq_ignore_ascii_case(DNS_MESSAGE) {
+    // We accept no coding, so that a body never grows under our hands.
+    let coded = headers.get_all(CONTENT_ENCODING).iter().any(|coding| coding != "identity");
+    if !status.is_success() || !media.eq_ignore_ascii_case(DNS_MESSAGE) || coded {
         return Err(Cause::Malformed);
     }
     Ok(headers.get(AGE).map_or(0, age))
+}
+
+/// Judges the length of a body that no layer below has judged (RFC 9114 4.1.2).
+///
+/// # Errors
+/// [`Cause::Malformed`] where the response said another.
+pub fn check_length(headers: &HeaderMap, length: usize) -> Result<(), Cause> {
+    let said = |value: &HeaderValue| value.to_str().ok().and_then(|text| text.parse().ok()) == Some(length);
+    if headers.get_all(CONTENT_LENGTH).iter().all(said) { Ok(()) } else { Err(Cause::Malformed) }
 }
 
 fn media_type(value: &HeaderValue) -> Option<&str> {
@@ -131,6 +142,9 @@ mod tests {
         assert_eq!(check_head(StatusCode::FOUND, &good), Err(Cause::Malformed));
         assert_eq!(check_head(StatusCode::OK, &headers("text/html", "1")), Err(Cause::Malformed));
         assert_eq!(check_head(StatusCode::OK, &HeaderMap::new()), Err(Cause::Malformed));
+        let mut coded = good;
+        coded.insert(CONTENT_ENCODING, "gzip".parse().unwrap());
+        assert_eq!(check_head(StatusCode::OK, &coded), Err(Cause::Malformed));
     }
 
     #[test]

@@ -34,7 +34,15 @@ pub trait Carrier: Send + Sync + fmt::Debug + 'static {
         connection: &Self::Connection,
         ask: &Arc<Ask>,
     ) -> impl Future<Output = Result<Delivered, Cause>> + Send;
+
+    /// How many questions `connection` takes at once, as far as its server has said; more wait inside it.
+    fn capacity(&self, _connection: &Self::Connection) -> usize {
+        CAPACITY
+    }
 }
+
+/// Questions that a connection takes at once if its server has not said.
+pub const CAPACITY: usize = 1024;
 
 /// Where connections live and how long.
 #[derive(Clone, Debug)]

@@ -39,6 +39,7 @@ pub mod tcp;
 pub mod udp;
 
 pub mod doh;
+pub mod doh2;
 pub mod doh3;
 pub mod doq;
 pub mod http;
