@@ -3,10 +3,11 @@
 //! A server that breaks these rules loses the connection, with `DOQ_PROTOCOL_ERROR` (RFC 9250 4.3.3, DOQ-30).
 //! A connection that is dropped closes with code 0, `DOQ_NO_ERROR`.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use quinn::{Connection, ReadToEndError, RecvStream, VarInt};
+use quinn::{Connection, ReadToEndError, RecvStream, SendStream, StoppedError, VarInt, WriteError};
 use tokio::time::Instant;
 
 use super::Ask;
@@ -14,7 +15,7 @@ use super::ask::Leg;
 use super::delivery::{Delivered, Facts, check_stream};
 use super::error::Cause;
 use super::kept::Carrier;
-use super::quic::Quic;
+use super::quic::{self, Quic};
 use crate::wire::framing::{self, Frame};
 use crate::wire::registry::rtype;
 use crate::wire::{Edns, Header, MAX_MESSAGE, Records, patch};
@@ -49,11 +50,15 @@ impl Carrier for Doq {
     }
 
     async fn ask(&self, (connection, facts): &(Connection, Facts), ask: &Arc<Ask>) -> Result<Delivered, Cause> {
-        let (mut sending, receiving) = connection.open_bi().await.map_err(|_| Cause::Closed)?;
-        let mut receiving = Awaited(Some(receiving));
-        sending.write_all(&compose(ask)).await.map_err(|_| Cause::Closed)?;
-        sending.finish().map_err(|_| Cause::Closed)?;
-        let message = receiving.read().await.and_then(|frame| open_frame(ask, &frame)).inspect_err(|cause| {
+        let (sending, receiving) = connection.open_bi().await.map_err(|_| Cause::Closed)?;
+        let mut stream = Stream { sending, receiving: Some(receiving) };
+        let answered = async { open_frame(ask, &stream.exchange(&compose(ask)).await?) };
+        let outcome = tokio::select! {
+            biased;
+            outcome = answered => outcome,
+            () = quic::lost(connection) => Err(Cause::Closed),
+        };
+        let message = outcome.inspect_err(|cause| {
             if matches!(cause, Cause::Malformed | Cause::Mismatched) {
                 connection.close(PROTOCOL_ERROR, b"");
             }
@@ -92,14 +97,35 @@ fn has_keepalive(message: &[u8], header: &Header) -> bool {
     })
 }
 
-/// The receiving half of a stream; giving up on it tells the server so (RFC 9250 4.3.1).
-struct Awaited(Option<RecvStream>);
+/// A question's stream; giving up on it tells the server so (RFC 9250 4.3.1).
+struct Stream {
+    sending: SendStream,
+    /// None once it has ended.
+    receiving: Option<RecvStream>,
+}
 
-impl Awaited {
+impl Stream {
+    async fn exchange(&mut self, query: &[u8]) -> Result<Bytes, Cause> {
+        match self.sending.write_all(query).await {
+            Ok(()) => self.sending.finish().map_err(|_| Cause::Closed)?,
+            Err(WriteError::Stopped(_)) => return Err(Cause::Malformed),
+            Err(_) => return Err(Cause::Closed),
+        }
+        let stopped = self.sending.stopped();
+        tokio::select! {
+            biased;
+            answer = self.read() => answer,
+            // A server must not stop a query (RFC 9250 4.3.3).
+            () = refusal(stopped) => Err(Cause::Malformed),
+        }
+    }
+
     async fn read(&mut self) -> Result<Bytes, Cause> {
-        let stream = self.0.as_mut().ok_or(Cause::Closed)?;
+        let stream = self.receiving.as_mut().ok_or(Cause::Closed)?;
         let read = stream.read_to_end(MAX_MESSAGE + 2).await;
-        self.0 = None;
+        if !matches!(read, Err(ReadToEndError::TooLong)) {
+            self.receiving = None;
+        }
         match read {
             Ok(frame) => Ok(frame.into()),
             Err(ReadToEndError::TooLong) => Err(Cause::Malformed),
@@ -109,10 +135,18 @@ impl Awaited {
     }
 }
 
-impl Drop for Awaited {
+/// Ends when the server stops the query; never when it has all of it.
+async fn refusal(stopped: impl Future<Output = Result<Option<VarInt>, StoppedError>>) {
+    if !matches!(stopped.await, Ok(Some(_))) {
+        std::future::pending::<()>().await;
+    }
+}
+
+impl Drop for Stream {
     fn drop(&mut self) {
-        if let Some(mut stream) = self.0.take() {
-            // An error means that the stream has ended already.
+        if let Some(mut stream) = self.receiving.take() {
+            // Errors mean that a half has ended already. A query cut short must not look like a whole one.
+            let _ = self.sending.reset(CANCELLED);
             let _ = stream.stop(CANCELLED);
         }
     }

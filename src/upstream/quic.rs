@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig};
-use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, IdleTimeout, TransportConfig, VarInt};
+use quinn::{
+    ClientConfig, ConnectError, Connecting, Connection, ConnectionError, Endpoint, IdleTimeout, TransportConfig, VarInt,
+};
 use rustls::ProtocolVersion;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::delivery::{Facts, Secured};
@@ -20,6 +22,7 @@ use crate::peer::Transport;
 #[derive(Debug)]
 pub struct Quic {
     addresses: Addresses,
+    source: Option<IpAddr>,
     name: String,
     config: ClientConfig,
     transport: Transport,
@@ -63,15 +66,24 @@ impl Protocol {
 /// A dead server is noticed within this, whatever it promised.
 const IDLE: Duration = Duration::from_secs(15);
 
+/// What silence is more than round trips: two losses in a row, a late acknowledgement, a busy server.
+const SILENCE: Duration = Duration::from_millis(400);
+
 /// The first retransmission follows after three times this; QUIC's own guess suits satellites.
 const FIRST_RTT: Duration = Duration::from_millis(100);
 
 impl Quic {
-    /// A server at `addresses` that proves itself by `trust` and speaks `protocol`.
+    /// A server at `addresses`, reached from `source`, that proves itself by `trust` and speaks `protocol`. Sessions resume, each
+    /// ticket once (DOQ-29): the TLS library keeps them with the configuration, which lives as long as this.
     ///
     /// # Errors
     /// What the TLS library refuses.
-    pub fn new(addresses: Addresses, trust: &Trust, protocol: Protocol) -> Result<Self, TlsError> {
+    pub fn new(
+        addresses: Addresses,
+        source: Option<IpAddr>,
+        trust: &Trust,
+        protocol: Protocol,
+    ) -> Result<Self, TlsError> {
         let tls = trust.config(protocol.alpn().as_bytes(), &[&rustls::version::TLS13])?;
         let crypto = QuicClientConfig::try_from(tls).map_err(|error| rustls::Error::General(error.to_string()))?;
         let mut config = ClientConfig::new(Arc::new(crypto));
@@ -80,7 +92,8 @@ impl Quic {
             Protocol::Doq => Transport::Doq,
             Protocol::H3 => Transport::Doh3,
         };
-        Ok(Self { addresses, name: trust.name.to_str().into_owned(), config, transport, endpoints: Mutex::default() })
+        let name = trust.name.to_str().into_owned();
+        Ok(Self { addresses, source, name, config, transport, endpoints: Mutex::default() })
     }
 
     /// Connects. When this succeeds the server has proven itself.
@@ -92,8 +105,7 @@ impl Quic {
     }
 
     async fn reach(&self, address: SocketAddr) -> Result<(Connection, Facts), Cause> {
-        let endpoint = self.endpoint(address)?;
-        let connecting = endpoint.connect_with(self.config.clone(), address, &self.name).map_err(|_| Cause::Connect)?;
+        let connecting = self.begin(address)?;
         let connection = connecting.await.map_err(|error| {
             debug!(name = self.name, %error, "QUIC handshake with an upstream failed");
             open_cause(&error)
@@ -104,19 +116,40 @@ impl Quic {
         Ok((connection, Facts { address, transport: self.transport, secured: Some(secured) }))
     }
 
-    /// The endpoint of `address`'s family, made on the home runtime by whoever connects first.
-    fn endpoint(&self, address: SocketAddr) -> Result<Endpoint, Cause> {
-        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let (place, any): (_, IpAddr) = if address.is_ipv4() {
-            (&mut endpoints.v4, Ipv4Addr::UNSPECIFIED.into())
-        } else {
-            (&mut endpoints.v6, Ipv6Addr::UNSPECIFIED.into())
-        };
-        if place.is_none() {
-            *place = Some(Endpoint::client(SocketAddr::new(any, 0)).map_err(|_| Cause::Connect)?);
+    /// Begins to connect from the endpoint of `address`'s family, made on the home runtime by whoever connects first. One whose
+    /// socket has failed is replaced: connections begin on no such endpoint.
+    fn begin(&self, address: SocketAddr) -> Result<Connecting, Cause> {
+        let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let local = self.source.unwrap_or(any);
+        if local.is_ipv4() != address.is_ipv4() {
+            return Err(Cause::Connect);
         }
-        place.clone().ok_or(Cause::Connect)
+        let begin = |endpoint: &Endpoint| endpoint.connect_with(self.config.clone(), address, &self.name);
+        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = if address.is_ipv4() { &mut endpoints.v4 } else { &mut endpoints.v6 };
+        if let Some(endpoint) = place.as_ref() {
+            match begin(endpoint) {
+                Ok(connecting) => return Ok(connecting),
+                Err(ConnectError::EndpointStopping) => debug!(name = self.name, "a QUIC socket is replaced"),
+                Err(_) => return Err(Cause::Connect),
+            }
+        }
+        let endpoint = Endpoint::client(SocketAddr::new(local, 0)).map_err(|_| Cause::Connect)?;
+        begin(place.insert(endpoint)).map_err(|_| Cause::Connect)
     }
+}
+
+/// Ends when nothing at all comes from the server in a time in which it would at least have acknowledged what was just sent: it
+/// has been restarted and knows the connection no more, or the path is gone. The connection is closed then.
+pub async fn lost(connection: &Connection) {
+    let heard = || connection.stats().udp_rx.datagrams;
+    let before = heard();
+    sleep(3 * connection.rtt() + SILENCE).await;
+    if heard() != before {
+        return std::future::pending().await;
+    }
+    debug!(address = %connection.remote_address(), "a QUIC connection to an upstream is dead");
+    connection.close(VarInt::from_u32(0), b"");
 }
 
 fn limits(protocol: Protocol) -> TransportConfig {

@@ -223,14 +223,14 @@ fn doh(server: &Server, version: Version, cover: Cover, home: &Home, tally: &Arc
 
 fn doh3(server: &Server, home: &Home, tally: &Arc<Tally>) -> Result<Line, BuildFault> {
     let target = Target::new(&server.url, server.method, Cover::Tls)?;
-    let quic =
-        Quic::new(Addresses::of(server, &home.commons), &Trust::new(server, &home.commons.times)?, Protocol::H3)?;
+    let trust = Trust::new(server, &home.commons.times)?;
+    let quic = Quic::new(Addresses::of(server, &home.commons), server.source, &trust, Protocol::H3)?;
     Ok(Line::H3(Kept::new(Doh3::new(quic, target), home.clone(), tally)))
 }
 
 fn doq(server: &Server, home: &Home, tally: &Arc<Tally>) -> Result<Line, BuildFault> {
-    let quic =
-        Quic::new(Addresses::of(server, &home.commons), &Trust::new(server, &home.commons.times)?, Protocol::Doq)?;
+    let trust = Trust::new(server, &home.commons.times)?;
+    let quic = Quic::new(Addresses::of(server, &home.commons), server.source, &trust, Protocol::Doq)?;
     Ok(Line::Quic(Kept::new(Doq::new(quic), home.clone(), tally)))
 }
 
