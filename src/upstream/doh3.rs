@@ -1,21 +1,28 @@
 //! DNS over HTTPS toward servers, on HTTP/3 (RFC 8484, RFC 9114).
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut as _, Bytes, BytesMut};
-use h3::client::SendRequest;
-use h3::error::StreamError;
-use h3_quinn::OpenStreams;
+use h3::ConnectionState as _;
+use h3::client::{RequestStream, SendRequest};
+use h3::error::{Code, ConnectionError, StreamError};
+use h3::proto::frame::Frame;
+use h3_quinn::{BidiStream, OpenStreams};
+use quinn::VarInt;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Ask;
 use super::delivery::{Delivered, Facts, check_stream};
 use super::error::Cause;
-use super::http::{Target, check_head};
+use super::http::{Target, check_head, check_length};
 use super::kept::Carrier;
-use super::quic::Quic;
+use super::quic::{self, Quic};
 use crate::wire::MAX_MESSAGE;
+
+type Driver = h3::client::Connection<h3_quinn::Connection, Bytes>;
 
 /// A server asked over HTTP/3.
 #[derive(Debug)]
@@ -28,11 +35,19 @@ pub struct Doh3 {
 pub struct Connection {
     sender: SendRequest<OpenStreams, Bytes>,
     quic: quinn::Connection,
+    /// Requests from this index on are not looked at: what GOAWAY said, all may be before it.
+    end: watch::Receiver<u64>,
     facts: Facts,
 }
 
 /// The longest header section that we read.
 const HEADER_LIMIT: u64 = 16 * 1024;
+
+/// Interim responses (1xx) that may precede the one.
+const INTERIM: usize = 8;
+
+/// `H3_FRAME_UNEXPECTED`.
+const FRAME_UNEXPECTED: VarInt = VarInt::from_u32(0x105);
 
 impl Doh3 {
     /// A server reached over `quic` and asked at `target`.
@@ -47,45 +62,126 @@ impl Carrier for Doh3 {
 
     async fn open(&self, until: Instant) -> Result<Connection, Cause> {
         let (quic, facts) = self.quic.connect(until).await?;
-        let (mut driver, sender) = h3::client::builder()
+        let (driver, sender) = h3::client::builder()
             .max_field_section_size(HEADER_LIMIT)
             .send_grease(false)
             .build(h3_quinn::Connection::new(quic.clone()))
             .await
             .map_err(|_| Cause::Connect)?;
+        let (tell, end) = watch::channel(u64::MAX);
         // Ends with the connection, which ends with its last sender.
-        tokio::spawn(async move { std::future::poll_fn(|context| driver.poll_close(context)).await });
-        Ok(Connection { sender, quic, facts })
+        tokio::spawn(follow(driver, quic.clone(), tell));
+        Ok(Connection { sender, quic, end, facts })
     }
 
     fn is_open(&self, connection: &Connection) -> bool {
-        connection.quic.close_reason().is_none()
+        connection.quic.close_reason().is_none() && *connection.end.borrow() == u64::MAX
     }
 
     async fn ask(&self, connection: &Connection, ask: &Arc<Ask>) -> Result<Delivered, Cause> {
         let (request, body) = self.target.request(ask)?;
-        let mut stream = connection.sender.clone().send_request(request).await.map_err(|error| cause(&error))?;
-        if !body.is_empty() {
-            stream.send_data(body).await.map_err(|error| cause(&error))?;
+        let mut sender = connection.sender.clone();
+        let stream = tokio::select! {
+            biased;
+            opened = sender.send_request(request) => opened.map_err(|error| cause(&error, &connection.quic))?,
+            () = connection.left_out(u64::MAX) => return Err(Cause::Closed),
+        };
+        let index = stream.id().index();
+        let mut exchange = Exchange { stream, is_over: false };
+        let (age, message) = tokio::select! {
+            biased;
+            outcome = exchange.run(body, &connection.quic) => outcome?,
+            () = connection.left_out(index) => return Err(Cause::Closed),
+            () = quic::lost(&connection.quic) => return Err(Cause::Closed),
+        };
+        check_stream(ask, &message, 0)?;
+        Ok(Delivered { message, age, facts: connection.facts })
+    }
+}
+
+impl Connection {
+    /// Ends when GOAWAY says that the request of this index is not looked at; a request not made yet has the last.
+    async fn left_out(&self, index: u64) {
+        let mut end = self.end.clone();
+        if end.wait_for(|&end| end != u64::MAX && end <= index).await.is_err() {
+            // The connection is gone, and the stream tells why.
+            std::future::pending::<()>().await;
         }
-        stream.finish().await.map_err(|error| cause(&error))?;
-        let response = stream.recv_response().await.map_err(|error| cause(&error))?;
-        let age = check_head(response.status(), response.headers())?;
+    }
+}
+
+/// Follows the control stream to the end of the connection, and tells where GOAWAY draws the line (RFC 9114 5.2).
+async fn follow(mut driver: Driver, quic: quinn::Connection, tell: watch::Sender<u64>) {
+    loop {
+        match poll_fn(|context| driver.inner.poll_control(context)).await {
+            Ok(Frame::Settings(_)) => {}
+            Ok(Frame::Goaway(id)) => {
+                driver.set_closing();
+                tell.send_modify(|end| *end = (*end).min(id.into_inner() / 4));
+            }
+            Ok(_) => quic.close(FRAME_UNEXPECTED, b""),
+            Err(_) => return,
+        }
+    }
+}
+
+/// A request's stream; giving up on it resets it.
+struct Exchange {
+    stream: RequestStream<BidiStream<Bytes>, Bytes>,
+    is_over: bool,
+}
+
+impl Exchange {
+    /// Answers the age of the response and its body.
+    async fn run(&mut self, body: Bytes, quic: &quinn::Connection) -> Result<(u32, Bytes), Cause> {
+        let stream = &mut self.stream;
+        // A server may answer without having read it all (RFC 9114 4.1): what went wrong is told by the response or its absence.
+        if !body.is_empty() {
+            let _ = stream.send_data(body).await;
+        }
+        let _ = stream.finish().await;
+        let mut interim = 0;
+        let head = loop {
+            let head = stream.recv_response().await.map_err(|error| cause(&error, quic))?;
+            if !head.status().is_informational() {
+                break head;
+            }
+            interim += 1;
+            if interim > INTERIM {
+                return Err(Cause::Malformed);
+            }
+        };
+        let age = check_head(head.status(), head.headers())?;
         let mut message = BytesMut::with_capacity(512);
-        while let Some(mut part) = stream.recv_data().await.map_err(|error| cause(&error))? {
+        while let Some(mut part) = stream.recv_data().await.map_err(|error| cause(&error, quic))? {
             if message.len() + part.remaining() > MAX_MESSAGE {
                 return Err(Cause::Malformed);
             }
             message.put(part.copy_to_bytes(part.remaining()));
         }
-        check_stream(ask, &message, 0)?;
-        Ok(Delivered { message: message.freeze(), age, facts: connection.facts })
+        self.is_over = true;
+        check_length(head.headers(), message.len())?;
+        Ok((age, message.freeze()))
     }
 }
 
-fn cause(error: &StreamError) -> Cause {
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.is_over {
+            // The receiving half is stopped by the layer below.
+            self.stream.stop_stream(Code::H3_REQUEST_CANCELLED);
+        }
+    }
+}
+
+/// The fault of this response, or the end of the connection. The library calls both an error of the connection; it is this
+/// response's where the connection has not been closed yet.
+fn cause(error: &StreamError, quic: &quinn::Connection) -> Cause {
     match error {
-        StreamError::HeaderTooBig { .. } => Cause::Malformed,
+        StreamError::HeaderTooBig { .. } | StreamError::StreamError { .. } => Cause::Malformed,
+        StreamError::ConnectionError(ConnectionError::Local { .. }) if quic.close_reason().is_none() => {
+            Cause::Malformed
+        }
         _ => Cause::Closed,
     }
 }
