@@ -1,6 +1,6 @@
 //! QUIC toward servers, for DoQ and DoH3: one endpoint per address family, connections authenticated before use.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ impl Quic {
     /// # Errors
     /// [`Cause::Tls`] for a failed proof, else why nobody was reached.
     pub async fn connect(&self, until: Instant) -> Result<(Connection, Facts), Cause> {
-        self.addresses.in_turn(until, |address, _| self.reach(address)).await
+        self.addresses.race(until, |address| self.reach(address)).await
     }
 
     async fn reach(&self, address: SocketAddr) -> Result<(Connection, Facts), Cause> {
@@ -107,13 +107,10 @@ impl Quic {
     /// The endpoint of `address`'s family, made on the home runtime by whoever connects first.
     fn endpoint(&self, address: SocketAddr) -> Result<Endpoint, Cause> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let (place, any): (_, IpAddr) = if address.is_ipv4() {
-            (&mut endpoints.v4, Ipv4Addr::UNSPECIFIED.into())
-        } else {
-            (&mut endpoints.v6, Ipv6Addr::UNSPECIFIED.into())
-        };
+        let place = if address.is_ipv4() { &mut endpoints.v4 } else { &mut endpoints.v6 };
         if place.is_none() {
-            *place = Some(Endpoint::client(SocketAddr::new(any, 0)).map_err(|_| Cause::Connect)?);
+            let local = self.addresses.origin().local(address);
+            *place = Some(Endpoint::client(local).map_err(|_| Cause::Connect)?);
         }
         place.clone().ok_or(Cause::Connect)
     }
