@@ -135,7 +135,7 @@ impl Bound {
         let control_runtime = runtime()?;
         // The first worker is the home of upstream connections.
         let home = runtimes.first().unwrap_or(&control_runtime).handle().clone();
-        let core = Core::new(&config, home, runtimes.len())?;
+        let core = Core::new(&config, &doors, home, runtimes.len())?;
         let facts = doors.iter().map(|door| (door.id, door.kind, door.address)).collect();
         let posts = plan::posts(doors, &identity, runtimes.len());
         let (stop, drain) = Stop::new();
@@ -171,8 +171,16 @@ struct Core {
 }
 
 impl Core {
-    fn new(config: &Config, home: tokio::runtime::Handle, workers: usize) -> Result<Self, GatewayError> {
-        let routes = Arc::new(Routes::new(&config.upstream, &Commons::new(home))?);
+    fn new(
+        config: &Config,
+        doors: &[BoundDoor],
+        home: tokio::runtime::Handle,
+        workers: usize,
+    ) -> Result<Self, GatewayError> {
+        let mut upstream = config.upstream.clone();
+        // As bound: where the system chose a port, the configuration does not know it.
+        upstream.own = doors.iter().filter(|door| door.kind == DoorKind::Dns).map(|door| door.address).collect();
+        let routes = Arc::new(Routes::new(&upstream, &Commons::of(&upstream, home)?)?);
         let guard = Guard::new(config.guard.clone());
         let clock = Clock::start();
         let exchange = Arc::clone(&routes) as Arc<dyn Exchange>;

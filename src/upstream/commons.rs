@@ -1,11 +1,18 @@
 //! What all servers of a gateway share: the runtime that owns their connections, how names are found, what time it is.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use super::kept::Home;
+use super::known::Known;
+use super::names::Means;
 use super::resolve::Resolver;
+use super::server::{BuildError, Upstream};
+use super::settings::{Server, Settings};
 use super::timekeeper::Timekeeper;
 use crate::trail::UpstreamId;
 
@@ -19,13 +26,65 @@ pub struct Commons {
     /// The time that certificates are judged by.
     pub times: Arc<Timekeeper>,
     ids: Arc<AtomicU32>,
+    finding: Arc<Finding>,
 }
+
+/// What finding names goes by.
+#[derive(Debug, Default)]
+struct Finding {
+    /// Our own plain doors.
+    own: Vec<SocketAddr>,
+    /// The servers that `resolver` asks; none: the machine's.
+    bootstrap: Vec<Server>,
+    known: Arc<Known>,
+}
+
+/// How long a connection to a bootstrap server may take.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Commons {
     /// Servers that live on `runtime`, found by the system's means, under the system's clock.
     #[must_use]
     pub fn new(runtime: Handle) -> Self {
-        Self { runtime, resolver: Arc::default(), times: Arc::default(), ids: Arc::default() }
+        Self::found_by(Means::machine(&[]), Finding::default(), runtime)
+    }
+
+    /// The same for a gateway: found by the servers that `settings` name for it, and remembered on disk.
+    ///
+    /// # Errors
+    /// A bootstrap server that cannot be used.
+    pub fn of(settings: &Settings, runtime: Handle) -> Result<Self, BuildError> {
+        let known = Arc::new(Known::read(settings.state_dir.as_deref()));
+        let finding = Finding { own: settings.own.clone(), bootstrap: Vec::new(), known };
+        Self::found_by(Means::machine(&settings.own), finding, runtime).with_bootstrap(&settings.default.bootstrap)
+    }
+
+    /// For servers that are known by address: a name is not looked up at all.
+    #[must_use]
+    pub fn alone(runtime: Handle) -> Self {
+        Self::found_by(Means::Servers(Vec::new()), Finding::default(), runtime)
+    }
+
+    /// The same, with names found by `bootstrap` if there are any, as before if there are none.
+    ///
+    /// # Errors
+    /// A bootstrap server that cannot be used.
+    pub fn with_bootstrap(&self, bootstrap: &[Server]) -> Result<Self, BuildError> {
+        if bootstrap.is_empty() || bootstrap == self.finding.bootstrap {
+            return Ok(self.clone());
+        }
+        let home = Home::new(&Self::alone(self.runtime.clone()), PATIENCE);
+        let ready = |server| Upstream::new(server, UpstreamId::default(), &home).map(Arc::new);
+        let servers = bootstrap.iter().map(ready).collect::<Result<_, _>>()?;
+        let known = Arc::clone(&self.finding.known);
+        let resolver = Resolver::new(Means::Servers(servers), Arc::clone(&known), self.runtime.clone());
+        let finding = Finding { own: self.finding.own.clone(), bootstrap: bootstrap.to_vec(), known };
+        Ok(Self { resolver: Arc::new(resolver), finding: Arc::new(finding), ..self.clone() })
+    }
+
+    fn found_by(means: Means, finding: Finding, runtime: Handle) -> Self {
+        let resolver = Arc::new(Resolver::new(means, Arc::clone(&finding.known), runtime.clone()));
+        Self { runtime, resolver, times: Arc::default(), ids: Arc::default(), finding: Arc::new(finding) }
     }
 
     /// The next server's id; None when all are given out.

@@ -33,7 +33,7 @@ pub struct Secured {
 /// Facts about the connection an answer came over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// The server's address.
+    /// The server's address; the proxy's, where there is one between.
     pub address: SocketAddr,
     /// The transport in the end: TCP where a datagram was truncated.
     pub transport: Transport,

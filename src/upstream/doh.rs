@@ -365,7 +365,7 @@ mod tests {
         let (ours, mut theirs) = tokio::io::duplex(64);
         let server = Server::new("https://127.0.0.1".parse().unwrap());
         let target = Target::new(&server.url, Method::Post, Cover::Clear).unwrap();
-        let doh = Doh::new(Dialer::new(&server, &home()), target, Version::Http2, None);
+        let doh = Doh::new(Dialer::new(&server, &home()).unwrap(), target, Version::Http2, None);
         let facts = Facts { address: "127.0.0.1:443".parse().unwrap(), transport: Transport::Doh2, secured: None };
         drop(doh.start(ours, facts).await.unwrap());
         tokio::time::sleep(2 * FAREWELL).await;

@@ -285,7 +285,7 @@ mod tests {
     use super::*;
 
     fn kept(address: std::net::SocketAddr, home: Home) -> Arc<Kept<Tcp>> {
-        Arc::new(Kept::new(Tcp::new(Dialer::new(&plain("tcp", address), &home)), home, &Arc::default()))
+        Arc::new(Kept::new(Tcp::new(Dialer::new(&plain("tcp", address), &home).unwrap()), home, &Arc::default()))
     }
 
     #[tokio::test]

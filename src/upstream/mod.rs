@@ -28,7 +28,15 @@ pub mod verdict;
 
 pub mod delivery;
 pub mod dial;
+pub mod eyeballs;
 pub mod kept;
+pub mod origin;
+pub mod proxy;
+
+pub mod bootstrap;
+pub mod hosts;
+pub mod known;
+pub mod names;
 pub mod resolve;
 pub mod timekeeper;
 pub mod tls;

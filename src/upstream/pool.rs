@@ -42,6 +42,7 @@ impl Pool {
     /// # Errors
     /// The server, and file, at fault.
     pub fn new(settings: &PoolSettings, commons: &Commons) -> Result<Self, BuildError> {
+        let commons = &commons.with_bootstrap(&settings.bootstrap)?;
         let home = Home::new(commons, settings.attempt_timeout);
         let enlist = |server: &Server| {
             let id = commons.next_id().ok_or(BuildFault::TooMany);

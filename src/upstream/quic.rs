@@ -1,6 +1,6 @@
 //! QUIC toward servers, for DoQ and DoH3: one endpoint per address family, connections authenticated before use.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +22,6 @@ use crate::peer::Transport;
 #[derive(Debug)]
 pub struct Quic {
     addresses: Addresses,
-    source: Option<IpAddr>,
     name: String,
     config: ClientConfig,
     transport: Transport,
@@ -73,17 +72,12 @@ const SILENCE: Duration = Duration::from_millis(400);
 const FIRST_RTT: Duration = Duration::from_millis(100);
 
 impl Quic {
-    /// A server at `addresses`, reached from `source`, that proves itself by `trust` and speaks `protocol`. Sessions resume, each
+    /// A server at `addresses` that proves itself by `trust` and speaks `protocol`. Sessions resume, each
     /// ticket once (DOQ-29): the TLS library keeps them with the configuration, which lives as long as this.
     ///
     /// # Errors
     /// What the TLS library refuses.
-    pub fn new(
-        addresses: Addresses,
-        source: Option<IpAddr>,
-        trust: &Trust,
-        protocol: Protocol,
-    ) -> Result<Self, TlsError> {
+    pub fn new(addresses: Addresses, trust: &Trust, protocol: Protocol) -> Result<Self, TlsError> {
         let tls = trust.config(protocol.alpn().as_bytes(), &[&rustls::version::TLS13])?;
         let crypto = QuicClientConfig::try_from(tls).map_err(|error| rustls::Error::General(error.to_string()))?;
         let mut config = ClientConfig::new(Arc::new(crypto));
@@ -93,7 +87,7 @@ impl Quic {
             Protocol::H3 => Transport::Doh3,
         };
         let name = trust.name.to_str().into_owned();
-        Ok(Self { addresses, source, name, config, transport, endpoints: Mutex::default() })
+        Ok(Self { addresses, name, config, transport, endpoints: Mutex::default() })
     }
 
     /// Connects. When this succeeds the server has proven itself.
@@ -101,7 +95,7 @@ impl Quic {
     /// # Errors
     /// [`Cause::Tls`] for a failed proof, else why nobody was reached.
     pub async fn connect(&self, until: Instant) -> Result<(Connection, Facts), Cause> {
-        self.addresses.in_turn(until, |address, _| self.reach(address)).await
+        self.addresses.race(until, |address| self.reach(address)).await
     }
 
     async fn reach(&self, address: SocketAddr) -> Result<(Connection, Facts), Cause> {
@@ -119,11 +113,6 @@ impl Quic {
     /// Begins to connect from the endpoint of `address`'s family, made on the home runtime by whoever connects first. One whose
     /// socket has failed is replaced: connections begin on no such endpoint.
     fn begin(&self, address: SocketAddr) -> Result<Connecting, Cause> {
-        let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let local = self.source.unwrap_or(any);
-        if local.is_ipv4() != address.is_ipv4() {
-            return Err(Cause::Connect);
-        }
         let begin = |endpoint: &Endpoint| endpoint.connect_with(self.config.clone(), address, &self.name);
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let place = if address.is_ipv4() { &mut endpoints.v4 } else { &mut endpoints.v6 };
@@ -134,7 +123,7 @@ impl Quic {
                 Err(_) => return Err(Cause::Connect),
             }
         }
-        let endpoint = Endpoint::client(SocketAddr::new(local, 0)).map_err(|_| Cause::Connect)?;
+        let endpoint = Endpoint::client(self.addresses.origin().local(address)).map_err(|_| Cause::Connect)?;
         begin(place.insert(endpoint)).map_err(|_| Cause::Connect)
     }
 }

@@ -17,6 +17,7 @@ use super::error::{Cause, ExchangeError};
 use super::health::Health;
 use super::http::{Cover, Target};
 use super::kept::{Home, Kept};
+use super::proxy::ProxyError;
 use super::quic::{Protocol, Quic};
 use super::resolve::Addresses;
 use super::settings::Server;
@@ -48,6 +49,9 @@ pub enum BuildFault {
     /// Its path.
     #[error("the path cannot be used in HTTP: {0}")]
     Path(#[from] http::Error),
+    /// Its proxy.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// More servers than ids.
     #[error("too many servers")]
     TooMany,
@@ -94,12 +98,10 @@ impl Upstream {
     pub fn new(server: &Server, id: UpstreamId, home: &Home) -> Result<Self, BuildError> {
         let tally = Arc::default();
         let line = match server.url.scheme {
-            Scheme::Udp => Ok(Line::Udp(Plain {
-                addresses: Addresses::of(server, &home.commons),
-                tcp: tcp(server, home, &tally),
-                flights: Semaphore::new(SOCKETS),
-            })),
-            Scheme::Tcp => Ok(Line::Tcp(tcp(server, home, &tally))),
+            // Never past a proxy, which has no way for datagrams.
+            Scheme::Udp | Scheme::H3 | Scheme::Quic if server.proxy.is_some() => Err(ProxyError::Datagrams.into()),
+            Scheme::Udp => udp(server, home, &tally),
+            Scheme::Tcp => tcp(server, home, &tally).map(Line::Tcp),
             Scheme::Tls => dot(server, home, &tally),
             Scheme::Https => doh(server, Version::Http2, Cover::Tls, home, &tally),
             Scheme::H3 => doh3(server, home, &tally),
@@ -202,12 +204,17 @@ impl Upstream {
     }
 }
 
-fn tcp(server: &Server, home: &Home, tally: &Arc<Tally>) -> Kept<Tcp> {
-    Kept::new(Tcp::new(Dialer::new(server, home)), home.clone(), tally)
+fn udp(server: &Server, home: &Home, tally: &Arc<Tally>) -> Result<Line, BuildFault> {
+    let (addresses, flights) = (Addresses::of(server, &home.commons), Semaphore::new(SOCKETS));
+    Ok(Line::Udp(Plain { addresses, tcp: tcp(server, home, tally)?, flights }))
+}
+
+fn tcp(server: &Server, home: &Home, tally: &Arc<Tally>) -> Result<Kept<Tcp>, BuildFault> {
+    Ok(Kept::new(Tcp::new(Dialer::new(server, home)?), home.clone(), tally))
 }
 
 fn dot(server: &Server, home: &Home, tally: &Arc<Tally>) -> Result<Line, BuildFault> {
-    let dot = Dot::new(Dialer::new(server, home), &Trust::new(server, &home.commons.times)?)?;
+    let dot = Dot::new(Dialer::new(server, home)?, &Trust::new(server, &home.commons.times)?)?;
     Ok(Line::Tls(Kept::new(dot, home.clone(), tally)))
 }
 
@@ -217,20 +224,20 @@ fn doh(server: &Server, version: Version, cover: Cover, home: &Home, tally: &Arc
         Cover::Tls => Some(Tls::new(&Trust::new(server, &home.commons.times)?, version.alpn().as_bytes())?),
         Cover::Clear => None,
     };
-    let doh = Doh::new(Dialer::new(server, home), target, version, tls);
+    let doh = Doh::new(Dialer::new(server, home)?, target, version, tls);
     Ok(Line::Http(Kept::new(doh, home.clone(), tally)))
 }
 
 fn doh3(server: &Server, home: &Home, tally: &Arc<Tally>) -> Result<Line, BuildFault> {
     let target = Target::new(&server.url, server.method, Cover::Tls)?;
     let trust = Trust::new(server, &home.commons.times)?;
-    let quic = Quic::new(Addresses::of(server, &home.commons), server.source, &trust, Protocol::H3)?;
+    let quic = Quic::new(Addresses::of(server, &home.commons), &trust, Protocol::H3)?;
     Ok(Line::H3(Kept::new(Doh3::new(quic, target), home.clone(), tally)))
 }
 
 fn doq(server: &Server, home: &Home, tally: &Arc<Tally>) -> Result<Line, BuildFault> {
     let trust = Trust::new(server, &home.commons.times)?;
-    let quic = Quic::new(Addresses::of(server, &home.commons), server.source, &trust, Protocol::Doq)?;
+    let quic = Quic::new(Addresses::of(server, &home.commons), &trust, Protocol::Doq)?;
     Ok(Line::Quic(Kept::new(Doq::new(quic), home.clone(), tally)))
 }
 
@@ -264,9 +271,10 @@ impl Plain {
             }
         }
         let _flight = self.flights.try_acquire().map_err(|_| Cause::Busy)?;
+        let origin = self.addresses.origin();
         let heard = self.addresses.in_turn(window.until, |address, until| async move {
             let window = Window { until, ..window };
-            udp::ask(ask, address, window).await.map(|heard| (heard, address))
+            udp::ask(ask, address, origin, window).await.map(|heard| (heard, address))
         });
         let (end, cause) = match heard.await? {
             (Heard::Answer(message), address) => {

@@ -4,7 +4,7 @@
 //! ephemeral range and passes up only datagrams from the server's address and port (SPF-01, SPF-04); the id comes from a CSPRNG
 //! (SPF-03). What matches no question of ours is ignored (SPF-02), until there is too much of it to be an accident (SPF-06).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 use tokio::net::UdpSocket;
@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::ask::{Ask, Leg};
 use super::delivery::{Window, is_truncated};
 use super::error::Cause;
+use super::origin::Origin;
 use crate::wire::MAX_MESSAGE;
 
 /// What came of asking over UDP.
@@ -29,14 +30,14 @@ pub enum Heard {
 /// Mismatched datagrams after which UDP is given up for a question.
 const MISMATCHES: u32 = 10;
 
-/// Asks `address`, and asks once more after a third of the window if `window.sends` allows.
+/// Asks `address` from `origin`, and asks once more after a third of the window if `window.sends` allows.
 ///
 /// The second datagram is the first one again, id and port included: two ids in flight would double a forger's chances.
 ///
 /// # Errors
 /// [`Cause::Timeout`], or [`Cause::Connect`] where the network says that nobody is there.
-pub async fn ask(ask: &Ask, address: SocketAddr, window: Window) -> Result<Heard, Cause> {
-    let socket = open(address).await.map_err(|_| Cause::Connect)?;
+pub async fn ask(ask: &Ask, address: SocketAddr, origin: Origin, window: Window) -> Result<Heard, Cause> {
+    let socket = open(address, origin).await.map_err(|_| Cause::Connect)?;
     let id = rand::random();
     let mut query = BytesMut::with_capacity(512);
     ask.compose(Leg { id, ..Leg::default() }, &mut query);
@@ -53,9 +54,8 @@ pub async fn ask(ask: &Ask, address: SocketAddr, window: Window) -> Result<Heard
     Err(Cause::Timeout)
 }
 
-async fn open(address: SocketAddr) -> std::io::Result<UdpSocket> {
-    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).await?;
+async fn open(address: SocketAddr, origin: Origin) -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(origin.local(address)).await?;
     socket.connect(address).await?;
     Ok(socket)
 }
@@ -103,7 +103,10 @@ mod tests {
     async fn spf_01_02_wrong_id_source_and_question_are_ignored_and_the_good_answer_taken() {
         let (server, address) = datagrams().await;
         let (forger, _) = datagrams().await;
-        let asking = tokio::spawn(async move { ask(&question("good.example"), address, window(LONG, 1)).await });
+        let asking =
+            tokio::spawn(
+                async move { ask(&question("good.example"), address, Origin::default(), window(LONG, 1)).await },
+            );
         let mut buffer = [0; 512];
         let (length, client) = server.recv_from(&mut buffer).await.unwrap();
         let query = &buffer[..length];
@@ -123,7 +126,8 @@ mod tests {
     #[tokio::test]
     async fn spf_06_ten_mismatches_end_trust_in_udp_and_tcf_03_a_forged_tc_is_one_of_them() {
         let (server, address) = datagrams().await;
-        let asking = tokio::spawn(async move { ask(&question("a.example"), address, window(LONG, 1)).await });
+        let asking =
+            tokio::spawn(async move { ask(&question("a.example"), address, Origin::default(), window(LONG, 1)).await });
         let mut buffer = [0; 512];
         let (length, client) = server.recv_from(&mut buffer).await.unwrap();
         let query = &buffer[..length];
@@ -138,7 +142,8 @@ mod tests {
     #[tokio::test]
     async fn neg_15_a_lost_datagram_is_sent_once_more_from_the_same_port_with_the_same_id() {
         let (server, address) = datagrams().await;
-        let asking = tokio::spawn(async move { ask(&question("a.example"), address, window(300, 2)).await });
+        let asking =
+            tokio::spawn(async move { ask(&question("a.example"), address, Origin::default(), window(300, 2)).await });
         let (mut first, mut second) = ([0; 512], [0; 512]);
         let one = server.recv_from(&mut first).await.unwrap();
         let two = server.recv_from(&mut second).await.unwrap();
@@ -152,7 +157,10 @@ mod tests {
         let (server, address) = datagrams().await;
         let (mut ids, mut ports) = (HashSet::new(), HashSet::new());
         for _ in 0..64 {
-            let asking = tokio::spawn(async move { ask(&question("a.example"), address, window(LONG, 1)).await });
+            let asking =
+                tokio::spawn(
+                    async move { ask(&question("a.example"), address, Origin::default(), window(LONG, 1)).await },
+                );
             let mut buffer = [0; 512];
             let (length, client) = server.recv_from(&mut buffer).await.unwrap();
             ids.insert(u16_at(&buffer, 0).unwrap());
@@ -166,7 +174,8 @@ mod tests {
     #[tokio::test]
     async fn prg_07_an_answer_far_over_the_announced_size_is_used() {
         let (server, address) = datagrams().await;
-        let asking = tokio::spawn(async move { ask(&question("a.example"), address, window(LONG, 1)).await });
+        let asking =
+            tokio::spawn(async move { ask(&question("a.example"), address, Origin::default(), window(LONG, 1)).await });
         let mut buffer = [0; 512];
         let (length, client) = server.recv_from(&mut buffer).await.unwrap();
         let mut large = reply(&buffer[..length], 0);
