@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::runtime::Handle;
 
 use super::resolve::Resolver;
+use super::settings::Datagrams;
+use super::sockets::Sockets;
 use super::timekeeper::Timekeeper;
 use crate::trail::UpstreamId;
 
@@ -18,6 +20,10 @@ pub struct Commons {
     pub resolver: Arc<Resolver>,
     /// The time that certificates are judged by.
     pub times: Arc<Timekeeper>,
+    /// The sockets of questions over UDP.
+    pub sockets: Arc<Sockets>,
+    /// Are plain servers shown cookies?
+    pub cookies: bool,
     ids: Arc<AtomicU32>,
 }
 
@@ -25,7 +31,20 @@ impl Commons {
     /// Servers that live on `runtime`, found by the system's means, under the system's clock.
     #[must_use]
     pub fn new(runtime: Handle) -> Self {
-        Self { runtime, resolver: Arc::default(), times: Arc::default(), ids: Arc::default() }
+        Self {
+            runtime,
+            resolver: Arc::default(),
+            times: Arc::default(),
+            sockets: Arc::new(Sockets::new(Datagrams::DEFAULT.sockets)),
+            cookies: Datagrams::DEFAULT.cookies,
+            ids: Arc::default(),
+        }
+    }
+
+    /// The same, but plain servers are asked as `datagrams` says.
+    #[must_use]
+    pub fn with_datagrams(&self, datagrams: Datagrams) -> Self {
+        Self { sockets: Arc::new(Sockets::new(datagrams.sockets)), cookies: datagrams.cookies, ..self.clone() }
     }
 
     /// The next server's id; None when all are given out.

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::Ask;
 use super::address::Scheme;
-use super::delivery::{Delivered, Facts, Window};
+use super::delivery::{Delivered, Window};
 use super::dial::Dialer;
 use super::doh::{Doh, Version};
 use super::doh3::Doh3;
@@ -17,15 +16,14 @@ use super::error::{Cause, ExchangeError};
 use super::health::Health;
 use super::http::{Cover, Target};
 use super::kept::{Home, Kept};
+use super::plain::Plain;
 use super::quic::{Protocol, Quic};
 use super::resolve::Addresses;
 use super::settings::Server;
 use super::tally::Tally;
 use super::tcp::Tcp;
 use super::tls::{Tls, TlsError, Trust};
-use super::udp::{self, Heard};
 use super::verdict::{Verdict, judge};
-use crate::peer::Transport;
 use crate::trail::{Attempt, AttemptEnd, Attempts, UpstreamId};
 
 /// Why a server of the settings cannot be used.
@@ -74,18 +72,6 @@ enum Line {
     Quic(Kept<Doq>),
 }
 
-/// A plain server: UDP, and TCP where UDP will not do.
-#[derive(Debug)]
-struct Plain {
-    addresses: Addresses,
-    tcp: Kept<Tcp>,
-    /// Sockets in use at once.
-    flights: Semaphore,
-}
-
-/// UDP questions at one server at once: each has a socket.
-const SOCKETS: usize = 1024;
-
 impl Upstream {
     /// Makes `server` ready to be asked; nothing is sent yet.
     ///
@@ -94,11 +80,7 @@ impl Upstream {
     pub fn new(server: &Server, id: UpstreamId, home: &Home) -> Result<Self, BuildError> {
         let tally = Arc::default();
         let line = match server.url.scheme {
-            Scheme::Udp => Ok(Line::Udp(Plain {
-                addresses: Addresses::of(server, &home.commons),
-                tcp: tcp(server, home, &tally),
-                flights: Semaphore::new(SOCKETS),
-            })),
+            Scheme::Udp => Ok(Line::Udp(Plain::new(server, home, &tally))),
             Scheme::Tcp => Ok(Line::Tcp(tcp(server, home, &tally))),
             Scheme::Tls => dot(server, home, &tally),
             Scheme::Https => doh(server, Version::Http2, Cover::Tls, home, &tally),
@@ -254,38 +236,8 @@ impl Line {
     }
 }
 
-impl Plain {
-    async fn ask(&self, ask: &Arc<Ask>, window: Window, log: &mut Log<'_>) -> Result<Delivered, Cause> {
-        if ask.prefer_stream {
-            match self.tcp.exchange(ask, window).await {
-                // No TCP there: the server is one of `udp://`, and a client of a stream is served as well as another.
-                Err(Cause::Connect) => log.end(AttemptEnd::Connect),
-                outcome => return outcome,
-            }
-        }
-        let _flight = self.flights.try_acquire().map_err(|_| Cause::Busy)?;
-        let heard = self.addresses.in_turn(window.until, |address, until| async move {
-            let window = Window { until, ..window };
-            udp::ask(ask, address, window).await.map(|heard| (heard, address))
-        });
-        let (end, cause) = match heard.await? {
-            (Heard::Answer(message), address) => {
-                let facts = Facts { address, transport: Transport::Udp, secured: None };
-                return Ok(Delivered { message, age: 0, facts });
-            }
-            (Heard::Truncated, _) => (AttemptEnd::Truncated, Cause::Truncated),
-            (Heard::Besieged, _) => (AttemptEnd::Malformed, Cause::Mismatched),
-        };
-        log.end(end);
-        match timeout_at(window.until, self.tcp.exchange(ask, window)).await {
-            Ok(Ok(delivered)) => Ok(delivered),
-            Ok(Err(_)) | Err(_) => Err(cause),
-        }
-    }
-}
-
 /// Where attempts are written.
-struct Log<'a> {
+pub(super) struct Log<'a> {
     upstream: UpstreamId,
     since: Instant,
     attempts: &'a mut Attempts,
@@ -293,98 +245,9 @@ struct Log<'a> {
 
 impl Log<'_> {
     /// Writes how the attempt under way ended; what follows is another.
-    fn end(&mut self, end: AttemptEnd) {
+    pub(super) fn end(&mut self, end: AttemptEnd) {
         let micros = u32::try_from(self.since.elapsed().as_micros()).unwrap_or(u32::MAX);
         self.attempts.push(Attempt { upstream: self.upstream, end, micros });
         self.since = Instant::now();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::testing::{
-        Respond, ask as question, attempt, datagrams, listener, plain, reply, reply_as, serve_stream, udp_server,
-    };
-    use super::*;
-    use crate::wire::{Flags, Header};
-
-    /// UDP that sends `times` of `respond`, and TCP that answers with AA, on one port.
-    async fn both(respond: Respond, times: usize) -> std::net::SocketAddr {
-        loop {
-            let (listener, address) = listener().await;
-            let Ok(socket) = tokio::net::UdpSocket::bind(address).await else { continue };
-            tokio::spawn(async move {
-                let mut buffer = [0; 512];
-                while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
-                    for _ in 0..times {
-                        socket.send_to(&respond(&buffer[..length]), peer).await.unwrap();
-                    }
-                }
-            });
-            tokio::spawn(async move {
-                while let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(serve_stream(stream, |query| reply(query, Flags::AA)));
-                }
-            });
-            return address;
-        }
-    }
-
-    async fn truncating() -> std::net::SocketAddr {
-        both(|query| reply(query, Flags::TC), 1).await
-    }
-
-    fn ends(attempts: &Attempts) -> Vec<AttemptEnd> {
-        attempts.kept().iter().map(|attempt| attempt.end).collect()
-    }
-
-    #[tokio::test]
-    async fn tcf_01_04_a_truncated_answer_is_asked_for_again_over_tcp() {
-        let (result, attempts) = attempt(&plain("udp", truncating().await), &question("big.example")).await;
-        let delivered = result.unwrap();
-        assert_eq!(delivered.facts.transport, Transport::Tcp);
-        assert!(Header::parse(&delivered.message).unwrap().flags.has(Flags::AA));
-        assert_eq!(ends(&attempts), [AttemptEnd::Truncated, AttemptEnd::Answered]);
-    }
-
-    #[tokio::test]
-    async fn spf_06_a_question_under_siege_moves_to_tcp() {
-        let address = both(|query| reply_as(!u16::from_be_bytes([query[0], query[1]]), query), 10).await;
-        let (result, attempts) = attempt(&plain("udp", address), &question("a.example")).await;
-        assert_eq!(result.unwrap().facts.transport, Transport::Tcp);
-        assert_eq!(ends(&attempts), [AttemptEnd::Malformed, AttemptEnd::Answered]);
-    }
-
-    #[tokio::test]
-    async fn prg_06_a_question_from_a_stream_goes_over_tcp_at_once() {
-        let ask = Arc::new(Ask { prefer_stream: true, ..(*question("a.example")).clone() });
-        let (result, attempts) = attempt(&plain("udp", truncating().await), &ask).await;
-        assert_eq!(result.unwrap().facts.transport, Transport::Tcp);
-        assert_eq!(ends(&attempts), [AttemptEnd::Answered]);
-    }
-
-    #[tokio::test]
-    async fn a_question_from_a_stream_goes_over_udp_where_the_server_has_no_tcp() {
-        let (address, _) = udp_server(|query| reply(query, 0)).await;
-        let ask = Arc::new(Ask { prefer_stream: true, ..(*question("a.example")).clone() });
-        let (result, attempts) = attempt(&plain("udp", address), &ask).await;
-        assert_eq!(result.unwrap().facts.transport, Transport::Udp);
-        assert_eq!(ends(&attempts), [AttemptEnd::Connect, AttemptEnd::Answered]);
-    }
-
-    #[tokio::test]
-    async fn tcf_05_a_truncated_answer_without_tcp_stays_truncated() {
-        let (address, _) = udp_server(|query| reply(query, Flags::TC)).await;
-        let (result, attempts) = attempt(&plain("udp", address), &question("big.example")).await;
-        assert_eq!(result.unwrap_err().cause, Cause::Truncated);
-        assert_eq!(ends(&attempts), [AttemptEnd::Truncated, AttemptEnd::Truncated]);
-    }
-
-    #[tokio::test]
-    async fn a_closed_port_is_known_at_once() {
-        let (socket, address) = datagrams().await;
-        drop(socket);
-        let (result, _) = attempt(&plain("udp", address), &question("a.example")).await;
-        assert_eq!(result.unwrap_err().cause, Cause::Connect);
     }
 }

@@ -44,6 +44,7 @@ pub fn ask(name: &str) -> Arc<Ask> {
         dnssec_ok: false,
         padding: true,
         prefer_stream: false,
+        without_edns: false,
     })
 }
 
