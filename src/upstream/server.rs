@@ -1,6 +1,7 @@
 //! One server, whatever it is spoken to over: where its URL becomes a transport, and where one attempt is made and told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
@@ -14,12 +15,14 @@ use super::doq::Doq;
 use super::dot::Dot;
 use super::error::{Cause, ExchangeError};
 use super::health::Health;
+use super::hop::Hop;
 use super::http::{Cover, Target};
 use super::kept::{Home, Kept};
 use super::plain::Plain;
 use super::quic::{Protocol, Quic};
 use super::resolve::Addresses;
 use super::settings::Server;
+use super::spell::Spell;
 use super::tally::Tally;
 use super::tcp::Tcp;
 use super::tls::{Tls, TlsError, Trust};
@@ -58,9 +61,14 @@ pub struct Upstream {
     url: String,
     trusted: bool,
     line: Line,
+    /// It has answered only without EDNS lately.
+    without_edns: Spell,
     tally: Arc<Tally>,
     health: Health,
 }
+
+/// How long a server that does not know EDNS is asked without: it may be replaced.
+const WITHOUT_EDNS: Duration = Duration::from_mins(10);
 
 #[derive(Debug)]
 enum Line {
@@ -113,6 +121,7 @@ impl Upstream {
                 trusted: line.is_trusted(server.url.scheme),
                 url,
                 line,
+                without_edns: Spell::default(),
                 tally,
                 health: Health::default(),
             }),
@@ -162,7 +171,7 @@ impl Upstream {
     ) -> Result<(Delivered, Verdict), ExchangeError> {
         self.tally.questions.add_one();
         let mut log = Log { upstream: self.id, since: Instant::now(), attempts };
-        let outcome = timeout_at(window.until, self.line.ask(ask, window, &mut log)).await;
+        let outcome = timeout_at(window.until, self.ask(ask, window, &mut log)).await;
         match outcome.unwrap_or(Err(Cause::Timeout)) {
             Ok(delivered) => {
                 let verdict = judge(&delivered.message);
@@ -181,6 +190,32 @@ impl Upstream {
                 Err(error)
             }
         }
+    }
+}
+
+impl Upstream {
+    /// Asks, without EDNS where the server turns out not to know it (EDN-16, RFC 6891 6.2.2).
+    ///
+    /// A client that wants DNSSEC records cannot be served without EDNS: then the server has failed.
+    async fn ask(&self, ask: &Arc<Ask>, window: Window, log: &mut Log<'_>) -> Result<Delivered, Cause> {
+        let without = || Arc::new(Ask { without_edns: true, ..(**ask).clone() });
+        if !ask.dnssec_ok && self.without_edns.lasts() {
+            return self.line.ask(&without(), window, log).await;
+        }
+        let refused = self.line.ask(ask, window, log).await?;
+        if !Hop::read(&refused.message).is_without_edns() {
+            return Ok(refused);
+        }
+        if ask.dnssec_ok {
+            return Err(Cause::Malformed);
+        }
+        log.end(AttemptEnd::Failed);
+        let delivered = self.line.ask(&without(), window, log).await?;
+        // The same again: the question itself is what the server takes exception to.
+        if !Hop::read(&delivered.message).is_without_edns() {
+            self.without_edns.begin(WITHOUT_EDNS);
+        }
+        Ok(delivered)
     }
 }
 
@@ -249,5 +284,55 @@ impl Log<'_> {
         let micros = u32::try_from(self.since.elapsed().as_micros()).unwrap_or(u32::MAX);
         self.attempts.push(Attempt { upstream: self.upstream, end, micros });
         self.since = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::super::testing::{ask as question, home, plain, reply, tcp_server, udp_server, window};
+    use super::*;
+    use crate::wire::{Flags, Header};
+
+    /// FORMERR to whatever has an OPT, as servers of before 1999 say it.
+    fn old(query: &[u8]) -> Vec<u8> {
+        let edns = Header::parse(query).unwrap().additionals > 0;
+        reply(query, if edns { 1 } else { Flags::AA })
+    }
+
+    fn upstream(server: &Server) -> Upstream {
+        Upstream::new(server, UpstreamId(7), &home()).unwrap()
+    }
+
+    /// How an attempt with plenty of time ended, and what the server was asked for it.
+    async fn attempt(upstream: &Upstream, ask: &Arc<Ask>) -> (Result<u16, Cause>, u8) {
+        let mut attempts = Attempts::default();
+        let result = upstream.attempt(ask, window(10_000, 2), &mut attempts).await;
+        let result = result.map(|(delivered, _)| Header::parse(&delivered.message).unwrap().flags.0 & 0x40f);
+        (result.map_err(|error| error.cause), attempts.made())
+    }
+
+    #[tokio::test]
+    async fn edn_16_a_server_without_edns_is_asked_once_more_without_and_so_from_then_on() {
+        let (address, heard) = udp_server(old).await;
+        for server in [plain("udp", address), plain("tcp", tcp_server(old).await)] {
+            let upstream = upstream(&server);
+            assert_eq!(attempt(&upstream, &question("a.example")).await, (Ok(Flags::AA), 2));
+            assert_eq!(attempt(&upstream, &question("b.example")).await, (Ok(Flags::AA), 1));
+            let signed = Arc::new(Ask { dnssec_ok: true, ..(*question("a.example")).clone() });
+            assert_eq!(attempt(&upstream, &signed).await, (Err(Cause::Malformed), 1));
+        }
+        assert_eq!(heard.load(Ordering::SeqCst), 4);
+    }
+
+    #[tokio::test]
+    async fn edn_16_an_error_that_has_nothing_to_do_with_edns_stands_and_nothing_is_remembered() {
+        let (address, heard) = udp_server(|query| reply(query, 4)).await;
+        let upstream = upstream(&plain("udp", address));
+        for _ in 0..2 {
+            assert_eq!(attempt(&upstream, &question("a.example")).await, (Ok(4), 2));
+        }
+        assert_eq!(heard.load(Ordering::SeqCst), 4);
     }
 }
