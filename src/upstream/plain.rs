@@ -188,15 +188,17 @@ const fn delivered(message: bytes::Bytes, address: SocketAddr) -> Delivered {
 
 #[cfg(test)]
 mod tests {
+    use super::super::server::Upstream;
     use super::super::testing::{
-        Respond, ask as question, attempt, datagrams, listener, plain, reply, reply_as, serve_stream, udp_server,
+        ask as question, attempt, cookie_of, cookied, datagrams, home, listener, plain, reply, reply_as, serve_stream,
+        udp_server, window,
     };
     use super::*;
-    use crate::trail::Attempts;
+    use crate::trail::{Attempts, UpstreamId};
     use crate::wire::{Flags, Header};
 
     /// UDP that sends `times` of `respond`, and TCP that answers with AA, on one port.
-    async fn both(respond: Respond, times: usize) -> std::net::SocketAddr {
+    async fn both(mut respond: impl FnMut(&[u8]) -> Vec<u8> + Send + 'static, times: usize) -> SocketAddr {
         loop {
             let (listener, address) = listener().await;
             let Ok(socket) = tokio::net::UdpSocket::bind(address).await else { continue };
@@ -217,7 +219,7 @@ mod tests {
         }
     }
 
-    async fn truncating() -> std::net::SocketAddr {
+    async fn truncating() -> SocketAddr {
         both(|query| reply(query, Flags::TC), 1).await
     }
 
@@ -273,5 +275,108 @@ mod tests {
         drop(socket);
         let (result, _) = attempt(&plain("udp", address), &question("a.example")).await;
         assert_eq!(result.unwrap_err().cause, Cause::Connect);
+    }
+
+    fn folded(query: &[u8]) -> Vec<u8> {
+        let mut message = reply(query, 0);
+        message[12..].make_ascii_lowercase();
+        message
+    }
+
+    /// A client of a datagram, or of a stream, asks; the transport of the answer, and how the attempts ended.
+    async fn ask_at(upstream: &Upstream, stream: bool) -> (Result<Transport, Cause>, Vec<AttemptEnd>) {
+        let ask = Arc::new(Ask { prefer_stream: stream, ..(*question("some.long.name.with.letters.example")).clone() });
+        let mut attempts = Attempts::default();
+        let result = upstream.attempt(&ask, window(10_000, 2), &mut attempts).await;
+        let transport = result.map(|(delivered, _)| delivered.facts.transport).map_err(|error| error.cause);
+        (transport, ends(&attempts))
+    }
+
+    fn upstream(address: SocketAddr, home: &Home) -> Upstream {
+        Upstream::new(&plain("udp", address), UpstreamId(7), home).unwrap()
+    }
+
+    #[tokio::test]
+    async fn spf_07_a_server_that_folds_case_is_asked_over_tcp_until_that_is_known_to_be_its_habit() {
+        let upstream = upstream(both(folded, 1).await, &home());
+        let detour = (Ok(Transport::Tcp), vec![AttemptEnd::Malformed, AttemptEnd::Answered]);
+        for _ in 0..3 {
+            assert_eq!(ask_at(&upstream, false).await, detour);
+        }
+        assert_eq!(ask_at(&upstream, false).await, (Ok(Transport::Udp), vec![AttemptEnd::Answered]));
+    }
+
+    #[tokio::test]
+    async fn spf_07_a_server_that_folds_case_and_has_no_tcp_is_asked_twice_over_udp() {
+        let (address, _) = udp_server(folded).await;
+        let upstream = upstream(address, &home());
+        let detour = |ends: &[AttemptEnd]| (Ok(Transport::Udp), ends.to_vec());
+        let (wrong, refused, answered) = (AttemptEnd::Malformed, AttemptEnd::Connect, AttemptEnd::Answered);
+        assert_eq!(ask_at(&upstream, false).await, detour(&[wrong, refused, answered]));
+        assert_eq!(ask_at(&upstream, false).await, detour(&[wrong, answered]));
+        assert_eq!(ask_at(&upstream, false).await, detour(&[wrong, answered]));
+        assert_eq!(ask_at(&upstream, false).await, detour(&[answered]));
+    }
+
+    #[tokio::test]
+    async fn cki_22_badcookie_is_asked_once_more_with_the_new_cookie_and_then_over_tcp() {
+        let strict = |query: &[u8]| {
+            let good = cookie_of(query).get(8..).is_some_and(|server| server == [7; 8]);
+            cookied(query, if good { 0 } else { 23 }, &[7; 8])
+        };
+        let server = upstream(both(strict, 1).await, &home());
+        let (failed, answered) = (AttemptEnd::Failed, AttemptEnd::Answered);
+        assert_eq!(ask_at(&server, false).await, (Ok(Transport::Udp), vec![failed, answered]));
+        assert_eq!(ask_at(&server, false).await, (Ok(Transport::Udp), vec![answered]));
+        let never = upstream(both(|query| cookied(query, 23, &rand::random::<[u8; 8]>()), 1).await, &home());
+        assert_eq!(ask_at(&never, false).await, (Ok(Transport::Tcp), vec![failed, failed, answered]));
+    }
+
+    #[tokio::test]
+    async fn cki_21_a_server_that_stops_giving_cookies_is_asked_over_tcp_until_that_is_known_to_be_its_habit() {
+        let mut first = true;
+        let forgetful = move |query: &[u8]| {
+            if std::mem::take(&mut first) { cookied(query, 0, &[7; 8]) } else { reply(query, 0) }
+        };
+        let upstream = upstream(both(forgetful, 1).await, &home());
+        let direct = (Ok(Transport::Udp), vec![AttemptEnd::Answered]);
+        assert_eq!(ask_at(&upstream, false).await, direct);
+        for _ in 0..3 {
+            let detour = (Ok(Transport::Tcp), vec![AttemptEnd::Malformed, AttemptEnd::Answered]);
+            assert_eq!(ask_at(&upstream, false).await, detour);
+        }
+        assert_eq!(ask_at(&upstream, false).await, direct);
+    }
+
+    /// A TCP port whose queue is full, so that the system drops what else comes in: nobody says no.
+    fn silent_tcp(address: SocketAddr) -> (socket2::Socket, Vec<std::net::TcpStream>) {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&address.into()).unwrap();
+        socket.listen(0).unwrap();
+        let brief = Duration::from_millis(50);
+        let connect = |_| std::net::TcpStream::connect_timeout(&address, brief).ok();
+        (socket, (0..4).map_while(connect).collect())
+    }
+
+    #[tokio::test]
+    async fn prg_06_tcp_that_is_dropped_in_silence_leaves_time_for_udp_and_is_left_alone_for_a_while() {
+        let (address, _) = udp_server(|query| reply(query, 0)).await;
+        let _held = silent_tcp(address);
+        let upstream = upstream(address, &Home { patience: Duration::from_millis(200), ..home() });
+        assert_eq!(
+            ask_at(&upstream, true).await,
+            (Ok(Transport::Udp), vec![AttemptEnd::Timeout, AttemptEnd::Answered])
+        );
+        assert_eq!(ask_at(&upstream, true).await, (Ok(Transport::Udp), vec![AttemptEnd::Answered]));
+    }
+
+    #[tokio::test]
+    async fn tcf_05_truncation_where_tcp_is_dropped_in_silence_stays_truncation() {
+        let (address, _) = udp_server(|query| reply(query, Flags::TC)).await;
+        let _held = silent_tcp(address);
+        let upstream = upstream(address, &Home { patience: Duration::from_millis(200), ..home() });
+        let cut = AttemptEnd::Truncated;
+        assert_eq!(ask_at(&upstream, true).await, (Err(Cause::Truncated), vec![AttemptEnd::Timeout, cut, cut]));
+        assert_eq!(ask_at(&upstream, false).await, (Err(Cause::Truncated), vec![cut, cut]));
     }
 }

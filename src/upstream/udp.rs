@@ -68,32 +68,7 @@ pub const GRACE: Duration = Duration::from_millis(200);
 pub async fn ask(ask: &Ask, address: SocketAddr, window: Window, manner: Manner<'_>) -> Result<Heard, Cause> {
     let socket = open(address, manner.source).await.map_err(|error| fault(&error))?;
     let source = socket.local_addr().map_err(|_| Cause::Connect)?.ip();
-    let jar = manner.jar.filter(|_| !ask.without_edns);
-    let cookie = jar.and_then(|jar| jar.show(address, source));
-    let id = rand::random();
-    let mut query = BytesMut::with_capacity(512);
-    ask.compose(Leg { id, cookie: cookie.as_ref().map(Cookie::data), ..Leg::default() }, &mut query);
-    if manner.mixed {
-        case::mix(&mut query, &ask.question);
-    }
-    let now = Instant::now();
-    let third = window.until.saturating_duration_since(now) / 3;
-    let mut siege = Siege {
-        ask,
-        id,
-        query,
-        mixed: manner.mixed,
-        jar,
-        cookie,
-        place: (address, source),
-        until: window.until,
-        again_at: (window.sends > 1).then(|| now + third),
-        mismatches: 0,
-        doubted: false,
-        refused: false,
-        buffer: Vec::with_capacity(MAX_MESSAGE),
-    };
-    siege.run(&socket).await
+    Siege::new(ask, (address, source), window, manner).run(&socket).await
 }
 
 async fn open(address: SocketAddr, source: Option<IpAddr>) -> io::Result<UdpSocket> {
@@ -125,7 +100,24 @@ struct Siege<'a> {
     buffer: Vec<u8>,
 }
 
-impl Siege<'_> {
+impl<'a> Siege<'a> {
+    fn new(ask: &'a Ask, place: (SocketAddr, IpAddr), window: Window, manner: Manner<'a>) -> Self {
+        let Manner { mixed, .. } = manner;
+        let jar = manner.jar.filter(|_| !ask.without_edns);
+        let cookie = jar.and_then(|jar| jar.show(place.0, place.1));
+        let id = rand::random();
+        let mut query = BytesMut::with_capacity(512);
+        ask.compose(Leg { id, cookie: cookie.as_ref().map(Cookie::data), ..Leg::default() }, &mut query);
+        if mixed {
+            case::mix(&mut query, &ask.question);
+        }
+        let (now, until) = (Instant::now(), window.until);
+        let again_at = (window.sends > 1).then(|| now + until.saturating_duration_since(now) / 3);
+        let (mismatches, doubted, refused) = (0, false, false);
+        let buffer = Vec::with_capacity(MAX_MESSAGE);
+        Self { ask, id, query, mixed, jar, cookie, place, until, again_at, mismatches, doubted, refused, buffer }
+    }
+
     async fn run(&mut self, socket: &UdpSocket) -> Result<Heard, Cause> {
         self.send(socket).await?;
         loop {
@@ -223,7 +215,7 @@ impl Siege<'_> {
 mod tests {
     use std::collections::HashSet;
 
-    use super::super::testing::{ask as question, datagrams, reply, reply_as, window};
+    use super::super::testing::{ask as question, cookie_of, cookied, datagrams, reply, reply_as, window};
     use super::*;
     use crate::wire::{Flags, u16_at};
 
@@ -309,5 +301,142 @@ mod tests {
         server.send_to(&large, client).await.unwrap();
         let Heard::Answer(answer) = asking.await.unwrap().unwrap() else { panic!("no answer") };
         assert_eq!(answer.len(), 5000);
+    }
+
+    /// What comes of one question when the server sends what `respond` makes of it.
+    async fn hear<R: AsRef<[u8]>>(jar: &Jar, respond: impl FnOnce(&[u8]) -> Vec<R>) -> (Result<Heard, Cause>, Vec<u8>) {
+        let (server, address) = datagrams().await;
+        hear_at(jar, &server, address, respond).await
+    }
+
+    async fn hear_at<R: AsRef<[u8]>>(
+        jar: &Jar,
+        server: &UdpSocket,
+        address: SocketAddr,
+        respond: impl FnOnce(&[u8]) -> Vec<R>,
+    ) -> (Result<Heard, Cause>, Vec<u8>) {
+        let question = question("Good.example");
+        let manner = Manner { jar: Some(jar), ..CAREFUL };
+        let serving = async {
+            let mut buffer = [0; 512];
+            let (length, client) = server.recv_from(&mut buffer).await.unwrap();
+            for message in respond(&buffer[..length]) {
+                server.send_to(message.as_ref(), client).await.unwrap();
+            }
+            buffer[..length].to_vec()
+        };
+        tokio::join!(ask(&question, address, window(LONG, 1), manner), serving)
+    }
+
+    #[tokio::test]
+    async fn spf_07_an_answer_is_believed_only_in_the_letter_case_asked_and_told_in_the_askers() {
+        let swap = |octet: &u8| if octet.is_ascii_alphabetic() { octet ^ 0x20 } else { *octet };
+        let (folded, _) = hear(&Jar::default(), |query| {
+            let mut other = reply(query, Flags::TC);
+            other.iter_mut().skip(12).for_each(|octet| *octet = swap(octet));
+            vec![other]
+        })
+        .await;
+        assert_eq!(folded, Ok(Heard::Folded));
+        let (kept, query) = hear(&Jar::default(), |query| vec![reply(query, 0)]).await;
+        let Ok(Heard::Answer(answer)) = kept else { panic!("{kept:?}") };
+        assert_eq!(answer[12..], question("Good.example").question[..]);
+        assert!(query[12..].to_ascii_lowercase().starts_with(b"\x04good\x07example"));
+    }
+
+    #[tokio::test]
+    async fn tcf_04_truncation_with_junk_behind_it_is_truncation_all_the_same() {
+        let (heard, _) = hear(&Jar::default(), |query| {
+            let mut junk = reply(query, Flags::TC);
+            junk[6..12].fill(0xff);
+            junk.extend([0xc0; 300]);
+            vec![junk]
+        })
+        .await;
+        assert_eq!(heard, Ok(Heard::Truncated));
+    }
+
+    #[tokio::test]
+    async fn spf_02_empty_and_short_datagrams_are_passed_over() {
+        let (heard, _) = hear(&Jar::default(), |query| {
+            let mut messages = vec![Vec::new(), vec![0], query[..11].to_vec(), Vec::new()];
+            messages.push(reply(query, 0));
+            messages
+        })
+        .await;
+        assert!(matches!(heard, Ok(Heard::Answer(_))), "{heard:?}");
+    }
+
+    #[tokio::test]
+    async fn prg_07_the_largest_datagram_there_is_is_read_whole() {
+        let (heard, _) = hear(&Jar::default(), |query| {
+            let mut large = reply(query, 0);
+            large.resize(65_507, 0);
+            vec![large]
+        })
+        .await;
+        let Ok(Heard::Answer(answer)) = heard else { panic!("{heard:?}") };
+        assert_eq!(answer.len(), 65_507);
+    }
+
+    #[tokio::test]
+    async fn cki_19_21_a_forged_cookie_is_passed_over_and_the_good_one_shown_from_then_on() {
+        let jar = Jar::default();
+        let (server, address) = datagrams().await;
+        let (heard, first) = hear_at(&jar, &server, address, |query| {
+            let mut forged = cookied(query, 0, &[6; 16]);
+            let at = forged.len() - 24;
+            forged[at] ^= 1;
+            vec![forged, cookied(query, 0, &[5; 3]), cookied(query, 0, &[5; 16])]
+        })
+        .await;
+        assert!(matches!(heard, Ok(Heard::Answer(_))), "{heard:?}");
+        let (_, second) = hear_at(&jar, &server, address, |query| vec![cookied(query, 0, &[5; 16])]).await;
+        assert_eq!(cookie_of(&first).len(), 8);
+        assert_eq!(cookie_of(&second), [&cookie_of(&first)[..], &[5; 16]].concat());
+        let (heard, _) = hear_at(&jar, &server, address, |query| vec![reply(query, 0)]).await;
+        assert_eq!(heard, Ok(Heard::Uncookied), "a server that is known to give cookies");
+    }
+
+    #[tokio::test]
+    async fn cki_22_badcookie_fills_the_jar() {
+        let jar = Jar::default();
+        let (server, address) = datagrams().await;
+        let (heard, _) = hear_at(&jar, &server, address, |query| vec![cookied(query, 23, &[5; 8])]).await;
+        assert_eq!(heard, Ok(Heard::BadCookie));
+        let (_, second) = hear_at(&jar, &server, address, |query| vec![cookied(query, 0, &[5; 8])]).await;
+        assert_eq!(cookie_of(&second)[8..], [5; 8]);
+    }
+
+    #[tokio::test]
+    async fn one_icmp_error_may_be_forged_and_only_makes_the_question_go_out_again() {
+        let (closed, address) = datagrams().await;
+        drop(closed);
+        let question = question("a.example");
+        let socket = open(address, None).await.unwrap();
+        let place = (address, socket.local_addr().unwrap().ip());
+        let mut siege = Siege::new(&question, place, window(LONG, 1), CAREFUL);
+        siege.send(&socket).await.unwrap();
+        let server = UdpSocket::bind(address).await.unwrap();
+        let serving = async {
+            let mut buffer = [0; 512];
+            let (length, client) = server.recv_from(&mut buffer).await.unwrap();
+            server.send_to(&reply(&buffer[..length], 0), client).await.unwrap();
+        };
+        let (heard, ()) = tokio::join!(siege.run(&socket), serving);
+        assert!(matches!(heard, Ok(Heard::Answer(_))), "{heard:?}");
+        assert!(siege.refused);
+    }
+
+    #[tokio::test]
+    async fn questions_leave_from_the_address_that_was_configured() {
+        let (server, address) = datagrams().await;
+        let source = Some("127.0.0.9".parse().unwrap());
+        let asking = async { ask(&question("a.example"), address, window(300, 1), Manner { source, ..CAREFUL }).await };
+        let mut buffer = [0; 512];
+        let (_, heard) = tokio::join!(asking, server.recv_from(&mut buffer));
+        assert_eq!(Some(heard.unwrap().1.ip()), source);
+        let other = Manner { source: Some("::1".parse().unwrap()), ..CAREFUL };
+        assert_eq!(ask(&question("a.example"), address, window(LONG, 1), other).await, Err(Cause::Connect));
     }
 }
