@@ -202,7 +202,7 @@ fn this_machine_can_run_on_the_defaults() {
 #[test]
 fn few_open_files_lower_what_auto_comes_to_and_only_warn_about_a_number() {
     let poor = Surroundings { open_files: 1024, ..machine() };
-    assert_eq!(config(&load_in(&Source::default(), &poor)).guard.connections, 768);
+    assert_eq!(config(&load_in(&Source::default(), &poor)).guard.connections, 512);
     let sets = vec!["limits.connections=1000".to_owned()];
     let asked = load_in(&Source { sets, ..Source::default() }, &poor);
     assert_eq!(config(&asked).guard.connections, 1000);

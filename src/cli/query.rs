@@ -128,6 +128,7 @@ impl Question {
             dnssec_ok: self.dnssec,
             padding: true,
             prefer_stream: false,
+            without_edns: false,
         })
     }
 

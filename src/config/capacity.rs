@@ -10,8 +10,8 @@ use crate::{guard, listen};
 
 /// What `"auto"` connections never exceed.
 const MOST_CONNECTIONS: u64 = 20_000;
-/// Files kept for what is no client's connection: listeners, upstreams, certificates, the log. Half where files are few.
-const SPARE_FILES: u64 = 256;
+/// Files kept for what is no client's connection: upstreams, listeners, certificates, the log. Half where files are few.
+const SPARE_FILES: u64 = 1536;
 /// A worker's number is one octet of its QUIC connection ids.
 const MOST_WORKERS: u32 = 256;
 
@@ -51,8 +51,17 @@ pub fn read_workers(reader: &mut Reader<'_>) -> usize {
 /// Connections that the open-file limit leaves room for.
 #[must_use]
 pub fn room(around: &Surroundings) -> usize {
-    let room = around.open_files - SPARE_FILES.min(around.open_files / 2);
-    usize::try_from(room).unwrap_or(usize::MAX)
+    usize::try_from(around.open_files - spare(around)).unwrap_or(usize::MAX)
+}
+
+fn spare(around: &Surroundings) -> u64 {
+    SPARE_FILES.min(around.open_files / 2)
+}
+
+/// Sockets for questions to upstreams over UDP: two thirds of the files that are no client's.
+#[must_use]
+pub fn sockets(around: &Surroundings) -> usize {
+    usize::try_from(spare(around) * 2 / 3).unwrap_or(usize::MAX)
 }
 
 fn connections(reader: &mut Reader<'_>) -> usize {
@@ -87,8 +96,16 @@ mod tests {
     fn few_open_files_leave_half_of_them_to_clients() {
         let with = |open_files| room(&Surroundings { open_files, ..Surroundings::default() });
         assert_eq!(with(100), 50);
-        assert_eq!(with(1024), 768);
+        assert_eq!(with(1024), 512);
+        assert_eq!(with(65_536), 64_000);
         assert_eq!(with(0), 0);
         assert!(with(u64::MAX) > 1_000_000);
+    }
+
+    #[test]
+    fn questions_over_udp_leave_files_for_the_rest_of_the_gateway() {
+        for (open_files, size) in [(0, 0), (100, 33), (1024, 341), (4096, 1024), (u64::MAX, 1024)] {
+            assert_eq!(sockets(&Surroundings { open_files, ..Surroundings::default() }), size);
+        }
     }
 }

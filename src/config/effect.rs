@@ -63,7 +63,6 @@ pub const EFFECT: &[Row] = &[
     warn("cache.snapshot", "not available in this version: the cache starts empty", &["false"]),
     refuse("cache.rule", "not available in this version: one set of TTL limits holds for all names"),
     refuse("privacy.ecs", "not available in this version: only \"strip\" is"),
-    warn("cookies.client", "not available in this version: plain upstreams are asked without a cookie", &["false"]),
 ];
 
 /// What becomes of `key`, by its pattern in [`EFFECT`].

@@ -18,7 +18,6 @@ const MOST_SECRETS: usize = 16;
 pub fn read(reader: &mut Reader<'_>, timeout: Duration, keepalive: Duration) -> Settings {
     let rules = [("never", CookieRule::Never), ("when-busy", CookieRule::WhenBusy), ("always", CookieRule::Always)];
     reader.read("privacy.ecs", ecs);
-    reader.read("cookies.client", kinds::flag);
     let settings = Settings {
         timeout,
         cookies: reader.read("cookies.server", kinds::flag),

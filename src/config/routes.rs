@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::node::Node;
-use super::{Reader, doors, keys, kinds, servers};
+use super::{Reader, capacity, doors, keys, kinds, servers};
 use crate::listen::{Door, DoorKind};
 use crate::upstream::address::Host;
-use crate::upstream::settings::Strategy;
+use crate::upstream::settings::{Datagrams, Strategy};
 use crate::upstream::{PoolSettings, Scheme, Server, Settings};
 
 const STRATEGIES: [(&str, Strategy); 5] = [
@@ -28,7 +28,9 @@ pub fn read(reader: &mut Reader<'_>) -> Settings {
         let what = format!("{} is longer than upstream.timeout, which ends every attempt", node.shown());
         reader.findings.warning("upstream.attempt_timeout", node.origin, what);
     }
-    Settings::new(settings)
+    let datagrams =
+        Datagrams { cookies: reader.read("cookies.client", kinds::flag), sockets: capacity::sockets(reader.around) };
+    Settings { datagrams, ..Settings::new(settings) }
 }
 
 /// Reads what this version refuses, so that every mistake in it is found all the same.

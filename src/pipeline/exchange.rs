@@ -33,6 +33,7 @@ pub fn ask(shared: &Shared, walk: &Walk<'_>) -> Arc<Ask> {
         dnssec_ok: walk.dnssec_ok(),
         padding: shared.settings.padding,
         prefer_stream: !walk.transport.is_datagram(),
+        without_edns: false,
     })
 }
 

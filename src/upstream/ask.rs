@@ -28,6 +28,8 @@ pub struct Ask {
     pub padding: bool,
     /// The client came over a stream: a plain upstream is asked over TCP at once (PRG-06).
     pub prefer_stream: bool,
+    /// Without OPT, for a server that does not know EDNS (EDN-16).
+    pub without_edns: bool,
 }
 
 /// What one leg adds to the message it sends.
@@ -39,8 +41,6 @@ pub struct Leg<'a> {
     pub encrypted: bool,
     /// COOKIE option data toward a plain server.
     pub cookie: Option<&'a [u8]>,
-    /// Leave out OPT, for a server that does not know EDNS (EDN-16).
-    pub plain: bool,
 }
 
 /// Why bytes are not the answer to an [`Ask`].
@@ -68,7 +68,7 @@ impl Ask {
         let header = Header { id: leg.id, flags, questions: 1, ..Header::default() };
         out.put_slice(&header.to_octets());
         out.put_slice(&self.question);
-        if leg.plain {
+        if self.without_edns {
             return;
         }
         let mut length = out.len() - start + opt::OPT_LEN;

@@ -130,6 +130,7 @@ fn question(wire: &[u8], rtype: u16) -> Ask {
         dnssec_ok: false,
         padding: false,
         prefer_stream: false,
+        without_edns: false,
     }
 }
 

@@ -12,7 +12,8 @@ use super::known::Known;
 use super::names::Means;
 use super::resolve::Resolver;
 use super::server::{BuildError, Upstream};
-use super::settings::{Server, Settings};
+use super::settings::{Datagrams, Server, Settings};
+use super::sockets::Sockets;
 use super::timekeeper::Timekeeper;
 use crate::trail::UpstreamId;
 
@@ -25,6 +26,10 @@ pub struct Commons {
     pub resolver: Arc<Resolver>,
     /// The time that certificates are judged by.
     pub times: Arc<Timekeeper>,
+    /// The sockets of questions over UDP.
+    pub sockets: Arc<Sockets>,
+    /// Are plain servers shown cookies?
+    pub cookies: bool,
     ids: Arc<AtomicU32>,
     finding: Arc<Finding>,
 }
@@ -84,7 +89,21 @@ impl Commons {
 
     fn found_by(means: Means, finding: Finding, runtime: Handle) -> Self {
         let resolver = Arc::new(Resolver::new(means, Arc::clone(&finding.known), runtime.clone()));
-        Self { runtime, resolver, times: Arc::default(), ids: Arc::default(), finding: Arc::new(finding) }
+        Self {
+            runtime,
+            resolver,
+            times: Arc::default(),
+            sockets: Arc::new(Sockets::new(Datagrams::DEFAULT.sockets)),
+            cookies: Datagrams::DEFAULT.cookies,
+            ids: Arc::default(),
+            finding: Arc::new(finding),
+        }
+    }
+
+    /// The same, but plain servers are asked as `datagrams` says.
+    #[must_use]
+    pub fn with_datagrams(&self, datagrams: Datagrams) -> Self {
+        Self { sockets: Arc::new(Sockets::new(datagrams.sockets)), cookies: datagrams.cookies, ..self.clone() }
     }
 
     /// The next server's id; None when all are given out.

@@ -44,6 +44,13 @@ pub mod tls;
 pub mod dot;
 pub mod mux;
 pub mod tcp;
+
+pub mod case;
+pub mod hop;
+pub mod jar;
+pub mod plain;
+pub mod sockets;
+pub mod spell;
 pub mod udp;
 
 pub mod doh;

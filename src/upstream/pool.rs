@@ -76,6 +76,7 @@ impl Pool {
             dnssec_ok: false,
             padding: true,
             prefer_stream: false,
+            without_edns: false,
         };
         self.exchange(Arc::new(ask), deadline).await.result.is_ok()
     }

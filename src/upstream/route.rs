@@ -21,7 +21,8 @@ impl Routes {
     /// # Errors
     /// The server, and file, at fault.
     pub fn new(settings: &Settings, commons: &Commons) -> Result<Self, BuildError> {
-        Ok(Self { default: Pool::new(&settings.default, commons)? })
+        let commons = commons.with_datagrams(settings.datagrams);
+        Ok(Self { default: Pool::new(&settings.default, &commons)? })
     }
 
     /// Every server, by id.

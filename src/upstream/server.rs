@@ -1,13 +1,13 @@
 //! One server, whatever it is spoken to over: where its URL becomes a transport, and where one attempt is made and told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::Ask;
 use super::address::Scheme;
-use super::delivery::{Delivered, Facts, Window};
+use super::delivery::{Delivered, Window};
 use super::dial::Dialer;
 use super::doh::{Doh, Version};
 use super::doh3::Doh3;
@@ -15,18 +15,19 @@ use super::doq::Doq;
 use super::dot::Dot;
 use super::error::{Cause, ExchangeError};
 use super::health::Health;
+use super::hop::Hop;
 use super::http::{Cover, Target};
 use super::kept::{Home, Kept};
+use super::plain::Plain;
 use super::proxy::ProxyError;
 use super::quic::{Protocol, Quic};
 use super::resolve::Addresses;
 use super::settings::Server;
+use super::spell::Spell;
 use super::tally::Tally;
 use super::tcp::Tcp;
 use super::tls::{Tls, TlsError, Trust};
-use super::udp::{self, Heard};
 use super::verdict::{Verdict, judge};
-use crate::peer::Transport;
 use crate::trail::{Attempt, AttemptEnd, Attempts, UpstreamId};
 
 /// Why a server of the settings cannot be used.
@@ -64,9 +65,14 @@ pub struct Upstream {
     url: String,
     trusted: bool,
     line: Line,
+    /// It has answered only without EDNS lately.
+    without_edns: Spell,
     tally: Arc<Tally>,
     health: Health,
 }
+
+/// How long a server that does not know EDNS is asked without: it may be replaced.
+const WITHOUT_EDNS: Duration = Duration::from_mins(10);
 
 #[derive(Debug)]
 enum Line {
@@ -78,18 +84,6 @@ enum Line {
     Quic(Kept<Doq>),
 }
 
-/// A plain server: UDP, and TCP where UDP will not do.
-#[derive(Debug)]
-struct Plain {
-    addresses: Addresses,
-    tcp: Kept<Tcp>,
-    /// Sockets in use at once.
-    flights: Semaphore,
-}
-
-/// UDP questions at one server at once: each has a socket.
-const SOCKETS: usize = 1024;
-
 impl Upstream {
     /// Makes `server` ready to be asked; nothing is sent yet.
     ///
@@ -100,7 +94,7 @@ impl Upstream {
         let line = match server.url.scheme {
             // Never past a proxy, which has no way for datagrams.
             Scheme::Udp | Scheme::H3 | Scheme::Quic if server.proxy.is_some() => Err(ProxyError::Datagrams.into()),
-            Scheme::Udp => udp(server, home, &tally),
+            Scheme::Udp => Plain::new(server, home, &tally).map(Line::Udp).map_err(Into::into),
             Scheme::Tcp => tcp(server, home, &tally).map(Line::Tcp),
             Scheme::Tls => dot(server, home, &tally),
             Scheme::Https => doh(server, Version::Http2, Cover::Tls, home, &tally),
@@ -133,6 +127,7 @@ impl Upstream {
                 trusted: line.is_trusted(server.url.scheme),
                 url,
                 line,
+                without_edns: Spell::default(),
                 tally,
                 health: Health::default(),
             }),
@@ -182,7 +177,7 @@ impl Upstream {
     ) -> Result<(Delivered, Verdict), ExchangeError> {
         self.tally.questions.add_one();
         let mut log = Log { upstream: self.id, since: Instant::now(), attempts };
-        let outcome = timeout_at(window.until, self.line.ask(ask, window, &mut log)).await;
+        let outcome = timeout_at(window.until, self.ask(ask, window, &mut log)).await;
         match outcome.unwrap_or(Err(Cause::Timeout)) {
             Ok(delivered) => {
                 let verdict = judge(&delivered.message);
@@ -204,9 +199,30 @@ impl Upstream {
     }
 }
 
-fn udp(server: &Server, home: &Home, tally: &Arc<Tally>) -> Result<Line, BuildFault> {
-    let (addresses, flights) = (Addresses::of(server, &home.commons), Semaphore::new(SOCKETS));
-    Ok(Line::Udp(Plain { addresses, tcp: tcp(server, home, tally)?, flights }))
+impl Upstream {
+    /// Asks, without EDNS where the server turns out not to know it (EDN-16, RFC 6891 6.2.2).
+    ///
+    /// A client that wants DNSSEC records cannot be served without EDNS: then the server has failed.
+    async fn ask(&self, ask: &Arc<Ask>, window: Window, log: &mut Log<'_>) -> Result<Delivered, Cause> {
+        let without = || Arc::new(Ask { without_edns: true, ..(**ask).clone() });
+        if !ask.dnssec_ok && self.without_edns.lasts() {
+            return self.line.ask(&without(), window, log).await;
+        }
+        let refused = self.line.ask(ask, window, log).await?;
+        if !Hop::read(&refused.message).is_without_edns() {
+            return Ok(refused);
+        }
+        if ask.dnssec_ok {
+            return Err(Cause::Malformed);
+        }
+        log.end(AttemptEnd::Failed);
+        let delivered = self.line.ask(&without(), window, log).await?;
+        // The same again: the question itself is what the server takes exception to.
+        if !Hop::read(&delivered.message).is_without_edns() {
+            self.without_edns.begin(WITHOUT_EDNS);
+        }
+        Ok(delivered)
+    }
 }
 
 fn tcp(server: &Server, home: &Home, tally: &Arc<Tally>) -> Result<Kept<Tcp>, BuildFault> {
@@ -261,39 +277,8 @@ impl Line {
     }
 }
 
-impl Plain {
-    async fn ask(&self, ask: &Arc<Ask>, window: Window, log: &mut Log<'_>) -> Result<Delivered, Cause> {
-        if ask.prefer_stream {
-            match self.tcp.exchange(ask, window).await {
-                // No TCP there: the server is one of `udp://`, and a client of a stream is served as well as another.
-                Err(Cause::Connect) => log.end(AttemptEnd::Connect),
-                outcome => return outcome,
-            }
-        }
-        let _flight = self.flights.try_acquire().map_err(|_| Cause::Busy)?;
-        let origin = self.addresses.origin();
-        let heard = self.addresses.in_turn(window.until, |address, until| async move {
-            let window = Window { until, ..window };
-            udp::ask(ask, address, origin, window).await.map(|heard| (heard, address))
-        });
-        let (end, cause) = match heard.await? {
-            (Heard::Answer(message), address) => {
-                let facts = Facts { address, transport: Transport::Udp, secured: None };
-                return Ok(Delivered { message, age: 0, facts });
-            }
-            (Heard::Truncated, _) => (AttemptEnd::Truncated, Cause::Truncated),
-            (Heard::Besieged, _) => (AttemptEnd::Malformed, Cause::Mismatched),
-        };
-        log.end(end);
-        match timeout_at(window.until, self.tcp.exchange(ask, window)).await {
-            Ok(Ok(delivered)) => Ok(delivered),
-            Ok(Err(_)) | Err(_) => Err(cause),
-        }
-    }
-}
-
 /// Where attempts are written.
-struct Log<'a> {
+pub(super) struct Log<'a> {
     upstream: UpstreamId,
     since: Instant,
     attempts: &'a mut Attempts,
@@ -301,7 +286,7 @@ struct Log<'a> {
 
 impl Log<'_> {
     /// Writes how the attempt under way ended; what follows is another.
-    fn end(&mut self, end: AttemptEnd) {
+    pub(super) fn end(&mut self, end: AttemptEnd) {
         let micros = u32::try_from(self.since.elapsed().as_micros()).unwrap_or(u32::MAX);
         self.attempts.push(Attempt { upstream: self.upstream, end, micros });
         self.since = Instant::now();
@@ -310,89 +295,50 @@ impl Log<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{
-        Respond, ask as question, attempt, datagrams, listener, plain, reply, reply_as, serve_stream, udp_server,
-    };
+    use std::sync::atomic::Ordering;
+
+    use super::super::testing::{ask as question, home, plain, reply, tcp_server, udp_server, window};
     use super::*;
     use crate::wire::{Flags, Header};
 
-    /// UDP that sends `times` of `respond`, and TCP that answers with AA, on one port.
-    async fn both(respond: Respond, times: usize) -> std::net::SocketAddr {
-        loop {
-            let (listener, address) = listener().await;
-            let Ok(socket) = tokio::net::UdpSocket::bind(address).await else { continue };
-            tokio::spawn(async move {
-                let mut buffer = [0; 512];
-                while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
-                    for _ in 0..times {
-                        socket.send_to(&respond(&buffer[..length]), peer).await.unwrap();
-                    }
-                }
-            });
-            tokio::spawn(async move {
-                while let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(serve_stream(stream, |query| reply(query, Flags::AA)));
-                }
-            });
-            return address;
+    /// FORMERR to whatever has an OPT, as servers of before 1999 say it.
+    fn old(query: &[u8]) -> Vec<u8> {
+        let edns = Header::parse(query).unwrap().additionals > 0;
+        reply(query, if edns { 1 } else { Flags::AA })
+    }
+
+    fn upstream(server: &Server) -> Upstream {
+        Upstream::new(server, UpstreamId(7), &home()).unwrap()
+    }
+
+    /// How an attempt with plenty of time ended, and what the server was asked for it.
+    async fn attempt(upstream: &Upstream, ask: &Arc<Ask>) -> (Result<u16, Cause>, u8) {
+        let mut attempts = Attempts::default();
+        let result = upstream.attempt(ask, window(10_000, 2), &mut attempts).await;
+        let result = result.map(|(delivered, _)| Header::parse(&delivered.message).unwrap().flags.0 & 0x40f);
+        (result.map_err(|error| error.cause), attempts.made())
+    }
+
+    #[tokio::test]
+    async fn edn_16_a_server_without_edns_is_asked_once_more_without_and_so_from_then_on() {
+        let (address, heard) = udp_server(old).await;
+        for server in [plain("udp", address), plain("tcp", tcp_server(old).await)] {
+            let upstream = upstream(&server);
+            assert_eq!(attempt(&upstream, &question("a.example")).await, (Ok(Flags::AA), 2));
+            assert_eq!(attempt(&upstream, &question("b.example")).await, (Ok(Flags::AA), 1));
+            let signed = Arc::new(Ask { dnssec_ok: true, ..(*question("a.example")).clone() });
+            assert_eq!(attempt(&upstream, &signed).await, (Err(Cause::Malformed), 1));
         }
-    }
-
-    async fn truncating() -> std::net::SocketAddr {
-        both(|query| reply(query, Flags::TC), 1).await
-    }
-
-    fn ends(attempts: &Attempts) -> Vec<AttemptEnd> {
-        attempts.kept().iter().map(|attempt| attempt.end).collect()
+        assert_eq!(heard.load(Ordering::SeqCst), 4);
     }
 
     #[tokio::test]
-    async fn tcf_01_04_a_truncated_answer_is_asked_for_again_over_tcp() {
-        let (result, attempts) = attempt(&plain("udp", truncating().await), &question("big.example")).await;
-        let delivered = result.unwrap();
-        assert_eq!(delivered.facts.transport, Transport::Tcp);
-        assert!(Header::parse(&delivered.message).unwrap().flags.has(Flags::AA));
-        assert_eq!(ends(&attempts), [AttemptEnd::Truncated, AttemptEnd::Answered]);
-    }
-
-    #[tokio::test]
-    async fn spf_06_a_question_under_siege_moves_to_tcp() {
-        let address = both(|query| reply_as(!u16::from_be_bytes([query[0], query[1]]), query), 10).await;
-        let (result, attempts) = attempt(&plain("udp", address), &question("a.example")).await;
-        assert_eq!(result.unwrap().facts.transport, Transport::Tcp);
-        assert_eq!(ends(&attempts), [AttemptEnd::Malformed, AttemptEnd::Answered]);
-    }
-
-    #[tokio::test]
-    async fn prg_06_a_question_from_a_stream_goes_over_tcp_at_once() {
-        let ask = Arc::new(Ask { prefer_stream: true, ..(*question("a.example")).clone() });
-        let (result, attempts) = attempt(&plain("udp", truncating().await), &ask).await;
-        assert_eq!(result.unwrap().facts.transport, Transport::Tcp);
-        assert_eq!(ends(&attempts), [AttemptEnd::Answered]);
-    }
-
-    #[tokio::test]
-    async fn a_question_from_a_stream_goes_over_udp_where_the_server_has_no_tcp() {
-        let (address, _) = udp_server(|query| reply(query, 0)).await;
-        let ask = Arc::new(Ask { prefer_stream: true, ..(*question("a.example")).clone() });
-        let (result, attempts) = attempt(&plain("udp", address), &ask).await;
-        assert_eq!(result.unwrap().facts.transport, Transport::Udp);
-        assert_eq!(ends(&attempts), [AttemptEnd::Connect, AttemptEnd::Answered]);
-    }
-
-    #[tokio::test]
-    async fn tcf_05_a_truncated_answer_without_tcp_stays_truncated() {
-        let (address, _) = udp_server(|query| reply(query, Flags::TC)).await;
-        let (result, attempts) = attempt(&plain("udp", address), &question("big.example")).await;
-        assert_eq!(result.unwrap_err().cause, Cause::Truncated);
-        assert_eq!(ends(&attempts), [AttemptEnd::Truncated, AttemptEnd::Truncated]);
-    }
-
-    #[tokio::test]
-    async fn a_closed_port_is_known_at_once() {
-        let (socket, address) = datagrams().await;
-        drop(socket);
-        let (result, _) = attempt(&plain("udp", address), &question("a.example")).await;
-        assert_eq!(result.unwrap_err().cause, Cause::Connect);
+    async fn edn_16_an_error_that_has_nothing_to_do_with_edns_stands_and_nothing_is_remembered() {
+        let (address, heard) = udp_server(|query| reply(query, 4)).await;
+        let upstream = upstream(&plain("udp", address));
+        for _ in 0..2 {
+            assert_eq!(attempt(&upstream, &question("a.example")).await, (Ok(4), 2));
+        }
+        assert_eq!(heard.load(Ordering::SeqCst), 4);
     }
 }

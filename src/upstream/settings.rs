@@ -151,6 +151,20 @@ pub struct Forward {
     pub fallthrough: bool,
 }
 
+/// How plain servers are asked over UDP, all of them together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagrams {
+    /// Are they shown cookies (RFC 7873)? Default true.
+    pub cookies: bool,
+    /// Sockets at once: each question has one. Default 1024.
+    pub sockets: usize,
+}
+
+impl Datagrams {
+    /// What holds unless something is said.
+    pub const DEFAULT: Self = Self { cookies: true, sockets: 1024 };
+}
+
 /// The upstream side of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -160,6 +174,8 @@ pub struct Settings {
     pub pools: Vec<NamedPool>,
     /// What goes to them.
     pub forwards: Vec<Forward>,
+    /// How plain servers are asked.
+    pub datagrams: Datagrams,
     /// Our own plain doors: never asked to find a server, or the gateway would wait for itself.
     pub own: Vec<SocketAddr>,
     /// Where addresses and the time are remembered over a restart; None: nowhere.
@@ -176,6 +192,7 @@ impl Settings {
             default,
             pools: Vec::new(),
             forwards: Vec::new(),
+            datagrams: Datagrams::DEFAULT,
             own: Vec::new(),
             state_dir: None,
             time_servers_plain: Vec::new(),

@@ -26,11 +26,13 @@ use super::commons::Commons;
 use super::delivery::{Delivered, Window};
 use super::doh::Version;
 use super::error::ExchangeError;
+use super::hop::Hop;
 use super::kept::Home;
 use super::server::Upstream;
 use super::{Ask, Server};
 use crate::trail::{Attempts, UpstreamId};
-use crate::wire::{Flags, Header, Question, name};
+use crate::wire::registry::option;
+use crate::wire::{Flags, Header, OptWriter, Question, name, patch};
 
 /// The question for A of `name`.
 pub fn ask(name: &str) -> Arc<Ask> {
@@ -44,6 +46,7 @@ pub fn ask(name: &str) -> Arc<Ask> {
         dnssec_ok: false,
         padding: true,
         prefer_stream: false,
+        without_edns: false,
     })
 }
 
@@ -60,6 +63,23 @@ pub fn reply(query: &[u8], flags: u16) -> Vec<u8> {
 pub fn reply_as(id: u16, query: &[u8]) -> Vec<u8> {
     let mut message = reply(query, 0);
     message[..2].copy_from_slice(&id.to_be_bytes());
+    message
+}
+
+/// The COOKIE option of a query or reply, empty where there is none.
+pub fn cookie_of(message: &[u8]) -> Vec<u8> {
+    Hop::read(message).cookie.map(|data| data.of(message).to_vec()).unwrap_or_default()
+}
+
+/// A reply with an OPT: `rcode`, and the client's cookie with `server` behind it where it sent one.
+pub fn cookied(query: &[u8], rcode: u16, server: &[u8]) -> Vec<u8> {
+    let mut message = reply(query, rcode & 0xf);
+    let mut writer = OptWriter::start(&mut message, 1232, rcode, false);
+    if let Some(client) = cookie_of(query).get(..8) {
+        writer.option(option::COOKIE, &[client, server]);
+    }
+    writer.finish();
+    patch::add_additional(&mut message);
     message
 }
 

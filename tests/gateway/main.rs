@@ -33,6 +33,7 @@ mod identity;
 mod lifetimes;
 mod messages;
 mod padding;
+mod plain_upstreams;
 mod ports;
 mod quic;
 mod refusals;

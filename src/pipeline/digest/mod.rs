@@ -125,6 +125,7 @@ mod tests {
                 dnssec_ok: false,
                 padding: true,
                 prefer_stream: false,
+                without_edns: false,
             };
             let answered = Answered { message: Bytes::from(octets), upstream: UpstreamId(0), age: 0, trusted: true };
             let stored = digest(&answered, &ask, &Settings::default(), Moment(0));

@@ -219,6 +219,7 @@ fn gen_10_no_bytes_of_an_upstream_make_digest_panic() {
         dnssec_ok: false,
         padding: true,
         prefer_stream: false,
+        without_edns: false,
     };
     let whole = Built::to(&ask)
         .cname(60, "x.example")
