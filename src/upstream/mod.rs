@@ -30,6 +30,7 @@ pub mod delivery;
 pub mod dial;
 pub mod kept;
 pub mod resolve;
+pub mod stamp;
 pub mod timekeeper;
 pub mod tls;
 

@@ -58,6 +58,7 @@ pub struct Trust {
     pub name: ServerName<'static>,
     verifier: Arc<dyn ServerCertVerifier>,
     provider: Arc<CryptoProvider>,
+    times: Arc<Timekeeper>,
 }
 
 impl Trust {
@@ -78,7 +79,7 @@ impl Trust {
             None => Arc::new(rustls_platform_verifier::Verifier::new(Arc::clone(&provider))?),
         };
         let verifier = Arc::new(Judge { chain, pins: server.pins.clone(), times: Arc::clone(times) });
-        Ok(Self { name, verifier, provider })
+        Ok(Self { name, verifier, provider, times: Arc::clone(times) })
     }
 
     /// A configuration that offers `alpn`. 0-RTT stays off: it could be replayed (DOT-08, DOQ-22).
@@ -90,7 +91,7 @@ impl Trust {
         alpn: &[u8],
         versions: &[&'static SupportedProtocolVersion],
     ) -> Result<ClientConfig, TlsError> {
-        let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+        let mut config = ClientConfig::builder_with_details(Arc::clone(&self.provider), Arc::clone(&self.times) as _)
             .with_protocol_versions(versions)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&self.verifier))
@@ -214,7 +215,7 @@ impl ServerCertVerifier for Judge {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls12_signature(message, cert, dss)
+        self.chain.verify_tls12_signature(message, cert, dss).inspect(|_| self.times.witness())
     }
 
     fn verify_tls13_signature(
@@ -223,7 +224,7 @@ impl ServerCertVerifier for Judge {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
+        self.chain.verify_tls13_signature(message, cert, dss).inspect(|_| self.times.witness())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
