@@ -14,6 +14,7 @@ use super::delivery::{Delivered, Facts, check_stream};
 use super::error::Cause;
 use super::http::{Target, check_head};
 use super::kept::Carrier;
+use super::proof::Proof;
 use super::quic::Quic;
 use crate::wire::MAX_MESSAGE;
 
@@ -35,6 +36,12 @@ pub struct Connection {
 const HEADER_LIMIT: u64 = 16 * 1024;
 
 impl Doh3 {
+    /// What is known of the server's proof.
+    #[must_use]
+    pub fn proof(&self) -> &Proof {
+        self.quic.proof()
+    }
+
     /// A server reached over `quic` and asked at `target`.
     #[must_use]
     pub const fn new(quic: Quic, target: Target) -> Self {

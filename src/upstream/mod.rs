@@ -29,6 +29,7 @@ pub mod verdict;
 pub mod delivery;
 pub mod dial;
 pub mod kept;
+pub mod proof;
 pub mod resolve;
 pub mod stamp;
 pub mod timekeeper;

@@ -17,6 +17,7 @@ use super::error::{Cause, ExchangeError};
 use super::health::Health;
 use super::http::{Cover, Target};
 use super::kept::{Home, Kept};
+use super::proof::Proof;
 use super::quic::{Protocol, Quic};
 use super::resolve::Addresses;
 use super::settings::Server;
@@ -154,6 +155,18 @@ impl Upstream {
     #[must_use]
     pub const fn is_trusted(&self) -> bool {
         self.trusted
+    }
+
+    /// What is known of its proof; None for a plain server.
+    #[must_use]
+    pub fn proof(&self) -> Option<&Proof> {
+        match &self.line {
+            Line::Udp(_) | Line::Tcp(_) => None,
+            Line::Tls(dot) => Some(dot.carrier().proof()),
+            Line::Http(doh) => doh.carrier().proof(),
+            Line::H3(doh3) => Some(doh3.carrier().proof()),
+            Line::Quic(doq) => Some(doq.carrier().proof()),
+        }
     }
 
     /// What it has cost and brought.
