@@ -249,6 +249,7 @@ impl Control {
             ready: false,
             clock_behind: self.times.is_behind(),
             clock_adjusted: self.times.adjusted(),
+            time_names_in_plain: self.routes.time_names().asked(),
             workers: wide(self.workers),
         }
     }

@@ -147,7 +147,7 @@ impl Bound {
         let control_runtime = runtime()?;
         // The first worker is the home of upstream connections.
         let home = runtimes.first().unwrap_or(&control_runtime).handle().clone();
-        let core = Core::new(&config, Commons::new(home).with_times(Arc::clone(&times)), runtimes.len())?;
+        let core = Core::new(&config, &Commons::new(home).with_times(Arc::clone(&times)), runtimes.len())?;
         let facts = doors.iter().map(|door| (door.id, door.kind, door.address)).collect();
         let posts = plan::posts(doors, &identity, runtimes.len());
         let (stop, drain) = Stop::new();
@@ -184,8 +184,8 @@ struct Core {
 }
 
 impl Core {
-    fn new(config: &Config, commons: Commons, workers: usize) -> Result<Self, GatewayError> {
-        let routes = Arc::new(Routes::new(&config.upstream, &commons)?);
+    fn new(config: &Config, commons: &Commons, workers: usize) -> Result<Self, GatewayError> {
+        let routes = Arc::new(Routes::new(&config.upstream, commons)?);
         let guard = Guard::new(config.guard.clone());
         let clock = Clock::start();
         let exchange = Arc::clone(&routes) as Arc<dyn Exchange>;

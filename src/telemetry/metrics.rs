@@ -39,6 +39,8 @@ pub struct Gauges {
     pub clock_behind: bool,
     /// Certificates judged by a later time than the clock's.
     pub clock_adjusted: u64,
+    /// Questions for time servers asked in plain text.
+    pub time_names_in_plain: u64,
 }
 
 /// A certificate in force.
@@ -156,6 +158,8 @@ impl Scrape {
         page.gauge("clock_behind", help, u64::from(self.gauges.clock_behind))?;
         let help = "Upstream certificates judged by a later time than the clock's";
         page.count("clock_adjusted", help, self.gauges.clock_adjusted)?;
+        let help = "Questions for time servers asked in plain DNS because the clock has never been right";
+        page.count("time_names_in_plain", help, self.gauges.time_names_in_plain)?;
         let mut info = page.0.encode_descriptor("build", "What is running", None, MetricType::Info)?;
         info.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])
     }

@@ -32,6 +32,7 @@ pub mod kept;
 pub mod proof;
 pub mod resolve;
 pub mod stamp;
+pub mod time_names;
 pub mod timekeeper;
 pub mod tls;
 

@@ -181,10 +181,11 @@ impl Proof {
     /// Notes a failure. The log tells the first of a kind; repetition is no news.
     pub fn fail(&self, fault: TlsFault) {
         debug!(name = self.name, %fault, "TLS handshake with an upstream failed");
-        let before = self.with_last(|last| last.fault.replace(fault.clone()));
-        if before.is_none_or(|before| std::mem::discriminant(&before) != std::mem::discriminant(&fault)) {
+        let kind = std::mem::discriminant(&fault);
+        if self.fault().is_none_or(|before| std::mem::discriminant(&before) != kind) {
             warn!(name = self.name, %fault, "an upstream has not proven itself and is not asked");
         }
+        self.with_last(|last| last.fault = Some(fault));
     }
 
     /// Notes a certificate that holds. The handshake may still fail for another reason.
