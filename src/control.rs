@@ -23,6 +23,7 @@ use crate::query::Query;
 use crate::reply::{Now, Out, Verdict};
 use crate::shutdown::Drain;
 use crate::telemetry::{CertificateGauge, Counters, Gauges};
+use crate::upstream::timekeeper::Timekeeper;
 use crate::upstream::{Exchange as _, Routes};
 
 /// What the control thread looks after.
@@ -31,6 +32,8 @@ pub struct Control {
     pub shared: Arc<Shared>,
     /// The upstream servers.
     pub routes: Arc<Routes>,
+    /// The time that certificates are judged by.
+    pub times: Arc<Timekeeper>,
     /// Permits and rates.
     pub guard: Arc<Guard>,
     /// Certificates.
@@ -89,11 +92,15 @@ pub fn start(
         runtime.block_on(async {
             let handles = handles(&control);
             tokio::spawn(watch_upstream(Arc::clone(&control)));
-            tokio::spawn(keep_certificates(Arc::clone(&control.identity)));
+            tokio::spawn(keep_certificates(Arc::clone(&control.identity), Arc::clone(&control.times)));
+            tokio::spawn(keep_time(Arc::clone(&control.times)));
             let serving = tokio::spawn(admin.serve(handles, drain.clone()));
             drain.wanted().await;
             // The admin server finishes the requests it has; nobody waits for more than that.
             let _ = tokio::time::timeout(ADMIN_GRACE, serving).await;
+            if let Err(error) = control.times.remember_last() {
+                tracing::warn!(%error, "the time is not remembered");
+            }
         });
         runtime.shutdown_background();
     })
@@ -116,6 +123,9 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Time between two looks at the certificates.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Time between two looks at whether a newer time has been proven.
+const TIME_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Keeps up whether an upstream lives, for `/readyz`. What clients' questions came to tells it for nothing; an upstream is asked
 /// only until one has answered, while none does, and after a long silence.
@@ -146,17 +156,33 @@ async fn watch_upstream(control: Arc<Control>) {
 }
 
 /// Renews what is due, and says so; what cannot be renewed stays in force.
-async fn keep_certificates(identity: Arc<Identity>) {
+async fn keep_certificates(identity: Arc<Identity>, times: Arc<Timekeeper>) {
     loop {
         tokio::time::sleep(CERTIFICATE_INTERVAL).await;
-        let identity = Arc::clone(&identity);
+        let (identity, now) = (Arc::clone(&identity), times.now());
         // Reading files and signing would hold up the admin server.
-        let upkeep = tokio::task::spawn_blocking(move || identity.maintain(SystemTime::now())).await;
+        let upkeep = tokio::task::spawn_blocking(move || identity.maintain(now)).await;
         match upkeep {
             Ok(Ok(Upkeep::Renewed)) => tracing::info!("new certificates are in force"),
             Ok(Ok(Upkeep::Unchanged)) | Err(_) => {}
             Ok(Err(error)) => tracing::error!(%error, "certificates were not renewed; the old ones stay in force"),
         }
+    }
+}
+
+/// Remembers the time over a restart, soon after it is first proven: a machine may lose its power within the hour, every day.
+async fn keep_time(times: Arc<Timekeeper>) {
+    let mut failed = false;
+    loop {
+        tokio::time::sleep(TIME_INTERVAL).await;
+        let times = Arc::clone(&times);
+        let remembered = tokio::task::spawn_blocking(move || times.remember()).await;
+        if let Ok(Err(error)) = &remembered
+            && !failed
+        {
+            tracing::warn!(%error, "the time is not remembered");
+        }
+        failed = matches!(remembered, Ok(Err(_)));
     }
 }
 
@@ -221,6 +247,9 @@ impl Control {
             certificates: certificates.collect(),
             started: self.state.started,
             ready: false,
+            clock_behind: self.times.is_behind(),
+            clock_adjusted: self.times.adjusted(),
+            time_names_in_plain: self.routes.time_names().asked(),
             workers: wide(self.workers),
         }
     }

@@ -26,6 +26,7 @@ use crate::shutdown::{Company, Drain, Stop};
 use crate::telemetry::Counters;
 use crate::telemetry::queries::Logged;
 use crate::upstream::commons::Commons;
+use crate::upstream::timekeeper::{Timekeeper, WallClock};
 use crate::upstream::{BuildError, Exchange, Routes};
 use crate::worker::{self, Post, Station};
 
@@ -56,12 +57,14 @@ pub enum GatewayError {
 pub struct Gateway {
     config: Config,
     identity: Arc<Identity>,
+    times: Arc<Timekeeper>,
 }
 
 /// A gateway that holds its sockets and serves nobody yet.
 pub struct Bound {
     config: Config,
     identity: Arc<Identity>,
+    times: Arc<Timekeeper>,
     doors: Vec<BoundDoor>,
     admin: Admin,
 }
@@ -84,8 +87,17 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError::Identity`].
     pub fn build(config: Config) -> Result<Self, GatewayError> {
-        let identity = Identity::load(config.tls.clone())?;
-        Ok(Self { config, identity })
+        Self::build_by(config, WallClock::default())
+    }
+
+    /// The same on a machine whose time of day `clock` tells.
+    ///
+    /// # Errors
+    /// As [`Gateway::build`].
+    pub fn build_by(config: Config, clock: WallClock) -> Result<Self, GatewayError> {
+        let times = Arc::new(Timekeeper::new(clock, config.upstream.state_dir.as_deref()));
+        let identity = Identity::load_at(config.tls.clone(), times.now())?;
+        Ok(Self { config, identity, times })
     }
 
     /// Binds every address. Privileges may drop afterwards.
@@ -93,10 +105,10 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError::Bind`] or [`GatewayError::Admin`], naming the address.
     pub fn bind(self) -> Result<Bound, GatewayError> {
-        let Self { config, identity } = self;
+        let Self { config, identity, times } = self;
         let doors = bind::bind(&config.listen.doors, config.workers, config.absent)?;
         let admin = Admin::bind(&config.admin)?;
-        Ok(Bound { config, identity, doors, admin })
+        Ok(Bound { config, identity, times, doors, admin })
     }
 }
 
@@ -130,12 +142,12 @@ impl Bound {
     /// # Errors
     /// [`GatewayError::Upstream`] for a server that cannot be set up, [`GatewayError::System`] where threads cannot be had.
     pub fn serve(self) -> Result<Running, GatewayError> {
-        let Self { config, identity, doors, admin } = self;
+        let Self { config, identity, times, doors, admin } = self;
         let runtimes = (0..config.workers.max(1)).map(|_| runtime()).collect::<Result<Vec<_>, _>>()?;
         let control_runtime = runtime()?;
         // The first worker is the home of upstream connections.
         let home = runtimes.first().unwrap_or(&control_runtime).handle().clone();
-        let core = Core::new(&config, &doors, home, runtimes.len())?;
+        let core = Core::new(&config, &doors, home, &times, runtimes.len())?;
         let facts = doors.iter().map(|door| (door.id, door.kind, door.address)).collect();
         let posts = plan::posts(doors, &identity, runtimes.len());
         let (stop, drain) = Stop::new();
@@ -146,6 +158,7 @@ impl Bound {
             shared,
             upstreams: routes.servers().map(|server| server.url().to_owned()).collect(),
             routes,
+            times,
             guard,
             identity,
             counters: counters.clone(),
@@ -175,12 +188,13 @@ impl Core {
         config: &Config,
         doors: &[BoundDoor],
         home: tokio::runtime::Handle,
+        times: &Arc<Timekeeper>,
         workers: usize,
     ) -> Result<Self, GatewayError> {
         let mut upstream = config.upstream.clone();
         // As bound: where the system chose a port, the configuration does not know it.
         upstream.own = doors.iter().filter(|door| door.kind == DoorKind::Dns).map(|door| door.address).collect();
-        let routes = Arc::new(Routes::new(&upstream, &Commons::of(&upstream, home)?)?);
+        let routes = Arc::new(Routes::new(&upstream, &Commons::of(&upstream, home)?.with_times(Arc::clone(times)))?);
         let guard = Guard::new(config.guard.clone());
         let clock = Clock::start();
         let exchange = Arc::clone(&routes) as Arc<dyn Exchange>;

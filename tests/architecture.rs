@@ -24,7 +24,7 @@ const FILE_LINES: usize = 400;
 /// Lines a function may have.
 const FUNCTION_LINES: usize = 60;
 
-/// What a module may import of ours. `cli config control gateway plan worker main lib` may see all.
+/// What a module may import of ours. `cli config control gateway plan worker main lib` may see all, and `build` runs before there is any.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("clock", &[]),
@@ -276,7 +276,7 @@ fn modules_import_only_what_the_table_allows() {
 
 #[test]
 fn every_module_is_in_the_table_or_may_see_all() {
-    let free = ["main", "lib", "cli", "config", "control", "gateway", "plan", "worker"];
+    let free = ["build", "main", "lib", "cli", "config", "control", "gateway", "plan", "worker"];
     let mut breaches = Vec::new();
     for file in sources() {
         if !free.contains(&file.module.as_str()) && !MAY_IMPORT.iter().any(|(module, _)| *module == file.module) {

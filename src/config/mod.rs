@@ -167,6 +167,7 @@ fn fill(reader: &mut Reader<'_>) -> Config {
     let upstream = routes::read(reader);
     routes::read_refused(reader);
     let tls = identity::read(reader, &doors.list);
+    let upstream = upstream::Settings { state_dir: Some(tls.state_dir.clone()), ..upstream };
     let config = Config {
         absent: doors.absent,
         guard,

@@ -48,8 +48,15 @@ impl Identity {
     /// # Errors
     /// The file at fault.
     pub fn load(settings: Settings) -> Result<Arc<Self>, IdentityError> {
+        Self::load_at(settings, SystemTime::now())
+    }
+
+    /// The same at `now`, for a machine whose clock is not to be believed.
+    ///
+    /// # Errors
+    /// As [`Identity::load`].
+    pub fn load_at(settings: Settings, now: SystemTime) -> Result<Arc<Self>, IdentityError> {
         let provider = profile::provider();
-        let now = SystemTime::now();
         let source = if settings.certificates.is_empty() {
             let authority = Box::new(Authority::open(&settings.state_dir, now)?);
             Source::Authority { authority, names: settings.names }

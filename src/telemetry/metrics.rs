@@ -35,6 +35,12 @@ pub struct Gauges {
     pub ready: bool,
     /// Workers serving.
     pub workers: u64,
+    /// Is the clock earlier than it can be?
+    pub clock_behind: bool,
+    /// Certificates judged by a later time than the clock's.
+    pub clock_adjusted: u64,
+    /// Questions for time servers asked in plain text.
+    pub time_names_in_plain: u64,
 }
 
 /// A certificate in force.
@@ -148,6 +154,12 @@ impl Scrape {
         page.gauge("workers", "Workers serving", self.gauges.workers)?;
         page.gauge("ready", "1 while /readyz says yes", u64::from(self.gauges.ready))?;
         page.gauge("start_time_seconds", "When the gateway started, since 1970", self.gauges.started)?;
+        let help = "1 while the clock says a time that is past, by what this program knows";
+        page.gauge("clock_behind", help, u64::from(self.gauges.clock_behind))?;
+        let help = "Upstream certificates judged by a later time than the clock's";
+        page.count("clock_adjusted", help, self.gauges.clock_adjusted)?;
+        let help = "Questions for time servers asked in plain DNS because the clock has never been right";
+        page.count("time_names_in_plain", help, self.gauges.time_names_in_plain)?;
         let mut info = page.0.encode_descriptor("build", "What is running", None, MetricType::Info)?;
         info.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])
     }
@@ -172,8 +184,12 @@ struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
     fn counter(&mut self, name: &str, help: &str, counter: &Counter) -> fmt::Result {
+        self.count(name, help, counter.value())
+    }
+
+    fn count(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        metric.encode_counter::<NoLabelSet, _, u64>(&counter.value(), None)
+        metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
 
     fn counters(

@@ -106,6 +106,12 @@ impl Commons {
         Self { sockets: Arc::new(Sockets::new(datagrams.sockets)), cookies: datagrams.cookies, ..self.clone() }
     }
 
+    /// The same, with certificates judged by `times`.
+    #[must_use]
+    pub fn with_times(self, times: Arc<Timekeeper>) -> Self {
+        Self { times, ..self }
+    }
+
     /// The next server's id; None when all are given out.
     #[must_use]
     pub fn next_id(&self) -> Option<UpstreamId> {

@@ -24,6 +24,7 @@ use super::doh2::Session;
 use super::error::Cause;
 use super::http::{Cover, Target, check_head};
 use super::kept::Carrier;
+use super::proof::Proof;
 use super::tls::Tls;
 use crate::peer::Transport;
 use crate::wire::MAX_MESSAGE;
@@ -80,6 +81,12 @@ impl Doh {
     #[must_use]
     pub const fn new(dialer: Dialer, target: Target, version: Version, tls: Option<Tls>) -> Self {
         Self { dialer, target, version, tls }
+    }
+
+    /// What is known of the server's proof; None without TLS.
+    #[must_use]
+    pub fn proof(&self) -> Option<&Proof> {
+        self.tls.as_ref().map(Tls::proof)
     }
 
     /// Is there TLS around it?

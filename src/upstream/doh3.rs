@@ -19,6 +19,7 @@ use super::delivery::{Delivered, Facts, check_stream};
 use super::error::Cause;
 use super::http::{Target, check_head, check_length};
 use super::kept::Carrier;
+use super::proof::Proof;
 use super::quic::{self, Quic};
 use crate::wire::MAX_MESSAGE;
 
@@ -50,6 +51,12 @@ const INTERIM: usize = 8;
 const FRAME_UNEXPECTED: VarInt = VarInt::from_u32(0x105);
 
 impl Doh3 {
+    /// What is known of the server's proof.
+    #[must_use]
+    pub fn proof(&self) -> &Proof {
+        self.quic.proof()
+    }
+
     /// A server reached over `quic` and asked at `target`.
     #[must_use]
     pub const fn new(quic: Quic, target: Target) -> Self {

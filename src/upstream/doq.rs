@@ -15,6 +15,7 @@ use super::ask::Leg;
 use super::delivery::{Delivered, Facts, check_stream};
 use super::error::Cause;
 use super::kept::Carrier;
+use super::proof::Proof;
 use super::quic::{self, Quic};
 use crate::wire::framing::{self, Frame};
 use crate::wire::registry::rtype;
@@ -31,6 +32,12 @@ const PROTOCOL_ERROR: VarInt = VarInt::from_u32(2);
 const CANCELLED: VarInt = VarInt::from_u32(3);
 
 impl Doq {
+    /// What is known of the server's proof.
+    #[must_use]
+    pub fn proof(&self) -> &Proof {
+        self.0.proof()
+    }
+
     /// A server reached over `quic`.
     #[must_use]
     pub const fn new(quic: Quic) -> Self {

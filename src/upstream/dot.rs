@@ -10,6 +10,7 @@ use super::dial::Dialer;
 use super::error::Cause;
 use super::kept::Carrier;
 use super::mux::Mux;
+use super::proof::Proof;
 use super::tls::{Tls, TlsError, Trust};
 use crate::peer::Transport;
 
@@ -27,6 +28,12 @@ impl Dot {
     /// As [`Tls::new`].
     pub fn new(dialer: Dialer, trust: &Trust) -> Result<Self, TlsError> {
         Ok(Self { dialer, tls: Tls::new(trust, b"dot")? })
+    }
+
+    /// What is known of the server's proof.
+    #[must_use]
+    pub fn proof(&self) -> &Proof {
+        self.tls.proof()
     }
 }
 

@@ -37,7 +37,10 @@ pub mod bootstrap;
 pub mod hosts;
 pub mod known;
 pub mod names;
+pub mod proof;
 pub mod resolve;
+pub mod stamp;
+pub mod time_names;
 pub mod timekeeper;
 pub mod tls;
 

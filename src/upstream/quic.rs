@@ -8,12 +8,13 @@ use quinn::crypto::rustls::{HandshakeData, QuicClientConfig};
 use quinn::{
     ClientConfig, ConnectError, Connecting, Connection, ConnectionError, Endpoint, IdleTimeout, TransportConfig, VarInt,
 };
-use rustls::ProtocolVersion;
+use rustls::{AlertDescription, ProtocolVersion};
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::delivery::{Facts, Secured};
 use super::error::Cause;
+use super::proof::{Proof, TlsFault};
 use super::resolve::Addresses;
 use super::tls::{TlsError, Trust, alpn_name};
 use crate::peer::Transport;
@@ -26,6 +27,7 @@ pub struct Quic {
     config: ClientConfig,
     transport: Transport,
     endpoints: Mutex<Endpoints>,
+    proof: Arc<Proof>,
 }
 
 #[derive(Debug, Default)]
@@ -86,8 +88,14 @@ impl Quic {
             Protocol::Doq => Transport::Doq,
             Protocol::H3 => Transport::Doh3,
         };
-        let name = trust.name.to_str().into_owned();
-        Ok(Self { addresses, name, config, transport, endpoints: Mutex::default() })
+        let (name, proof) = (trust.name.to_str().into_owned(), Arc::clone(trust.proof()));
+        Ok(Self { addresses, name, config, transport, endpoints: Mutex::default(), proof })
+    }
+
+    /// What is known of the server's proof.
+    #[must_use]
+    pub fn proof(&self) -> &Proof {
+        &self.proof
     }
 
     /// Connects. When this succeeds the server has proven itself.
@@ -102,8 +110,12 @@ impl Quic {
         let connecting = self.begin(address)?;
         let connection = connecting.await.map_err(|error| {
             debug!(name = self.name, %error, "QUIC handshake with an upstream failed");
+            if let Some(fault) = told_fault(&error) {
+                self.proof.fail(fault);
+            }
             open_cause(&error)
         })?;
+        self.proof.succeed();
         let agreed = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
         let alpn = agreed.and_then(|data| data.protocol).and_then(|protocol| alpn_name(&protocol)).ok_or(Cause::Tls)?;
         let secured = Secured { version: ProtocolVersion::TLSv1_3, cipher: None, alpn: Some(alpn) };
@@ -154,6 +166,23 @@ fn limits(protocol: Protocol) -> TransportConfig {
         .datagram_receive_buffer_size(None)
         .allow_spin(false);
     limits
+}
+
+/// What an alert says of the server, where the judge of its certificate has not said it already.
+fn told_fault(error: &ConnectionError) -> Option<TlsFault> {
+    let alert = |code: quinn::TransportErrorCode| {
+        let number = u64::from(code).checked_sub(0x100).and_then(|number| u8::try_from(number).ok())?;
+        Some(AlertDescription::from(number))
+    };
+    match error {
+        ConnectionError::TransportError(ours) => alert(ours.code)
+            .filter(|&alert| alert == AlertDescription::NoApplicationProtocol)
+            .map(|_| TlsFault::Protocol),
+        ConnectionError::ConnectionClosed(theirs) => {
+            alert(theirs.error_code).map(|alert| TlsFault::from(&rustls::Error::AlertReceived(alert)))
+        }
+        _ => None,
+    }
 }
 
 /// Why no connection came about. TLS alerts are transport errors 0x100 to 0x1ff (RFC 9001 4.8).

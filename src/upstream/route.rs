@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::commons::Commons;
 use super::server::{BuildError, Upstream};
+use super::time_names::TimeNames;
 use super::{Ask, Exchange, Exchanging, Pool, Route, Settings};
 use crate::trail::UpstreamId;
 
@@ -13,6 +14,7 @@ use crate::trail::UpstreamId;
 #[derive(Debug)]
 pub struct Routes {
     default: Pool,
+    time_names: TimeNames,
 }
 
 impl Routes {
@@ -22,7 +24,14 @@ impl Routes {
     /// The server, and file, at fault.
     pub fn new(settings: &Settings, commons: &Commons) -> Result<Self, BuildError> {
         let commons = commons.with_datagrams(settings.datagrams);
-        Ok(Self { default: Pool::new(&settings.default, &commons)? })
+        let default = Pool::new(&settings.default, &commons)?;
+        Ok(Self { default, time_names: TimeNames::new(settings, &commons)? })
+    }
+
+    /// The names of time servers, which have a way out of their own.
+    #[must_use]
+    pub const fn time_names(&self) -> &TimeNames {
+        &self.time_names
     }
 
     /// Every server, by id.
@@ -38,7 +47,7 @@ impl Routes {
 
 impl Exchange for Routes {
     fn exchange(&self, ask: Arc<Ask>, deadline: Instant) -> Exchanging {
-        self.default.exchange(ask, deadline)
+        self.time_names.around(ask, deadline, |ask, deadline| self.default.exchange(ask, deadline))
     }
 
     fn route(&self, question: &[u8]) -> Route {
@@ -46,6 +55,7 @@ impl Exchange for Routes {
     }
 
     fn name(&self, upstream: UpstreamId) -> Option<&str> {
-        self.servers().find(|server| server.id() == upstream).map(|server| server.url())
+        let server = self.servers().find(|server| server.id() == upstream).map(|server| server.url());
+        server.or_else(|| self.time_names.server(upstream))
     }
 }

@@ -19,6 +19,7 @@ use super::hop::Hop;
 use super::http::{Cover, Target};
 use super::kept::{Home, Kept};
 use super::plain::Plain;
+use super::proof::Proof;
 use super::proxy::ProxyError;
 use super::quic::{Protocol, Quic};
 use super::resolve::Addresses;
@@ -76,7 +77,7 @@ const WITHOUT_EDNS: Duration = Duration::from_mins(10);
 
 #[derive(Debug)]
 enum Line {
-    Udp(Plain),
+    Udp(Box<Plain>),
     Tcp(Kept<Tcp>),
     Tls(Kept<Dot>),
     Http(Kept<Doh>),
@@ -94,7 +95,7 @@ impl Upstream {
         let line = match server.url.scheme {
             // Never past a proxy, which has no way for datagrams.
             Scheme::Udp | Scheme::H3 | Scheme::Quic if server.proxy.is_some() => Err(ProxyError::Datagrams.into()),
-            Scheme::Udp => Plain::new(server, home, &tally).map(Line::Udp).map_err(Into::into),
+            Scheme::Udp => Plain::new(server, home, &tally).map(|plain| Line::Udp(Box::new(plain))).map_err(Into::into),
             Scheme::Tcp => tcp(server, home, &tally).map(Line::Tcp),
             Scheme::Tls => dot(server, home, &tally),
             Scheme::Https => doh(server, Version::Http2, Cover::Tls, home, &tally),
@@ -151,6 +152,18 @@ impl Upstream {
     #[must_use]
     pub const fn is_trusted(&self) -> bool {
         self.trusted
+    }
+
+    /// What is known of its proof; None for a plain server.
+    #[must_use]
+    pub fn proof(&self) -> Option<&Proof> {
+        match &self.line {
+            Line::Udp(_) | Line::Tcp(_) => None,
+            Line::Tls(dot) => Some(dot.carrier().proof()),
+            Line::Http(doh) => doh.carrier().proof(),
+            Line::H3(doh3) => Some(doh3.carrier().proof()),
+            Line::Quic(doq) => Some(doq.carrier().proof()),
+        }
     }
 
     /// What it has cost and brought.

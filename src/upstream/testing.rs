@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PublicKeyData as _};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::runtime::Handle;
@@ -130,10 +131,17 @@ impl Authority {
 
     /// TLS for a server with a certificate for `names`; also its public key, as a pin digests it.
     pub fn identity(&self, names: &[&str], alpn: &[&str]) -> (Arc<ServerConfig>, Vec<u8>) {
+        self.identity_for(names, alpn, (0, 4_000_000_000))
+    }
+
+    /// The same, valid from and to a time in seconds since 1970.
+    pub fn identity_for(&self, names: &[&str], alpn: &[&str], life: (i64, i64)) -> (Arc<ServerConfig>, Vec<u8>) {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|&name| name.into()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, "127.0.0.1");
+        params.not_before = OffsetDateTime::from_unix_timestamp(life.0).unwrap();
+        params.not_after = OffsetDateTime::from_unix_timestamp(life.1).unwrap();
         let leaf = params.signed_by(&key, &self.issuer).unwrap();
         let secret = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
