@@ -23,6 +23,7 @@ use crate::query::Query;
 use crate::reply::{Now, Out, Verdict};
 use crate::shutdown::Drain;
 use crate::telemetry::{CertificateGauge, Counters, Gauges};
+use crate::upstream::facts::facts;
 use crate::upstream::{Exchange as _, Routes};
 
 /// What the control thread looks after.
@@ -41,8 +42,6 @@ pub struct Control {
     pub state: Arc<State>,
     /// The doors, by id.
     pub doors: Vec<(DoorId, DoorKind, SocketAddr)>,
-    /// Their URLs, for people.
-    pub upstreams: Vec<String>,
     /// How many workers serve.
     pub workers: usize,
 }
@@ -171,7 +170,6 @@ fn handles(control: &Arc<Control>) -> Handles {
         vitals: Arc::new(move || judging.vitals()),
         explain: Arc::new(move |request| explain(Arc::clone(&explaining), Arc::clone(&pipeline), request)),
         doors: control.doors.iter().map(|&(_, kind, address)| DoorFacts { speaks: speaks(kind), address }).collect(),
-        upstreams: control.upstreams.clone(),
     }
 }
 
@@ -222,6 +220,7 @@ impl Control {
             started: self.state.started,
             ready: false,
             workers: wide(self.workers),
+            upstreams: facts(&self.routes),
         }
     }
 

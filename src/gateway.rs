@@ -144,7 +144,6 @@ impl Bound {
         let Core { shared, routes, guard, clock, counters, state } = core;
         let control = Control {
             shared,
-            upstreams: routes.servers().map(|server| server.url().to_owned()).collect(),
             routes,
             guard,
             identity,

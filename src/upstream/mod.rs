@@ -18,6 +18,7 @@ pub mod error;
 pub mod settings;
 
 pub mod commons;
+pub mod facts;
 pub mod health;
 pub mod route;
 pub mod tally;
