@@ -23,6 +23,7 @@ use crate::query::Query;
 use crate::reply::{Now, Out, Verdict};
 use crate::shutdown::Drain;
 use crate::telemetry::{CertificateGauge, Counters, Gauges};
+use crate::upstream::facts::facts;
 use crate::upstream::timekeeper::Timekeeper;
 use crate::upstream::{Exchange as _, Routes};
 
@@ -44,8 +45,6 @@ pub struct Control {
     pub state: Arc<State>,
     /// The doors, by id.
     pub doors: Vec<(DoorId, DoorKind, SocketAddr)>,
-    /// Their URLs, for people.
-    pub upstreams: Vec<String>,
     /// How many workers serve.
     pub workers: usize,
 }
@@ -197,7 +196,6 @@ fn handles(control: &Arc<Control>) -> Handles {
         vitals: Arc::new(move || judging.vitals()),
         explain: Arc::new(move |request| explain(Arc::clone(&explaining), Arc::clone(&pipeline), request)),
         doors: control.doors.iter().map(|&(_, kind, address)| DoorFacts { speaks: speaks(kind), address }).collect(),
-        upstreams: control.upstreams.clone(),
     }
 }
 
@@ -251,6 +249,7 @@ impl Control {
             clock_adjusted: self.times.adjusted(),
             time_names_in_plain: self.routes.time_names().asked(),
             workers: wide(self.workers),
+            upstreams: facts(&self.routes),
         }
     }
 

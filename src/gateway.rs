@@ -156,7 +156,6 @@ impl Bound {
         let Core { shared, routes, guard, clock, counters, state } = core;
         let control = Control {
             shared,
-            upstreams: routes.servers().map(|server| server.url().to_owned()).collect(),
             routes,
             times,
             guard,

@@ -25,16 +25,11 @@ pub struct Handles {
     pub explain: Arc<dyn Fn(ExplainRequest) -> Explaining + Send + Sync>,
     /// The doors, as bound.
     pub doors: Vec<DoorFacts>,
-    /// The upstream servers, as configured.
-    pub upstreams: Vec<String>,
 }
 
 impl fmt::Debug for Handles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handles")
-            .field("doors", &self.doors)
-            .field("upstreams", &self.upstreams)
-            .finish_non_exhaustive()
+        f.debug_struct("Handles").field("doors", &self.doors).finish_non_exhaustive()
     }
 }
 

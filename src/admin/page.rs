@@ -6,7 +6,7 @@ use super::Handles;
 use super::readiness::Readiness;
 use crate::peer::Transport;
 use crate::reply::Source;
-use crate::telemetry::{Counter, Counters, Gauges};
+use crate::telemetry::{Counter, Counters, Gauges, UpstreamFacts};
 
 const HEAD: &str = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
 <meta name=\"viewport\" content=\"width=device-width\"><meta http-equiv=\"refresh\" content=\"30\"><title>hushgate</title>\n\
@@ -33,11 +33,11 @@ fn write(out: &mut String, handles: &Handles, gauges: &Gauges, judged: &Readines
         (one.names.join(", "), format!("{left}, from {}", one.source))
     });
     table(out, "Certificates", certificates)?;
-    table(out, "Upstreams", handles.upstreams.iter().map(|server| (server.clone(), String::new())))?;
+    upstreams(out, &gauges.upstreams)?;
     let held = format!("{} of {} octets", gauges.cache_bytes, gauges.cache_bytes_limit);
     table(out, "Cache", [("answers".to_owned(), gauges.cache_entries.to_string()), ("memory".to_owned(), held)])?;
     counters(out, handles, gauges)?;
-    out.push_str("<p>All of it: <a href=\"/metrics\">metrics</a>. One question's road: <code>hushgate explain NAME</code>.</p>\n</body></html>\n");
+    out.push_str("<p>All of it: <a href=\"/metrics\">metrics</a>, <a href=\"/api/upstreams\">upstreams</a>. One question's road: <code>hushgate explain NAME</code>.</p>\n</body></html>\n");
     Ok(())
 }
 
@@ -66,6 +66,46 @@ fn counters(out: &mut String, handles: &Handles, gauges: &Gauges) -> fmt::Result
         ("panics caught", sum(&|worker| Some(&worker.panics))),
     ];
     table(out, "Else", rest.map(|(name, count)| (name.to_owned(), count)))
+}
+
+const UPSTREAM_COLUMNS: [&str; 8] = [
+    "pool",
+    "server",
+    "state",
+    "questions",
+    "failures",
+    "handshakes per thousand questions",
+    "95 % answered within",
+    "last failure",
+];
+
+fn upstreams(out: &mut String, upstreams: &[UpstreamFacts]) -> fmt::Result {
+    writeln!(out, "<h2>Upstreams</h2>")?;
+    if upstreams.is_empty() {
+        return writeln!(out, "<p>none</p>");
+    }
+    out.push_str("<table>\n<tr>");
+    for column in UPSTREAM_COLUMNS {
+        write!(out, "<th scope=\"col\">{column}</th>")?;
+    }
+    out.push_str("</tr>\n");
+    for one in upstreams {
+        let known = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
+        let cells = [
+            one.state.to_owned(),
+            one.questions.to_string(),
+            one.failures.to_string(),
+            known(one.handshakes_per_thousand_questions.map(|ratio| format!("{ratio:.1}"))),
+            known(one.p95_micros.map(|micros| format!("{:.1} ms", f64::from(micros) / 1e3))),
+            known(one.last_failure.map(ToOwned::to_owned)),
+        ];
+        write!(out, "<tr><td>{}</td><th scope=\"row\">{}</th>", Escaped(&one.pool), Escaped(&one.url))?;
+        for cell in &cells {
+            write!(out, "<td>{}</td>", Escaped(cell))?;
+        }
+        out.push_str("</tr>\n");
+    }
+    writeln!(out, "</table>")
 }
 
 fn table(out: &mut String, title: &str, rows: impl IntoIterator<Item = (String, String)>) -> fmt::Result {

@@ -13,7 +13,7 @@ use super::entry::{self, Denial, HostRule, Token};
 use super::readiness::{Patience, Readiness, Wanted};
 use super::{ExplainRefused, ExplainRequest, Handles, page};
 use crate::shutdown::Drain;
-use crate::telemetry::{Gauges, metrics};
+use crate::telemetry::{Gauges, UpstreamFacts, metrics};
 
 /// How much a socket serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,7 @@ enum Path {
     Ready,
     Metrics,
     Explain,
+    Upstreams,
     Page,
 }
 
@@ -72,6 +73,7 @@ impl Desk {
             Path::Metrics => {
                 made(StatusCode::OK, metrics::MEDIA_TYPE, metrics::encode(&self.handles.counters, self.gauges()))
             }
+            Path::Upstreams => json(StatusCode::OK, &Upstreams { upstreams: (self.handles.gauges)().upstreams }),
             Path::Explain => self.explain(query).await,
             Path::Page => {
                 let judged = self.judge(Wanted::Service);
@@ -86,6 +88,7 @@ impl Desk {
             ("/readyz", _) => Some(Path::Ready),
             ("/metrics", _) => Some(Path::Metrics),
             ("/api/explain", Role::Full) => Some(Path::Explain),
+            ("/api/upstreams", Role::Full) => Some(Path::Upstreams),
             ("/", Role::Full) => Some(Path::Page),
             _ => None,
         }
@@ -134,6 +137,12 @@ fn denied(denial: Denial) -> Answer {
             answer
         }
     }
+}
+
+/// What `/api/upstreams` answers.
+#[derive(Serialize)]
+struct Upstreams {
+    upstreams: Vec<UpstreamFacts>,
 }
 
 /// What an error looks like in JSON.

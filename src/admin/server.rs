@@ -213,16 +213,34 @@ mod tests {
     use crate::identity::scratch::Scratch;
     use crate::reply::Why;
     use crate::shutdown::Stop;
-    use crate::telemetry::{CertificateGauge, Counters, Gauges};
+    use crate::telemetry::{CertificateGauge, Counters, Gauges, UpstreamFacts};
 
     const ALIVE: Vitals = Vitals { serving: true, stopping: false, upstream_answered: true, upstream_alive: true };
+
+    fn upstream() -> UpstreamFacts {
+        UpstreamFacts {
+            pool: "<corp>".into(),
+            url: "tls://dns.example".into(),
+            state: "suspect",
+            questions: 1500,
+            failures: 7,
+            handshakes_per_thousand_questions: Some(2.0),
+            p95_micros: Some(23_450),
+            last_failure: Some("timed out"),
+            ..UpstreamFacts::default()
+        }
+    }
 
     fn handles(vitals: &Arc<Mutex<Vitals>>) -> Handles {
         let vitals = Arc::clone(vitals);
         let certificate = CertificateGauge { names: vec!["<b>.example".into()], ..CertificateGauge::default() };
         Handles {
             counters: vec![Arc::new(Counters::default())],
-            gauges: Arc::new(move || Gauges { certificates: vec![certificate.clone()], ..Gauges::default() }),
+            gauges: Arc::new(move || Gauges {
+                certificates: vec![certificate.clone()],
+                upstreams: vec![upstream()],
+                ..Gauges::default()
+            }),
             vitals: Arc::new(move || *vitals.lock().unwrap()),
             explain: Arc::new(|request| {
                 Box::pin(async move {
@@ -235,7 +253,6 @@ mod tests {
                 })
             }),
             doors: vec![DoorFacts { speaks: "dot", address: ([127, 0, 0, 1], 8853).into() }],
-            upstreams: vec!["tls://dns.example".into()],
         }
     }
 
@@ -296,6 +313,12 @@ mod tests {
         );
         let page = get(running.address, "/", "").await;
         assert!(page.contains("&lt;b&gt;.example") && page.contains("8853") && !page.contains("<script"), "{page}");
+        let row = "<tr><td>&lt;corp&gt;</td><th scope=\"row\">tls://dns.example</th><td>suspect</td><td>1500</td><td>7</td>\
+                   <td>2.0</td><td>23.4 ms</td><td>timed out</td></tr>";
+        assert!(page.contains(row), "{page}");
+        let told = get(running.address, "/api/upstreams", "").await;
+        assert!(told.contains("application/json") && told.contains("\"last_failure\": \"timed out\""), "{told}");
+        assert_eq!(status(&get(running.probes, "/api/upstreams", "").await), 404);
         assert_eq!(status(&get(running.address, "/nothing", "").await), 404);
         let posted = format!("POST /metrics HTTP/1.1\r\nHost: {}\r\nContent-Length: 9\r\n\r\n", running.address);
         let posted = say(TcpStream::connect(running.address).await.unwrap(), &posted).await;

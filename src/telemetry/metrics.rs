@@ -10,12 +10,13 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::counters::{Counter, Counters, UPSTREAM_MICROS};
+use super::upstreams::{self, UpstreamFacts};
 use super::{names, totals};
 use crate::peer::Transport;
 use crate::reply::Source;
 
 /// What is measured at the moment of a scrape, not counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gauges {
     /// Answers in the cache.
     pub cache_entries: u64,
@@ -41,6 +42,8 @@ pub struct Gauges {
     pub clock_adjusted: u64,
     /// Questions for time servers asked in plain text.
     pub time_names_in_plain: u64,
+    /// The upstream servers.
+    pub upstreams: Vec<UpstreamFacts>,
 }
 
 /// A certificate in force.
@@ -114,7 +117,8 @@ impl Scrape {
         page.counter("join_full", "Questions refused because too many were in flight", &totals.join_full)?;
         page.counter("upstream_attempts", "Attempts at upstreams", &totals.attempts)?;
         page.counter("upstream_attempts_failed", "Attempts without an answer", &totals.attempts_failed)?;
-        page.upstream_seconds(totals)
+        page.upstream_seconds(totals)?;
+        upstreams::write(page, &self.gauges.upstreams)
     }
 
     fn connections(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -180,7 +184,7 @@ impl Scrape {
 }
 
 /// The few shapes that metrics have here.
-struct Page<'a>(DescriptorEncoder<'a>);
+pub(super) struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
     fn counter(&mut self, name: &str, help: &str, counter: &Counter) -> fmt::Result {
@@ -211,7 +215,20 @@ impl Page<'_> {
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&signed(value))
     }
 
-    fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
+    pub(super) fn totals<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl Iterator<Item = (L, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in series {
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
         &mut self,
         name: &str,
         help: &str,

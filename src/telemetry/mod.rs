@@ -6,6 +6,8 @@ pub mod metrics;
 pub mod names;
 pub mod queries;
 mod totals;
+pub mod upstreams;
 
 pub use counters::{Counter, Counters};
 pub use metrics::{CertificateGauge, Gauges};
+pub use upstreams::UpstreamFacts;

@@ -156,8 +156,22 @@ fn parse_host(host: &str) -> Result<Host, AddressError> {
     }
 }
 
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Paths of DoH servers that are the same for all their clients.
+const COMMON_PATHS: [&str; 5] = ["", "/dns-query", "/query", "/resolve", "/doh"];
+
+/// An address without its secret: see [`Address::shown`].
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a>(&'a Address);
+
+impl Address {
+    /// The URL for logs, metrics and the admin server, which more people read than the configuration: some DoH services tell
+    /// their customers apart by a token in the path, so a path that is not a common one is shown as `/…`.
+    #[must_use]
+    pub const fn shown(&self) -> Shown<'_> {
+        Shown(self)
+    }
+
+    fn write_server(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://", self.scheme.name())?;
         match &self.host {
             Host::Address(IpAddr::V6(v6)) => write!(f, "[{v6}]")?,
@@ -167,7 +181,22 @@ impl fmt::Display for Address {
         if self.port != self.scheme.port() {
             write!(f, ":{}", self.port)?;
         }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_server(f)?;
         f.write_str(&self.path)
+    }
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write_server(f)?;
+        let path = self.0.path.as_ref();
+        f.write_str(if COMMON_PATHS.contains(&path) { path } else { "/…" })
     }
 }
 
@@ -183,6 +212,19 @@ mod tests {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
         assert_eq!("https://a.example".parse::<Address>().unwrap().path.as_ref(), "/dns-query");
+    }
+
+    #[test]
+    fn a_path_that_may_be_a_secret_is_not_shown() {
+        for (text, shown) in [
+            ("https://dns.example/dns-query", "https://dns.example/dns-query"),
+            ("h3://dns.example/dns-query/f3a9", "h3://dns.example/…"),
+            ("https://dns.example/f3a9", "https://dns.example/…"),
+            ("https://dns.example/dns-query?token=f3a9", "https://dns.example/…"),
+            ("tls://[2001:db8::1]:8853", "tls://[2001:db8::1]:8853"),
+        ] {
+            assert_eq!(text.parse::<Address>().unwrap().shown().to_string(), shown);
+        }
     }
 
     #[test]

@@ -40,4 +40,10 @@ impl Health {
     pub const fn p95_micros(&self) -> Option<u32> {
         None
     }
+
+    /// How its last failed attempt ended, in words; None before one has.
+    #[must_use]
+    pub const fn last_failure(&self) -> Option<&'static str> {
+        None
+    }
 }

@@ -18,6 +18,7 @@ pub mod error;
 pub mod settings;
 
 pub mod commons;
+pub mod facts;
 pub mod health;
 pub mod route;
 pub mod tally;
@@ -63,6 +64,8 @@ pub mod doq;
 pub mod http;
 pub mod quic;
 
+#[cfg(test)]
+mod fault_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -39,6 +39,11 @@ impl Routes {
         self.default.servers()
     }
 
+    /// Every pool by its name, the default one first.
+    pub fn pools(&self) -> impl Iterator<Item = (&str, &Pool)> {
+        std::iter::once(("default", &self.default))
+    }
+
     /// Does any server of the default pool answer one cheap question by `deadline`?
     pub async fn is_alive(&self, deadline: Instant) -> bool {
         self.default.is_alive(deadline).await

@@ -121,7 +121,7 @@ impl Upstream {
         line: Result<Line, BuildFault>,
         tally: Arc<Tally>,
     ) -> Result<Self, BuildError> {
-        let url = server.url.to_string();
+        let url = server.url.shown().to_string();
         match line {
             Ok(line) => Ok(Self {
                 id,
@@ -142,7 +142,7 @@ impl Upstream {
         self.id
     }
 
-    /// Its URL.
+    /// Its URL as logs, metrics and people are shown it (see [`super::Address::shown`]).
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url

@@ -106,7 +106,7 @@ async fn health_is_told_and_other_paths_and_methods_are_not_understood() {
     for path in ["/healthz/", "/health", "/api", "/metrics/x", "//", "/dns-query"] {
         assert_eq!(get(rig.admin(), path).await.status, 404, "{path}");
     }
-    for path in ["/healthz", "/readyz", "/metrics", "/api/explain?name=a.example", "/"] {
+    for path in ["/healthz", "/readyz", "/metrics", "/api/explain?name=a.example", "/api/upstreams", "/"] {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
             let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0");
             let page = send(rig.admin(), &head).await;
@@ -246,6 +246,63 @@ async fn metrics_count_what_is_dropped_truncated_and_open_now() {
     assert!((scraped.value("connections_held") - 1.0).abs() < 1e-9);
     drop(kept);
     scrape_until(rig.admin(), |now| now.sum("connections_open") < 0.5 && now.value("connections_held") < 0.5).await;
+}
+
+#[tokio::test]
+async fn each_upstream_is_told_of_by_itself_in_metrics_api_and_page() {
+    let (good, bad) = (Upstream::start().await, Upstream::start().await);
+    bad.always(Answer::new().rcode(2));
+    let (bad_url, good_url) = (format!("udp://{}", bad.address), format!("tcp://{}", good.address));
+    // The last is never asked while another answers; its path may be a customer's token.
+    let servers = format!("upstream.servers=[\"{bad_url}\", \"{good_url}\"]");
+    let fallback = "upstream.fallback=[\"https://127.0.0.1:1/t0ken\", \"https://127.0.0.1:1/t0ken\"]";
+    let rig = Rig::set("", &[&servers, fallback, "upstream.strategy=\"ordered\""]).await;
+    // The probe's question came to an end: what is counted from here on is ours.
+    get_until(rig.admin(), "/readyz", 200).await;
+    let of = |name: &str, url: &str| format!("upstream_{name}{{pool=\"default\",upstream=\"{url}\"}}");
+    let before = scrape(rig.admin()).await;
+    rig.ask(Transport::Udp, &Ask::a("first.example.org").bytes()).await;
+    bad.always(Answer::new().a(300, [192, 0, 2, 1]));
+    for index in 0..4 {
+        rig.ask(Transport::Udp, &Ask::a(&format!("n{index}.example.org")).bytes()).await;
+    }
+    let after = scrape(rig.admin()).await;
+    for (name, of_bad, of_good) in [
+        ("questions_total", 5.0, 1.0),
+        ("answers_total", 4.0, 1.0),
+        ("failures_total", 1.0, 0.0),
+        ("handshakes_total", 0.0, 0.0),
+        ("handshakes_failed_total", 0.0, 0.0),
+        ("replayed_total", 0.0, 0.0),
+    ] {
+        for (url, expected) in [(&bad_url, of_bad), (&good_url, of_good)] {
+            let key = of(name, url);
+            let grown: f64 = after.value(&key) - before.value(&key);
+            assert!((grown - expected).abs() < 1e-9, "{key} grew by {grown}, not {expected}");
+        }
+    }
+    let (questions, connections) =
+        (after.value(&of("questions_total", &good_url)), u32::try_from(good.connections()).unwrap());
+    let ratio = after.value(&of("handshakes_per_thousand_questions", &good_url));
+    assert!((ratio - (1e6 * f64::from(connections) / questions).round() / 1e3).abs() < 1e-9, "{ratio}");
+    assert_eq!(after.matching("upstream_state").len(), 4 * 3);
+    assert!((after.sum("upstream_state") - 4.0).abs() < 1e-9, "each in one state");
+    for url in ["https://127.0.0.1:1/…", "https://127.0.0.1:1/… #2"] {
+        assert!(after.value(&of("questions_total", url)).abs() < 1e-9);
+    }
+    let api = get(rig.admin(), "/api/upstreams").await;
+    assert_eq!((api.status, api.header("content-type")), (200, Some("application/json")));
+    let told = api.json()["upstreams"].as_array().unwrap().clone();
+    let urls: Vec<&str> = told.iter().map(|one| one["url"].as_str().unwrap()).collect();
+    assert_eq!(urls, [&bad_url, &good_url, "https://127.0.0.1:1/…", "https://127.0.0.1:1/… #2"]);
+    assert_eq!((&told[1]["pool"], &told[1]["state"]), (&"default".into(), &"up".into()));
+    assert_eq!(told[1]["questions"].as_u64().unwrap(), questions as u64);
+    assert_eq!(told[1]["handshakes"].as_u64().unwrap(), u64::from(connections));
+    let page = get(rig.admin(), "/").await.body;
+    assert!(page.contains(&format!("<td>default</td><th scope=\"row\">{good_url}</th><td>up</td>")), "{page}");
+    for text in [&page, &api.body, &get(rig.admin(), "/metrics").await.body] {
+        assert!(!text.contains("t0ken"), "{text}");
+    }
 }
 
 #[tokio::test]

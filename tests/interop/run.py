@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""Real clients against the real binary: every client x transport pair must get the right answer with the certificate
-verified, and must refuse a wrong authority.
+"""Real clients and real servers against the real binary: every client x transport pair must get the right answer with the
+certificate verified, and must refuse a wrong authority; so must the gateway of every server x transport pair (servers.py).
 
-    run.py HUSHGATE_BINARY
+    run.py HUSHGATE_BINARY HICKORY_BINARY
 
-Needs dig, kdig, curl and openssl on the PATH, and aioquic for this Python (`.ci/run` installs them). Starts
+Needs dig, kdig, curl, openssl, unbound, kresd and dnsdist on the PATH, aioquic for this Python, and the program of hickory/ built
+(`.ci/run` does all that). Starts
 `hushgate demo`, which brings its own upstream, with a state directory of its own; prints a table; exits 1 if any row failed.
 """
 import asyncio
 import base64
 import http.server
+import itertools
 import json
 import logging
 import os
@@ -21,6 +23,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+
+import servers
 
 NAME = "interop.demo.example"
 ADDRESS = "192.0.2.7"
@@ -245,14 +249,14 @@ def rows(binary, demo):
 
 
 def main():
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 3:
         sys.exit(__doc__)
     # A certificate that is refused is what some rows are about.
     logging.getLogger("quic").setLevel(logging.CRITICAL)
-    binary = os.path.abspath(sys.argv[1])
+    binary, hickory = map(os.path.abspath, sys.argv[1:])
     demo, failed, passed = Demo(binary), 0, 0
     try:
-        for client, transport, wanted, got in rows(binary, demo):
+        for client, transport, wanted, got in itertools.chain(rows(binary, demo), servers.rows(binary, hickory)):
             good = re.search(wanted, got) is not None
             failed, passed = failed + (not good), passed + good
             print(f"{'ok  ' if good else 'FAIL'} {client:38} {transport:5} {got}", flush=True)

@@ -175,7 +175,6 @@ mod tests {
                 })
             }),
             doors: Vec::new(),
-            upstreams: Vec::new(),
         }
     }
 
