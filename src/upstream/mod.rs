@@ -46,6 +46,8 @@ pub mod http;
 pub mod quic;
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 pub(crate) mod testing;
 
 pub use address::{Address, Scheme};
