@@ -220,8 +220,6 @@ impl fmt::Debug for Connection {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use base64::Engine as _;
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use http::Response;
     use http::StatusCode;
     use hyper::body::Incoming;
@@ -230,8 +228,8 @@ mod tests {
     use super::super::server::Upstream;
     use super::super::settings::Method;
     use super::super::testing::{
-        Authority, Handler, ask as question, attempt, dns_response, home, https_server, reply, reply_as, tls_server,
-        window,
+        Authority, Handler, ask as question, attempt, dns_response, home, https_server, reply, reply_as, strict,
+        tls_server, window,
     };
     use super::super::{Server, verdict::Verdict};
     use super::*;
@@ -246,23 +244,6 @@ mod tests {
         let authority = Authority::new();
         let server = server(&authority, handler).await;
         attempt(&server, &question("a.example")).await.0.map_err(|error| error.cause)
-    }
-
-    /// Answers a request that is all a DoH request should be and no more, DOH-28.
-    fn strict(request: &Request<()>, body: &[u8]) -> Response<Bytes> {
-        let headers = request.headers();
-        let get = request.uri().query().and_then(|query| query.strip_prefix("dns="));
-        let query = get.map_or(body.to_vec(), |text| URL_SAFE_NO_PAD.decode(text).unwrap());
-        let known = ["accept", "content-type", "content-length", "host"];
-        let plain = headers.keys().all(|name| known.contains(&name.as_str()));
-        let typed = headers.get("content-type").is_none_or(|value| value == "application/dns-message");
-        let sound = plain
-            && typed
-            && headers["accept"] == "application/dns-message"
-            && request.uri().path() == "/dns-query"
-            && query.len() == 128
-            && query[..2] == [0, 0];
-        if sound { dns_response(reply(&query, 0)) } else { status(StatusCode::BAD_REQUEST) }
     }
 
     fn status(code: StatusCode) -> Response<Bytes> {

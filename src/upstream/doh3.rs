@@ -203,8 +203,9 @@ impl fmt::Debug for Connection {
 mod tests {
     use http::Response;
 
+    use super::super::settings::Method;
     use super::super::testing::{
-        Authority, Handler, ask as question, attempt, dns_response, quic_server, reply, serve_h3,
+        Authority, Handler, ask as question, attempt, dns_response, quic_server, reply, serve_h3, strict,
     };
     use super::*;
     use crate::peer::Transport;
@@ -228,6 +229,18 @@ mod tests {
         .await
         .unwrap();
         assert_eq!((delivered.age, delivered.facts.transport), (7, Transport::Doh3));
+    }
+
+    #[tokio::test]
+    async fn doh_28_post_and_get_carry_the_padded_question_with_id_0_and_nothing_else() {
+        let authority = Authority::new();
+        let (config, _) = authority.identity(&["127.0.0.1"], &["h3"]);
+        let mut server = authority.server("h3", quic_server(config, |connection| serve_h3(connection, strict)));
+        for method in [Method::Post, Method::Get] {
+            server.method = method;
+            let delivered = attempt(&server, &question("a.example")).await.0.unwrap();
+            assert_eq!(delivered.facts.secured.unwrap().alpn, Some("h3"));
+        }
     }
 
     #[tokio::test]

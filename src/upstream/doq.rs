@@ -238,6 +238,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn doq_19_a_stream_reset_with_an_unknown_code_is_asked_again_elsewhere_and_nothing_else_happens() {
+        let authority = Authority::new();
+        let (config, _) = authority.identity(&["127.0.0.1"], &["doq"]);
+        let address = quic_server(config, |connection| async move {
+            while let Ok((mut sending, mut receiving)) = connection.accept_bi().await {
+                let query = receiving.read_to_end(65_537).await.unwrap();
+                sending.write_all(&frame(&reply(&query[2..], 0))[..9]).await.unwrap();
+                sending.reset(VarInt::from_u32(0x3098_ea5e)).unwrap();
+            }
+        });
+        let server = authority.server("quic", address);
+        let (result, attempts) = attempt(&server, &question("a.example")).await;
+        assert_eq!(result.unwrap_err().cause, Cause::Closed);
+        assert_eq!(attempts.kept().len(), 1);
+    }
+
+    #[tokio::test]
     async fn doq_21_a_connection_that_closes_under_a_question_is_replaced_unnoticed() {
         let authority = Authority::new();
         let (config, _) = authority.identity(&["127.0.0.1"], &["doq"]);

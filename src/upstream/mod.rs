@@ -67,6 +67,8 @@ pub mod quic;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 pub(crate) mod testing;
 
 pub use address::{Address, Scheme};

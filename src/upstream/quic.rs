@@ -70,6 +70,9 @@ const IDLE: Duration = Duration::from_secs(15);
 /// What silence is more than round trips: two losses in a row, a late acknowledgement, a busy server.
 const SILENCE: Duration = Duration::from_millis(400);
 
+/// Datagrams without an echo that make a silence: one may be an acknowledgement, which asks for none.
+const PROBES: u64 = 2;
+
 /// The first retransmission follows after three times this; QUIC's own guess suits satellites.
 const FIRST_RTT: Duration = Duration::from_millis(100);
 
@@ -140,14 +143,21 @@ impl Quic {
     }
 }
 
-/// Ends when nothing at all comes from the server in a time in which it would at least have acknowledged what was just sent: it
-/// has been restarted and knows the connection no more, or the path is gone. The connection is closed then.
+/// Ends when we have sent and sent again and nothing at all has come back, not even an acknowledgement: the server has been
+/// restarted and knows the connection no more, or the path is gone. The connection is closed then.
 pub async fn lost(connection: &Connection) {
-    let heard = || connection.stats().udp_rx.datagrams;
-    let before = heard();
-    sleep(3 * connection.rtt() + SILENCE).await;
-    if heard() != before {
-        return std::future::pending().await;
+    let counts = || {
+        let stats = connection.stats();
+        (stats.udp_rx.datagrams, stats.udp_tx.datagrams)
+    };
+    let (mut heard, mut sent) = counts();
+    loop {
+        sleep(3 * connection.rtt() + SILENCE).await;
+        let (heard_now, sent_now) = counts();
+        if heard_now == heard && sent_now >= sent + PROBES {
+            break;
+        }
+        (heard, sent) = (heard_now, sent_now);
     }
     debug!(address = %connection.remote_address(), "a QUIC connection to an upstream is dead");
     connection.close(VarInt::from_u32(0), b"");
@@ -193,5 +203,50 @@ fn open_cause(error: &ConnectionError) -> Cause {
         ConnectionError::ConnectionClosed(theirs) if alert(theirs.error_code) => Cause::Tls,
         ConnectionError::TimedOut => Cause::Timeout,
         _ => Cause::Connect,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::commons::Commons;
+    use super::super::testing::{Authority, quic_server};
+    use super::*;
+
+    fn until() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
+
+    /// A way to a server, and where its connections come from.
+    fn quic(authority: &Authority, source: Option<IpAddr>) -> (Quic, tokio::sync::mpsc::UnboundedReceiver<IpAddr>) {
+        let (config, _) = authority.identity(&["127.0.0.1"], &["doq"]);
+        let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+        let address = quic_server(config, move |connection| {
+            let _ = tell.send(connection.remote_address().ip());
+            async move { drop(connection.closed().await) }
+        });
+        let server = authority.server("quic", address);
+        let addresses = Addresses::of(&server, &Commons::new(tokio::runtime::Handle::current()));
+        let trust = Trust::new(&server, &Arc::default()).unwrap();
+        (Quic::new(addresses, source, &trust, Protocol::Doq).unwrap(), told)
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_has_ended_is_replaced() {
+        let authority = Authority::new();
+        let (quic, _told) = quic(&authority, None);
+        quic.connect(until()).await.unwrap();
+        quic.endpoints.lock().unwrap().v4.as_ref().unwrap().close(VarInt::from_u32(0), b"");
+        quic.connect(until()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn connections_leave_from_the_configured_address() {
+        let authority = Authority::new();
+        let source = "127.0.0.2".parse().unwrap();
+        let (from, mut told) = quic(&authority, Some(source));
+        let _connection = from.connect(until()).await.unwrap();
+        assert_eq!(told.recv().await, Some(source));
+        let (other_family, _told) = quic(&authority, Some("::1".parse().unwrap()));
+        assert_eq!(other_family.connect(until()).await.map(drop), Err(Cause::Connect));
     }
 }

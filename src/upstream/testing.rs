@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{Buf as _, Bytes};
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
@@ -304,9 +306,21 @@ where
     F: Fn(quinn::Connection) -> R + Send + 'static,
     R: Future<Output = ()> + Send + 'static,
 {
+    quic_server_with(config, "127.0.0.1:0".parse().unwrap(), 100, serve)
+}
+
+/// The same at `bind`, with so many streams allowed at once.
+pub fn quic_server_with<F, R>(config: Arc<ServerConfig>, bind: SocketAddr, streams: u32, serve: F) -> SocketAddr
+where
+    F: Fn(quinn::Connection) -> R + Send + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
     let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(config).unwrap();
-    let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    let endpoint = quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    let mut limits = quinn::TransportConfig::default();
+    limits.max_concurrent_bidi_streams(streams.into());
+    config.transport_config(Arc::new(limits));
+    let endpoint = quinn::Endpoint::server(config, bind).unwrap();
     let address = endpoint.local_addr().unwrap();
     tokio::spawn(async move {
         while let Some(incoming) = endpoint.accept().await {
@@ -337,4 +351,21 @@ pub async fn serve_h3(connection: quinn::Connection, handler: Handler) {
 /// A success that carries `message`.
 pub fn dns_response(message: Vec<u8>) -> Response<Bytes> {
     Response::builder().header("content-type", "application/dns-message").body(message.into()).unwrap()
+}
+
+/// Answers a request that is all a DoH request should be and no more, DOH-28.
+pub fn strict(request: &Request<()>, body: &[u8]) -> Response<Bytes> {
+    let headers = request.headers();
+    let get = request.uri().query().and_then(|query| query.strip_prefix("dns="));
+    let query = get.map_or(body.to_vec(), |text| URL_SAFE_NO_PAD.decode(text).unwrap());
+    let known = ["accept", "content-type", "content-length", "host"];
+    let plain = headers.keys().all(|name| known.contains(&name.as_str()));
+    let typed = headers.get("content-type").is_none_or(|value| value == "application/dns-message");
+    let sound = plain
+        && typed
+        && headers["accept"] == "application/dns-message"
+        && request.uri().path() == "/dns-query"
+        && query.len() == 128
+        && query[..2] == [0, 0];
+    if sound { dns_response(reply(&query, 0)) } else { Response::builder().status(400).body(Bytes::new()).unwrap() }
 }
