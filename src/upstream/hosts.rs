@@ -137,7 +137,7 @@ pub fn machines_name_servers() -> Vec<IpAddr> {
 #[must_use]
 pub fn is_own(address: SocketAddr, own: &[SocketAddr]) -> bool {
     let asked = address.ip().to_canonical();
-    own.iter().filter(|door| door.port() == address.port()).map(|door| door.ip()).any(|door| {
+    own.iter().filter(|door| door.port() == address.port()).map(SocketAddr::ip).any(|door| {
         let everywhere = door.is_unspecified() && door.is_ipv4() == asked.is_ipv4();
         door == asked || asked.is_unspecified() || (everywhere && is_local(asked))
     })
