@@ -66,6 +66,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("h2", &["listen/doh", "upstream/doh"]),
     ("hyper", &["listen/doh", "listen/http", "upstream/doh", "identity/acme", "admin", "cli"]),
     ("hyper_util", &["listen/doh", "listen/http", "upstream/doh", "identity/acme", "admin", "cli"]),
+    ("tokio_socks", &["upstream/proxy"]),
     (
         "nix",
         &[

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use hushgate::config::keys::KEYS;
 use hushgate::config::{Config, Loaded, Origin, Severity, Source, Surroundings, effective, load, load_in};
 use hushgate::guard::Network;
 use hushgate::listen::DoorKind;
+use hushgate::upstream::address::Host;
+use hushgate::upstream::settings::ProxyKind;
 
 /// A machine that is the same everywhere.
 fn machine() -> Surroundings {
@@ -25,6 +28,7 @@ fn machine() -> Surroundings {
         open_files: 65_536,
         cores: 4,
         link: vec!["192.0.2.0/24".parse().unwrap()],
+        name_servers: vec!["192.0.2.53".parse().unwrap()],
         state_dir: Some("/var/lib/hushgate".into()),
     }
 }
@@ -299,6 +303,58 @@ fn all_that_a_server_table_says_arrives() {
 }
 
 #[test]
+fn how_servers_are_found_and_reached_arrives() {
+    let loaded = load_file(Path::new("tests/config/valid/found-and-reached.toml"));
+    let pool = &config(&loaded).upstream.default;
+    let bootstrap: Vec<String> = pool.bootstrap.iter().map(|server| server.url.to_string()).collect();
+    let expected = ["udp://9.9.9.9", "udp://149.112.112.112:9953", "udp://[2620:fe::fe]", "tcp://192.0.2.53"];
+    assert_eq!(bootstrap, expected);
+    assert_eq!(pool.servers[0].source, Some("192.0.2.7".parse().unwrap()));
+    let proxies: Vec<_> = pool.servers.iter().filter_map(|server| server.proxy.as_ref()).collect();
+    assert_eq!((proxies[0].kind, proxies[0].port), (ProxyKind::Socks5, 1080));
+    assert_eq!(proxies[1].kind, ProxyKind::Connect);
+    assert_eq!(proxies[1].host, Host::Name("proxy.example".into()));
+}
+
+#[test]
+fn credentials_for_a_proxy_must_be_readable_by_nobody_else() {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("login");
+    std::fs::write(&path, "joe:secret\n").unwrap();
+    let server = format!(
+        "upstream.servers=[{{ url = \"tls://dns.example\", proxy = \"http://[::1]:3128\", proxy_credentials = {path:?} }}]"
+    );
+    for (mode, fine) in [(0o600, true), (0o640, false), (0o604, false)] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let loaded = load_sets(&[&server]);
+        assert_eq!(loaded.config.is_some(), fine, "{mode:o}: {:?}", loaded.problems);
+        for problem in loaded.problems {
+            assert_eq!(problem.key_path, "upstream.servers[0].proxy_credentials");
+            assert!(problem.what.contains("chmod 600") && !problem.what.contains("secret"), "{problem}");
+        }
+    }
+}
+
+#[test]
+fn doh_25_a_server_that_only_we_could_find_on_this_machine_is_warned_about() {
+    let ourselves = Surroundings { name_servers: vec!["127.0.0.1".parse().unwrap()], ..machine() };
+    let warned = |sets: &[&str]| {
+        let sets = ["listen.dns=[\"0.0.0.0:53\"]"].iter().chain(sets).map(ToString::to_string).collect();
+        let loaded = load_in(&Source { sets, ..Source::default() }, &ourselves);
+        assert!(loaded.config.is_some(), "{:?}", loaded.problems);
+        loaded.problems.into_iter().map(|problem| problem.to_string()).collect::<Vec<_>>()
+    };
+    let named = "upstream.servers=[\"tls://dns.example\"]";
+    let expected = "--set: warning: upstream.servers[0]: only this gateway could find dns.example, as it is the machine's \
+                    resolver: set `bootstrap` or `addresses`";
+    assert_eq!(warned(&[named]), [expected]);
+    assert!(warned(&[named, "upstream.bootstrap=[\"192.0.2.53\"]"]).is_empty());
+    assert!(warned(&["upstream.servers=[{ url = \"tls://dns.example\", addresses = [\"192.0.2.1\"] }]"]).is_empty());
+    assert!(
+        warned(&["upstream.servers=[{ url = \"tls://dns.example\", proxy = \"socks5://192.0.2.1:1080\" }]"]).is_empty()
+    );
+}
+
+#[test]
 fn the_effective_values_are_a_file_that_means_the_same() {
     let first = load_sets(&["listen.dot=[\"127.0.0.1:853\"]", "cache.size=1 GiB", "log.level=debug"]);
     let text = effective::to_toml(&first.effective);
@@ -366,7 +422,7 @@ fn check_exits_with_0_for_warnings_and_2_for_errors_and_says_so_last() {
         toml.output.contains("snapshot = true  # tests/config/valid/warn-later.toml:18; no effect in this version\n")
     );
     assert!(toml.output.parse::<toml::Table>().is_ok());
-    assert_eq!(toml.complaints.lines().count(), 8);
+    assert_eq!(toml.complaints.lines().count(), 7);
 }
 
 #[test]

@@ -28,10 +28,7 @@ const REQUIRED: &[(&str, &[u8])] = &[
 ];
 
 /// Required, but decided otherwise for now: the reason, in a line.
-const DECIDED: &[(&str, &str)] = &[(
-    "DOH-25",
-    "there is no bootstrap resolver yet: a server is given with its addresses, or its name is left to the system's resolver",
-)];
+const DECIDED: &[(&str, &str)] = &[];
 
 /// All groups of requirements; a name that starts otherwise holds none.
 const GROUPS: &[&str] = &[

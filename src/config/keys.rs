@@ -101,7 +101,8 @@ pub const DOOR: &[&str] = &["address", "allow", "proxy", "forwarded", "tls"];
 /// Keys of a certificate.
 pub const CERTIFICATE: &[&str] = &["chain", "key"];
 /// Keys of a server written as a table.
-pub const SERVER: &[&str] = &["url", "addresses", "tls_name", "ca", "pins", "ecs", "weight", "method", "proxy"];
+pub const SERVER: &[&str] =
+    &["url", "addresses", "tls_name", "ca", "pins", "ecs", "weight", "method", "source", "proxy", "proxy_credentials"];
 /// Keys of a `[[forward]]`.
 pub const FORWARD: &[&str] = &["domains", "pool", "servers", "fallthrough"];
 /// Keys of a `[[cache.rule]]`.

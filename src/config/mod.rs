@@ -164,10 +164,12 @@ fn fill(reader: &mut Reader<'_>) -> Config {
     let doors = doors::read(reader, &mut claims);
     let limits = capacity::read_deadlines(reader);
     let guard = capacity::read_guard(reader, &doors);
-    let upstream = routes::read(reader);
+    let mut upstream = routes::read(reader);
     routes::read_refused(reader);
     let tls = identity::read(reader, &doors.list);
-    let upstream = upstream::Settings { state_dir: Some(tls.state_dir.clone()), ..upstream };
+    let plain = doors.list.iter().filter(|door| door.kind == listen::DoorKind::Dns);
+    upstream.own = plain.map(|door| door.address).collect();
+    upstream.state_dir = Some(tls.state_dir.clone());
     let config = Config {
         absent: doors.absent,
         guard,

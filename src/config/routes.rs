@@ -59,12 +59,11 @@ pub fn read_refused(reader: &mut Reader<'_>) {
 fn pool(reader: &mut Reader<'_>, prefix: &str) -> PoolSettings {
     let key = |name: &str| format!("{prefix}.{name}");
     let timeouts = Duration::from_millis(100)..=Duration::from_mins(1);
-    reader.read_list(&key("bootstrap"), servers::plain);
     reader.read(&key("hedge"), kinds::flag);
     reader.read(&key("hedge_budget"), kinds::share);
     PoolSettings {
         strategy: reader.read(&key("strategy"), kinds::choice(&STRATEGIES)),
-        bootstrap: Vec::new(),
+        bootstrap: reader.read_list(&key("bootstrap"), servers::plain),
         hedge: None,
         servers: servers::read(reader, &key("servers")),
         fallback: servers::read(reader, &key("fallback")),
@@ -79,9 +78,14 @@ pub fn check_loops(reader: &mut Reader<'_>, upstream: &Settings, doors: &[Door])
     if reader.findings.is_fatal() {
         return;
     }
-    for (path, list) in
-        [("upstream.servers", &upstream.default.servers), ("upstream.fallback", &upstream.default.fallback)]
-    {
+    let pool = &upstream.default;
+    let lists = [
+        ("upstream.servers", &pool.servers),
+        ("upstream.fallback", &pool.fallback),
+        ("upstream.bootstrap", &pool.bootstrap),
+    ];
+    for (path, list) in lists {
+        servers::check_finding(reader, path, list, pool, &upstream.own);
         let nodes = reader.read_items(path);
         for ((key, node), server) in nodes.into_iter().zip(list) {
             if doors.iter().any(|door| leads_to(server, door)) {

@@ -1,6 +1,6 @@
 //! The servers of a pool: URLs, or tables that say more.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,9 +9,11 @@ use super::kinds::{self, What};
 use super::node::{Node, Value};
 use super::reader::Fields;
 use super::{Reader, keys, privacy};
-use crate::upstream::address::Host;
-use crate::upstream::settings::Method;
-use crate::upstream::{Address, Server};
+use crate::upstream::address::{Host, Scheme, parse_authority};
+use crate::upstream::hosts::is_own;
+use crate::upstream::proxy::Login;
+use crate::upstream::settings::{Method, Proxy, ProxyKind};
+use crate::upstream::{Address, PoolSettings, Server};
 
 /// The servers in the list at `path`.
 pub fn read(reader: &mut Reader<'_>, path: &str) -> Vec<Server> {
@@ -43,10 +45,43 @@ fn server(reader: &mut Reader<'_>, key: &str, node: &Node) -> Option<Server> {
     let method = reader.field(&fields, "method", kinds::choice(&methods)).unwrap_or_default();
     reader.field(&fields, "weight", kinds::whole(1..=1000));
     reader.field(&fields, "ecs", privacy::ecs);
-    reader.field(&fields, "proxy", socks);
+    let source = reader.field(&fields, "source", ip);
+    let proxy = read_proxy(reader, &fields);
     let url = reader.field(&fields, "url", url)?;
     check_fit(reader, &fields, &url);
-    Some(Server { addresses, tls_name, ca, pins, method, ..Server::new(url) })
+    let server = Server { addresses, tls_name, ca, pins, method, source, proxy, ..Server::new(url) };
+    check_source(reader, &fields, &server);
+    Some(server)
+}
+
+fn read_proxy(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Proxy> {
+    let found = reader.field(fields, "proxy", proxy);
+    let key = fields.key("proxy_credentials");
+    let Some(node) = fields.get("proxy_credentials") else { return found };
+    if fields.get("proxy").is_none() {
+        reader.findings.error(&key, node.origin, "there is no `proxy` to show them to");
+        return None;
+    }
+    let file = reader.file(node);
+    let file = file.and_then(|file| Login::read(&file).map(|_| file).map_err(|error| error.to_string()));
+    let credentials = reader.check(&key, node, |_| file);
+    found.map(|proxy| Proxy { credentials, ..proxy })
+}
+
+/// A source of one family reaches nobody of the other.
+fn check_source(reader: &mut Reader<'_>, fields: &Fields<'_>, server: &Server) {
+    let (Some(source), Some(node)) = (server.source, fields.get("source")) else { return };
+    let host = server.proxy.as_ref().map_or(&server.url.host, |proxy| &proxy.host);
+    let mut goals: Vec<IpAddr> = if server.proxy.is_none() { server.addresses.clone() } else { Vec::new() };
+    goals.extend(match host {
+        Host::Address(address) => Some(*address),
+        Host::Name(_) => None,
+    });
+    if !goals.is_empty() && goals.iter().all(|goal| goal.is_ipv4() != source.is_ipv4()) {
+        let (own, other) = if source.is_ipv4() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
+        let what = format!("\"{source}\" is {own}, and everything it should reach is {other}");
+        reader.findings.error(&fields.key("source"), node.origin, what);
+    }
 }
 
 /// What the scheme has no use for would be ignored: a pin on a plain server must not look like protection.
@@ -62,6 +97,14 @@ fn check_fit(reader: &mut Reader<'_>, fields: &Fields<'_>, url: &Address) {
         misplaced(name, scheme.is_encrypted(), format!("{}:// is not encrypted: nothing is verified", scheme.name()));
     }
     misplaced("method", scheme.is_http(), format!("{}:// has no method: only https:// and h3:// have", scheme.name()));
+    let stream = match scheme {
+        Scheme::Udp => Some(Scheme::Tcp),
+        Scheme::H3 => Some(Scheme::Https),
+        Scheme::Quic => Some(Scheme::Tls),
+        Scheme::Tcp | Scheme::Tls | Scheme::Https => None,
+    };
+    let instead = stream.map_or("", Scheme::name);
+    misplaced("proxy", stream.is_none(), format!("no proxy carries {}://: use {instead}://", scheme.name()));
     let named = matches!(url.host, Host::Name(_));
     misplaced("addresses", named, "the URL's host is an address already".to_owned());
 }
@@ -81,19 +124,56 @@ fn pin(node: &Node) -> Result<[u8; 32], What> {
     digest.ok_or_else(|| format!("{} must be \"sha256/\" and 32 octets in base64", node.shown()))
 }
 
-fn socks(node: &Node) -> Result<(), What> {
+/// `socks5://host:port` or `http://host:port`.
+fn proxy(node: &Node) -> Result<Proxy, What> {
     let text = kinds::text(node)?;
-    if text.starts_with("socks5://") { Ok(()) } else { Err(format!("{} must start with socks5://", node.shown())) }
+    let kinds = [("socks5://", ProxyKind::Socks5), ("http://", ProxyKind::Connect)];
+    let known = kinds.iter().find_map(|(start, kind)| Some((kind, text.strip_prefix(start)?)));
+    if known.is_some_and(|(_, rest)| rest.contains('@')) {
+        return Err("must not hold credentials: name a file with them as `proxy_credentials`".to_owned());
+    }
+    let parsed = known.and_then(|(kind, rest)| Some((*kind, parse_authority(rest.trim_end_matches('/')).ok()?)));
+    match parsed {
+        Some((kind, (host, Some(port)))) => Ok(Proxy { kind, host, port, credentials: None }),
+        _ => Err(format!("{} must be \"socks5://host:port\" or \"http://host:port\"", node.shown())),
+    }
 }
 
 /// A plain server by address, for `bootstrap`.
-pub fn plain(node: &Node) -> Result<(), What> {
+pub fn plain(node: &Node) -> Result<Server, What> {
     let text = kinds::text(node)?;
-    let by_url =
-        text.parse::<Address>().is_ok_and(|url| !url.scheme.is_encrypted() && matches!(url.host, Host::Address(_)));
-    let by_address = text.parse::<IpAddr>().is_ok() || text.parse::<std::net::SocketAddr>().is_ok();
-    if by_url || by_address {
-        return Ok(());
+    let by_address = text.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, Scheme::Udp.port()));
+    let by_socket = by_address.or_else(|| text.parse().ok()).filter(|address| address.port() != 0);
+    let url = match by_socket {
+        Some(at) => {
+            Some(Address { scheme: Scheme::Udp, host: Host::Address(at.ip()), port: at.port(), path: Box::default() })
+        }
+        None => text.parse().ok(),
+    };
+    let fits = |url: &Address| !url.scheme.is_encrypted() && matches!(url.host, Host::Address(_));
+    url.filter(fits).map(Server::new).ok_or_else(|| {
+        format!("{} must be a plain server by address, like \"9.9.9.9\" or \"udp://9.9.9.9\"", node.shown())
+    })
+}
+
+/// Warns of servers in the list at `path` that could be found only by asking this gateway, whose plain doors are `own` (DOH-25).
+pub fn check_finding(reader: &mut Reader<'_>, path: &str, servers: &[Server], pool: &PoolSettings, own: &[SocketAddr]) {
+    let machine = &reader.around.name_servers;
+    let ours = |&address: &IpAddr| is_own(SocketAddr::new(address, Scheme::Udp.port()), own);
+    // After an error the servers read and the servers written no longer run in step.
+    if reader.findings.is_fatal() || !pool.bootstrap.is_empty() || machine.is_empty() || !machine.iter().all(ours) {
+        return;
     }
-    Err(format!("{} must be a plain server by address, like \"9.9.9.9\" or \"udp://9.9.9.9\"", node.shown()))
+    for ((key, node), server) in reader.read_items(path).into_iter().zip(servers) {
+        let name = match (&server.proxy, &server.url.host) {
+            (Some(Proxy { host: Host::Name(name), .. }), _) => name,
+            (None, Host::Name(name)) if server.addresses.is_empty() => name,
+            _ => continue,
+        };
+        let what = format!(
+            "only this gateway could find {name}, as it is the machine's resolver: set {}",
+            if server.proxy.is_some() { "`bootstrap`" } else { "`bootstrap` or `addresses`" }
+        );
+        reader.findings.warning(&key, node.origin, what);
+    }
 }

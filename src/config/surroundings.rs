@@ -8,6 +8,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::SockaddrStorage;
 
 use crate::guard::Network;
+use crate::upstream::hosts::machines_name_servers;
 
 /// Looked up once, so that reading a configuration is a function of its arguments.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,8 @@ pub struct Surroundings {
     pub cores: usize,
     /// Networks of our own interfaces.
     pub link: Vec<Network>,
+    /// Whom this machine asks for names.
+    pub name_servers: Vec<IpAddr>,
     /// Where state goes unless `state_dir` says otherwise.
     pub state_dir: Option<PathBuf>,
 }
@@ -31,6 +34,7 @@ impl Surroundings {
             open_files: getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             link: own_networks(),
+            name_servers: machines_name_servers(),
             state_dir: state_dir(variable),
         }
     }

@@ -114,17 +114,24 @@ impl FromStr for Address {
         if !scheme.is_http() && !path.is_empty() {
             return Err(AddressError::Path);
         }
-        let (host, port) = split_port(authority)?;
-        let port = match port {
-            None => scheme.port(),
-            Some(port) => port.parse().ok().filter(|&port| port != 0).ok_or(AddressError::Port)?,
-        };
+        let (host, port) = parse_authority(authority)?;
+        let port = port.unwrap_or(scheme.port());
         if port == 53 && scheme.is_encrypted() {
             return Err(AddressError::PlainPort);
         }
         let path = if scheme.is_http() && path.len() < 2 { "/dns-query" } else { path };
-        Ok(Self { scheme, host: parse_host(host)?, port, path: path.into() })
+        Ok(Self { scheme, host, port, path: path.into() })
     }
+}
+
+/// `host` or `host:port`, an IPv6 address in brackets.
+///
+/// # Errors
+/// [`AddressError::Host`] or [`AddressError::Port`].
+pub fn parse_authority(authority: &str) -> Result<(Host, Option<u16>), AddressError> {
+    let (host, port) = split_port(authority)?;
+    let port = port.map(|port| port.parse().ok().filter(|&port| port != 0).ok_or(AddressError::Port)).transpose()?;
+    Ok((parse_host(host)?, port))
 }
 
 fn split_port(authority: &str) -> Result<(&str, Option<&str>), AddressError> {

@@ -92,11 +92,17 @@ fn load(file: &Path) -> Names {
 
 /// A line a name: the name, then its addresses.
 fn show(names: &Names) -> String {
-    let line = |(name, addresses): (&Box<str>, &Vec<IpAddr>)| {
-        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-        format!("{name} {}\n", addresses.join(" "))
-    };
-    format!("{HEAD}\n{}.\n", names.iter().map(line).collect::<String>())
+    let mut text = format!("{HEAD}\n");
+    for (name, addresses) in names {
+        text.push_str(name);
+        for address in addresses {
+            text.push(' ');
+            text.push_str(&address.to_string());
+        }
+        text.push('\n');
+    }
+    text.push_str(".\n");
+    text
 }
 
 /// None for anything but what [`show`] writes: half a file is not better than none. A single dot ends it.

@@ -68,7 +68,7 @@ enum Step {
 }
 
 /// Bounds of a time to live: nobody is asked more often, and nothing is believed longer.
-const TTL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(24 * 60 * 60));
+const TTL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_hours(24));
 
 /// How long a look-up may take in all.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -77,7 +77,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const HEAD_START: Duration = Duration::from_millis(300);
 
 /// The longest wait after failures: with addresses to go on with, and with none.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(4));
+const BACKOFF: (Duration, Duration) = (Duration::from_mins(1), Duration::from_secs(4));
 
 impl Resolver {
     /// Asks by `means`, on `runtime`.
@@ -184,18 +184,15 @@ impl Entry {
     }
 
     fn settle(&mut self, outcome: Result<Found, LookUpError>, now: Instant) {
-        match outcome {
-            Ok(found) => {
-                let ttl = found.ttl.clamp(TTL.0, TTL.1);
-                // A little before it ends, so that the new addresses are there when the old have had their time.
-                self.due = now + ttl - ttl / 10;
-                (self.addresses, self.confirmed, self.failures) = (found.addresses, true, 0);
-            }
-            Err(_) => {
-                let most = if self.addresses.is_empty() { BACKOFF.1 } else { BACKOFF.0 };
-                self.due = now + most.min(Duration::from_secs(1 << self.failures.min(6)));
-                self.failures = self.failures.saturating_add(1);
-            }
+        if let Ok(found) = outcome {
+            let ttl = found.ttl.clamp(TTL.0, TTL.1);
+            // A little before it ends, so that the new addresses are there when the old have had their time.
+            self.due = now + ttl - ttl / 10;
+            (self.addresses, self.confirmed, self.failures) = (found.addresses, true, 0);
+        } else {
+            let most = if self.addresses.is_empty() { BACKOFF.1 } else { BACKOFF.0 };
+            self.due = now + most.min(Duration::from_secs(1 << self.failures.min(6)));
+            self.failures = self.failures.saturating_add(1);
         }
     }
 }
@@ -246,8 +243,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn found(text: &str, ttl: u64) -> Result<Found, LookUpError> {
-        Ok(Found { addresses: vec![ip(text)], ttl: Duration::from_secs(ttl) })
+    fn found(text: &str, ttl: u64) -> Found {
+        Found { addresses: vec![ip(text)], ttl: Duration::from_secs(ttl) }
     }
 
     async fn heard(count: &AtomicU32, wanted: u32) {
@@ -298,8 +295,8 @@ mod tests {
     #[tokio::test]
     async fn a_failed_refresh_leaves_the_old_addresses_in_use() {
         let mut entry = Entry::new(Vec::new(), Instant::now());
-        entry.settle(found("192.0.2.1", 60), Instant::now());
-        let later = Instant::now() + Duration::from_secs(600);
+        entry.settle(Ok(found("192.0.2.1", 60)), Instant::now());
+        let later = Instant::now() + Duration::from_mins(10);
         assert!(entry.is_due(later));
         entry.settle(Err(LookUpError::NoSuchName), later);
         assert!(matches!(entry.step(), Step::Use(addresses) if addresses == [ip("192.0.2.1")]));
@@ -316,7 +313,7 @@ mod tests {
         let now = Instant::now();
         let mut entry = Entry::new(Vec::new(), now);
         for (ttl, due) in [(0, 27), (100, 90), (u64::from(u32::MAX), 77_760)] {
-            entry.settle(found("192.0.2.1", ttl), now);
+            entry.settle(Ok(found("192.0.2.1", ttl)), now);
             assert_eq!(entry.due - now, Duration::from_secs(due));
         }
     }

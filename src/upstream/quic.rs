@@ -208,6 +208,8 @@ fn open_cause(error: &ConnectionError) -> Cause {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::super::commons::Commons;
     use super::super::testing::{Authority, quic_server};
     use super::*;
@@ -224,10 +226,11 @@ mod tests {
             let _ = tell.send(connection.remote_address().ip());
             async move { drop(connection.closed().await) }
         });
-        let server = authority.server("quic", address);
+        let mut server = authority.server("quic", address);
+        server.source = source;
         let addresses = Addresses::of(&server, &Commons::new(tokio::runtime::Handle::current()));
         let trust = Trust::new(&server, &Arc::default()).unwrap();
-        (Quic::new(addresses, source, &trust, Protocol::Doq).unwrap(), told)
+        (Quic::new(addresses, &trust, Protocol::Doq).unwrap(), told)
     }
 
     #[tokio::test]
@@ -247,6 +250,6 @@ mod tests {
         let _connection = from.connect(until()).await.unwrap();
         assert_eq!(told.recv().await, Some(source));
         let (other_family, _told) = quic(&authority, Some("::1".parse().unwrap()));
-        assert_eq!(other_family.connect(until()).await.map(drop), Err(Cause::Connect));
+        assert_eq!(other_family.connect(until()).await.map(drop), Err(Cause::Unknown));
     }
 }

@@ -27,6 +27,7 @@ fn machine() -> Surroundings {
         open_files: 65_536,
         cores: 4,
         link: vec!["192.168.1.0/24".parse().unwrap()],
+        name_servers: vec!["192.0.2.53".parse().unwrap()],
         state_dir: Some("/var/lib/hushgate".into()),
     }
 }

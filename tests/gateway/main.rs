@@ -20,6 +20,7 @@ mod harness;
 mod admin;
 mod answers;
 mod attacks;
+mod bootstrap;
 mod conformance;
 mod cookies;
 mod dnssec;

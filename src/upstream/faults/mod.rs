@@ -117,12 +117,12 @@ impl Leg {
         let until = Instant::now() + Duration::from_secs(10);
         let trust = Trust::new(server, &Arc::default()).unwrap();
         let home = home();
-        let quic = |protocol| Quic::new(Addresses::of(server, &home.commons), server.source, &trust, protocol).unwrap();
+        let quic = |protocol| Quic::new(Addresses::of(server, &home.commons), &trust, protocol).unwrap();
         let target = || Target::new(&server.url, server.method, Cover::Tls).unwrap();
         match server.url.scheme {
             super::Scheme::Https => {
                 let tls = Some(Tls::new(&trust, b"h2").unwrap());
-                let carrier = Doh::new(Dialer::new(server, &home), target(), Version::Http2, tls);
+                let carrier = Doh::new(Dialer::new(server, &home).unwrap(), target(), Version::Http2, tls);
                 let connection = carrier.open(until).await.unwrap();
                 Self::H2(carrier, connection)
             }
