@@ -72,7 +72,7 @@ const WITHOUT_EDNS: Duration = Duration::from_mins(10);
 
 #[derive(Debug)]
 enum Line {
-    Udp(Plain),
+    Udp(Box<Plain>),
     Tcp(Kept<Tcp>),
     Tls(Kept<Dot>),
     Http(Kept<Doh>),
@@ -88,7 +88,7 @@ impl Upstream {
     pub fn new(server: &Server, id: UpstreamId, home: &Home) -> Result<Self, BuildError> {
         let tally = Arc::default();
         let line = match server.url.scheme {
-            Scheme::Udp => Ok(Line::Udp(Plain::new(server, home, &tally))),
+            Scheme::Udp => Ok(Line::Udp(Box::new(Plain::new(server, home, &tally)))),
             Scheme::Tcp => Ok(Line::Tcp(tcp(server, home, &tally))),
             Scheme::Tls => dot(server, home, &tally),
             Scheme::Https => doh(server, Version::Http2, Cover::Tls, home, &tally),
