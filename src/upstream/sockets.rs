@@ -63,12 +63,12 @@ impl Share {
     /// # Errors
     /// [`Cause::Busy`] where there is none by then.
     pub async fn enter(&self, until: Instant) -> Result<Leave<'_>, Cause> {
-        let _flight = self.flights.try_acquire().map_err(|_| Cause::Busy)?;
+        let flight = self.flights.try_acquire().map_err(|_| Cause::Busy)?;
         let now = Instant::now();
         let patience = now + until.saturating_duration_since(now) / WAITING_PART;
         let room = async { Some((self.own.acquire().await.ok()?, self.all.free.acquire().await.ok()?)) };
         let (own, all) = timeout_at(patience, room).await.ok().flatten().ok_or(Cause::Busy)?;
-        Ok(Leave { _flight, _own: own, _all: all })
+        Ok(Leave { _flight: flight, _own: own, _all: all })
     }
 }
 

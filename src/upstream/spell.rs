@@ -75,12 +75,12 @@ mod tests {
     async fn a_spell_ends_by_itself_or_when_told() {
         let spell = Spell::default();
         assert!(!spell.lasts());
-        spell.begin(Duration::from_secs(60));
+        spell.begin(Duration::from_mins(1));
         tokio::time::advance(Duration::from_secs(59)).await;
         assert!(spell.lasts());
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(!spell.lasts());
-        spell.begin(Duration::from_secs(60));
+        spell.begin(Duration::from_mins(1));
         spell.end();
         assert!(!spell.lasts());
     }

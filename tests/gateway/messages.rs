@@ -219,7 +219,7 @@ async fn gen_08_labels_of_any_octets_survive_and_are_told_apart() {
             }
             assert_eq!(rig.upstream.count(), before + 1, "name {index} is a key of its own, and found again");
             let log = rig.upstream.log();
-            let kept = |asked: &Asked| question(&asked.message).eq_ignore_ascii_case(&question(&query));
+            let kept = |asked: &Asked| question(&asked.message).eq_ignore_ascii_case(question(&query));
             assert!(log.iter().any(kept), "name {index}");
         }
     });
