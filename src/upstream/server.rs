@@ -295,7 +295,7 @@ impl Log<'_> {
     /// Writes how the attempt under way ended; what follows is another.
     fn end(&mut self, end: AttemptEnd) {
         let micros = u32::try_from(self.since.elapsed().as_micros()).unwrap_or(u32::MAX);
-        self.attempts.push(Attempt { upstream: self.upstream, end, micros });
+        self.attempts.push(Attempt { upstream: self.upstream, end, micros, ..Attempt::default() });
         self.since = Instant::now();
     }
 }
