@@ -1,7 +1,9 @@
 //! One server, whatever it is spoken to over: where its URL becomes a transport, and where one attempt is made and told.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
@@ -14,9 +16,11 @@ use super::doh3::Doh3;
 use super::doq::Doq;
 use super::dot::Dot;
 use super::error::{Cause, ExchangeError};
-use super::health::Health;
+use super::flight::Flight;
+use super::health::{Change, Health, Outcome};
 use super::http::{Cover, Target};
 use super::kept::{Home, Kept};
+use super::probe;
 use super::quic::{Protocol, Quic};
 use super::resolve::Addresses;
 use super::settings::Server;
@@ -62,6 +66,12 @@ pub struct Upstream {
     line: Line,
     tally: Arc<Tally>,
     health: Health,
+    weight: u16,
+    /// Where it is probed from, and how long a probe may take.
+    runtime: Handle,
+    patience: Duration,
+    /// Itself, once it belongs to a pool: what a probe holds on to.
+    own: OnceLock<Weak<Self>>,
 }
 
 #[derive(Debug)]
@@ -105,7 +115,7 @@ impl Upstream {
             Scheme::H3 => doh3(server, home, &tally),
             Scheme::Quic => doq(server, home, &tally),
         };
-        Self::of_line(server, id, line, tally)
+        Self::of_line(server, id, line.map(|line| (line, home)), tally)
     }
 
     /// A DoH server asked over another HTTP than its URL can say: for `hushgate query` and the demo.
@@ -115,24 +125,28 @@ impl Upstream {
     pub fn over_http(server: &Server, version: Version, cover: Cover, home: &Home) -> Result<Self, BuildError> {
         let tally = Arc::default();
         let line = doh(server, version, cover, home, &tally);
-        Self::of_line(server, UpstreamId::default(), line, tally)
+        Self::of_line(server, UpstreamId::default(), line.map(|line| (line, home)), tally)
     }
 
     fn of_line(
         server: &Server,
         id: UpstreamId,
-        line: Result<Line, BuildFault>,
+        line: Result<(Line, &Home), BuildFault>,
         tally: Arc<Tally>,
     ) -> Result<Self, BuildError> {
         let url = server.url.to_string();
         match line {
-            Ok(line) => Ok(Self {
+            Ok((line, home)) => Ok(Self {
                 id,
                 trusted: line.is_trusted(server.url.scheme),
                 url,
                 line,
                 tally,
                 health: Health::default(),
+                weight: server.weight,
+                runtime: home.commons.runtime.clone(),
+                patience: home.patience,
+                own: OnceLock::new(),
             }),
             Err(fault) => Err(BuildError { url, fault }),
         }
@@ -162,6 +176,18 @@ impl Upstream {
         &self.tally
     }
 
+    /// Its share where shares count.
+    #[must_use]
+    pub const fn weight(&self) -> u16 {
+        self.weight
+    }
+
+    /// How long an attempt there may take.
+    #[must_use]
+    pub const fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// How it does.
     #[must_use]
     pub const fn health(&self) -> &Health {
@@ -179,25 +205,70 @@ impl Upstream {
         attempts: &mut Attempts,
     ) -> Result<(Delivered, Verdict), ExchangeError> {
         self.tally.questions.add_one();
+        let flight = Flight::depart(self);
         let mut log = Log { upstream: self.id, since: Instant::now(), attempts };
         let outcome = timeout_at(window.until, self.line.ask(ask, window, &mut log)).await;
         match outcome.unwrap_or(Err(Cause::Timeout)) {
             Ok(delivered) => {
                 let verdict = judge(&delivered.message);
-                if verdict == Verdict::Final {
-                    self.tally.answers.add_one();
-                } else {
-                    self.tally.failures.add_one();
-                }
-                log.end(if verdict == Verdict::Final { AttemptEnd::Answered } else { AttemptEnd::Failed });
+                let (count, end, outcome) = match verdict {
+                    Verdict::Final => (&self.tally.answers, AttemptEnd::Answered, Outcome::Answered),
+                    Verdict::Elsewhere => (&self.tally.failures, AttemptEnd::Failed, Outcome::Failed),
+                };
+                count.add_one();
+                log.end(end);
+                flight.land(outcome);
                 Ok((delivered, verdict))
             }
             Err(cause) => {
                 let error = ExchangeError { upstream: self.id, cause };
                 self.tally.failures.add_one();
                 log.end(error.end());
+                flight.land(Outcome::Lost(cause));
                 Err(error)
             }
+        }
+    }
+
+    /// Asks once, for no client: neither counted nor part of what it owes.
+    ///
+    /// # Errors
+    /// Why there is no answer; any answer at all proves that it lives.
+    pub async fn probe(&self, ask: &Arc<Ask>, until: Instant) -> Result<(), Cause> {
+        let mut attempts = Attempts::default();
+        let mut log = Log { upstream: self.id, since: Instant::now(), attempts: &mut attempts };
+        self.line.ask(ask, Window { until, sends: 1 }, &mut log).await.map(drop)
+    }
+
+    /// Takes it into a pool: from now on it is probed while it is not asked. `has_others`: the pool has more than this one.
+    pub fn adopt(self: &Arc<Self>, has_others: bool) {
+        _ = self.own.set(Arc::downgrade(self));
+        if has_others {
+            self.health.has_others();
+        }
+    }
+
+    /// Logs a change of its health, once, and has it probed where it needs to be.
+    pub fn announce(&self, change: Change) {
+        let (upstream, own) = (self.url.as_str(), self.own.get());
+        let unwatched = match change {
+            Change::None => return,
+            Change::Closed => {
+                tracing::info!(upstream, "upstream answers again");
+                false
+            }
+            Change::Suspected { unwatched } => {
+                tracing::warn!(upstream, "upstream has fallen silent: its questions are asked elsewhere");
+                unwatched
+            }
+            Change::Opened { cause, unwatched } => {
+                self.tally.opened.add_one();
+                tracing::warn!(upstream, ?cause, "upstream is down: only probes go there while there are others");
+                unwatched
+            }
+        };
+        if let Some(own) = own.filter(|_| unwatched) {
+            self.runtime.spawn(probe::watch(Weak::clone(own)));
         }
     }
 }
