@@ -342,3 +342,6 @@ const fn is_worth_repeating(cause: Cause) -> bool {
         Cause::Tls | Cause::Malformed | Cause::Mismatched | Cause::Truncated | Cause::Unknown => false,
     }
 }
+
+#[cfg(test)]
+mod tests;
