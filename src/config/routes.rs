@@ -72,7 +72,7 @@ fn pool(reader: &mut Reader<'_>, prefix: &str) -> PoolSettings {
 }
 
 /// Thousandths of a share of one; None for no share.
-#[allow(clippy::cast_sign_loss, reason = "a share is from 0 to 1")]
+#[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "a share is from 0 to 1")]
 fn per_mille(share: f64) -> Option<u16> {
     Some((share * 1000.0).round() as u16).filter(|&thousandths| thousandths > 0)
 }

@@ -82,7 +82,11 @@ impl Latency {
     }
 }
 
-#[allow(clippy::cast_sign_loss, reason = "the logarithm of a number of at least one is not negative")]
+#[allow(
+    clippy::cast_sign_loss,
+    clippy::cast_possible_truncation,
+    reason = "the logarithm of a number of at least one is not negative, and small"
+)]
 fn class(took: Duration) -> usize {
     let octaves = (took.as_secs_f32() * 1e6 / FIRST).max(1.0).log2();
     ((octaves * 4.0).ceil() as usize).min(CLASSES - 1)
