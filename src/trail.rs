@@ -120,6 +120,38 @@ pub enum AttemptEnd {
     Malformed,
     /// With an RCODE that says: ask someone else.
     Failed,
+    /// Another server answered first, and this one was let go: no failure of its own.
+    Overtaken,
+}
+
+/// Why an attempt was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Why {
+    /// The question had to go somewhere; with `race`, two places.
+    #[default]
+    First,
+    /// Another attempt had failed.
+    Retry,
+    /// Another server took longer than it usually does.
+    Hedge,
+    /// Another server owed many answers and had fallen silent.
+    Rescue,
+    /// No server of the pool answered, so a fallback server was asked.
+    Fallback,
+}
+
+impl Why {
+    /// For logs and people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Retry => "retry",
+            Self::Hedge => "hedge",
+            Self::Rescue => "rescue",
+            Self::Fallback => "fallback",
+        }
+    }
 }
 
 /// One attempt.
@@ -127,6 +159,8 @@ pub enum AttemptEnd {
 pub struct Attempt {
     /// At whom.
     pub upstream: UpstreamId,
+    /// Why.
+    pub why: Why,
     /// How it ended.
     pub end: AttemptEnd,
     /// After how many microseconds.
@@ -139,6 +173,7 @@ pub struct Attempt {
 pub struct Attempts {
     kept: [Attempt; 4],
     made: u8,
+    overtaken: u8,
 }
 
 impl Attempts {
@@ -149,6 +184,14 @@ impl Attempts {
             *place = attempt;
         }
         self.made = self.made.saturating_add(1);
+        self.overtaken = self.overtaken.saturating_add((attempt.end == AttemptEnd::Overtaken).into());
+    }
+
+    /// Adds what another record tells of, as made for the reason `why`.
+    pub fn append(&mut self, others: &Self, why: Why) {
+        for attempt in others.kept() {
+            self.push(Attempt { why, ..*attempt });
+        }
     }
 
     /// The first three and the last, in order.
@@ -161,6 +204,18 @@ impl Attempts {
     #[must_use]
     pub const fn made(&self) -> u8 {
         self.made
+    }
+
+    /// How many of them were let go because another server answered first.
+    #[must_use]
+    pub const fn overtaken(&self) -> u8 {
+        self.overtaken
+    }
+
+    /// The last: the only one that can have brought the answer.
+    #[must_use]
+    pub fn last(&self) -> Option<&Attempt> {
+        self.kept().last()
     }
 }
 

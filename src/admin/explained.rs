@@ -99,6 +99,9 @@ pub struct Key {
 pub struct Attempt {
     /// At whom.
     pub server: String,
+    /// Why: `first`, `retry`, `hedge`, `rescue`, `fallback`.
+    #[serde(default)]
+    pub why: Words,
     /// How it ended.
     pub end: Words,
     /// After how many microseconds.
@@ -169,6 +172,7 @@ pub fn explained(
     let named = |id: UpstreamId| upstream(id).unwrap_or_else(|| format!("upstream {}", id.0));
     let attempts = trail.attempts.kept().iter().map(|attempt| Attempt {
         server: named(attempt.upstream),
+        why: attempt.why.name().into(),
         end: end(attempt.end).into(),
         micros: attempt.micros,
     });
@@ -304,6 +308,7 @@ const fn end(end: AttemptEnd) -> &'static str {
         AttemptEnd::Closed => "closed the connection",
         AttemptEnd::Malformed => "sent no answer to the question",
         AttemptEnd::Failed => "answered with a failure",
+        AttemptEnd::Overtaken => "not waited for: another was quicker",
     }
 }
 
@@ -375,7 +380,12 @@ mod tests {
             ede: Some(3),
             ..Trail::default()
         };
-        let attempt = trail::Attempt { upstream: UpstreamId(0), end: AttemptEnd::Timeout, micros: 1_500_000 };
+        let attempt = trail::Attempt {
+            upstream: UpstreamId(0),
+            why: trail::Why::Rescue,
+            end: AttemptEnd::Timeout,
+            micros: 1_500_000,
+        };
         (0..6).for_each(|_| trail.attempts.push(attempt));
         let facts = Facts { source: Source::Cache, rcode: 0, freshness: Freshness::NO_STORE, trail };
         let names = |id: UpstreamId| (id.0 == 1).then(|| "tls://dns.example".to_owned());
@@ -390,6 +400,7 @@ mod tests {
         assert_eq!(road.cache.supplier.as_deref(), Some("tls://dns.example"));
         assert_eq!((road.attempts_made, road.attempts.len()), (6, 4));
         assert_eq!((road.attempts[0].server.as_str(), road.attempts[0].end.as_ref()), ("upstream 0", "timed out"));
+        assert_eq!(road.attempts[0].why, "rescue");
         assert_eq!((road.added, road.cut.len()), (vec!["OPT".into(), "padding".into()], 1));
         let Outcome::Replied { rcode, ede, source, answer, .. } = road.outcome else { panic!("a reply was given") };
         assert_eq!((rcode.as_ref(), ede.as_deref(), source.as_ref()), ("NOERROR", Some("3 (stale answer)"), "cache"));

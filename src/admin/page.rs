@@ -97,7 +97,7 @@ fn upstreams(out: &mut String, upstreams: &[UpstreamFacts]) -> fmt::Result {
             one.failures.to_string(),
             known(one.handshakes_per_thousand_questions.map(|ratio| format!("{ratio:.1}"))),
             known(one.p95_micros.map(|micros| format!("{:.1} ms", f64::from(micros) / 1e3))),
-            known(one.last_failure.map(ToOwned::to_owned)),
+            known(one.last_failure.clone()),
         ];
         write!(out, "<tr><td>{}</td><th scope=\"row\">{}</th>", Escaped(&one.pool), Escaped(&one.url))?;
         for cell in &cells {

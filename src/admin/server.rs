@@ -226,7 +226,7 @@ mod tests {
             failures: 7,
             handshakes_per_thousand_questions: Some(2.0),
             p95_micros: Some(23_450),
-            last_failure: Some("timed out"),
+            last_failure: Some("timed out".into()),
             ..UpstreamFacts::default()
         }
     }

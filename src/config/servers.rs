@@ -43,13 +43,14 @@ fn server(reader: &mut Reader<'_>, key: &str, node: &Node) -> Option<Server> {
     let tls_name = reader.field(&fields, "tls_name", kinds::host);
     let pins = reader.field_list(&fields, "pins", pin).unwrap_or_default();
     let method = reader.field(&fields, "method", kinds::choice(&methods)).unwrap_or_default();
-    reader.field(&fields, "weight", kinds::whole(1..=1000));
+    let weight = reader.field(&fields, "weight", kinds::whole(1..=1000));
     reader.field(&fields, "ecs", privacy::ecs);
     let source = reader.field(&fields, "source", ip);
     let proxy = read_proxy(reader, &fields);
     let url = reader.field(&fields, "url", url)?;
     check_fit(reader, &fields, &url);
-    let server = Server { addresses, tls_name, ca, pins, method, source, proxy, ..Server::new(url) };
+    let weight = weight.and_then(|weight| u16::try_from(weight).ok()).unwrap_or(1);
+    let server = Server { addresses, tls_name, ca, pins, method, weight, source, proxy, ..Server::new(url) };
     check_source(reader, &fields, &server);
     Some(server)
 }

@@ -110,20 +110,12 @@ fn remember(shared: &Shared, keys: &Keys, problem: &Problem, now: Moment) {
 
 fn count(counters: &Counters, attempts: &Attempts) {
     counters.attempts.add(attempts.made().into());
-    // Between those that are told in full lie failures alone.
-    let untold = usize::from(attempts.made()).saturating_sub(attempts.kept().len());
-    counters.attempts_failed.add(untold as u64);
-    for attempt in attempts.kept() {
-        match attempt.end {
-            AttemptEnd::Answered => counters.upstream_time(attempt.micros),
-            AttemptEnd::Truncated
-            | AttemptEnd::Timeout
-            | AttemptEnd::Connect
-            | AttemptEnd::Tls
-            | AttemptEnd::Closed
-            | AttemptEnd::Malformed
-            | AttemptEnd::Failed => counters.attempts_failed.add_one(),
-        }
+    // Only the last can have answered; who was overtaken did not fail.
+    let answered = attempts.last().filter(|attempt| attempt.end == AttemptEnd::Answered);
+    let failed = attempts.made().saturating_sub(attempts.overtaken()).saturating_sub(answered.is_some().into());
+    counters.attempts_failed.add(failed.into());
+    if let Some(attempt) = answered {
+        counters.upstream_time(attempt.micros);
     }
 }
 
@@ -135,12 +127,13 @@ mod tests {
     #[test]
     fn every_attempt_of_a_long_exchange_is_counted_as_it_ended() {
         let mut attempts = Attempts::default();
-        for end in [AttemptEnd::Timeout; 6].into_iter().chain([AttemptEnd::Answered]) {
+        let ends = [AttemptEnd::Overtaken; 4].into_iter().chain([AttemptEnd::Timeout; 6]);
+        for end in ends.chain([AttemptEnd::Answered]) {
             attempts.push(Attempt { end, micros: 700, ..Attempt::default() });
         }
         let counters = Counters::default();
         count(&counters, &attempts);
-        assert_eq!((counters.attempts.value(), counters.attempts_failed.value()), (7, 6));
+        assert_eq!((counters.attempts.value(), counters.attempts_failed.value()), (11, 6));
         assert_eq!((counters.upstream_micros[1].value(), counters.upstream_micros_sum.value()), (1, 700));
     }
 }

@@ -40,12 +40,23 @@ pub struct UpstreamFacts {
     pub rescues: u64,
     /// Times its breaker opened.
     pub breaker_opened: u64,
+    /// How long it has been in its state, in seconds; None while it is up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_seconds: Option<u64>,
+    /// Seconds until it is probed; None while it is up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_probe_seconds: Option<u64>,
+    /// Questions it owes an answer.
+    pub outstanding: u32,
+    /// The time within which half of its answers come, in microseconds; None before it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p50_micros: Option<u32>,
     /// The time within which nineteen of twenty answers come, in microseconds; None before it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p95_micros: Option<u32>,
     /// How its last failed attempt ended; None before one has.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_failure: Option<&'static str>,
+    pub last_failure: Option<String>,
 }
 
 /// The states a server can be in.
@@ -91,6 +102,10 @@ pub(super) fn write(page: &mut Page<'_>, upstreams: &[UpstreamFacts]) -> fmt::Re
     let help = "Connections opened for a thousand questions, since the start";
     page.gauges("upstream_handshakes_per_thousand_questions", help, ratios)?;
     let p95 = upstreams.iter().filter_map(|one| Some((one.labels(), f64::from(one.p95_micros?) / 1e6)));
+    let p50 = upstreams.iter().filter_map(|one| Some((one.labels(), f64::from(one.p50_micros?) / 1e6)));
+    page.gauges("upstream_p50_seconds", "Time within which half of the server's answers come", p50)?;
+    let outstanding = upstreams.iter().map(|one| (one.labels(), i64::from(one.outstanding)));
+    page.gauges("upstream_outstanding", "Questions that the server owes an answer", outstanding)?;
     page.gauges("upstream_p95_seconds", "Time within which nineteen of twenty answers of the server come", p95)
 }
 
@@ -117,6 +132,10 @@ mod tests {
             hedges: 1008,
             rescues: 1009,
             breaker_opened: 1010,
+            since_seconds: None,
+            next_probe_seconds: None,
+            outstanding: 3,
+            p50_micros: Some(7_500),
             p95_micros: Some(12_500),
             last_failure: None,
         }

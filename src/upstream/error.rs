@@ -25,6 +25,24 @@ pub enum Cause {
     Unknown,
 }
 
+impl Cause {
+    /// What happened, for logs and people.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Timeout => "no answer in time",
+            Self::Connect => "no connection",
+            Self::Tls => "the TLS handshake failed",
+            Self::Closed => "the connection was closed without an answer",
+            Self::Malformed => "the answer was no DNS message, or an HTTP error",
+            Self::Mismatched => "the answer belonged to another question",
+            Self::Truncated => "the answer was truncated and not to be had whole",
+            Self::Busy => "too many questions at once",
+            Self::Unknown => "its address is not known",
+        }
+    }
+}
+
 /// Where the question may be asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Again {

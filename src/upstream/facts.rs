@@ -1,6 +1,9 @@
 //! What the operator is told of each server, read at the moment of asking.
 
 use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::route::Routes;
 use super::server::Upstream;
@@ -23,12 +26,12 @@ pub fn facts(routes: &Routes) -> Vec<UpstreamFacts> {
 }
 
 fn of(server: &Upstream, pool: String, url: String) -> UpstreamFacts {
-    let (tally, health) = (server.tally(), server.health());
+    let (tally, report) = (server.tally(), server.health().report(Instant::now()));
     let (questions, handshakes) = (tally.questions.value(), tally.handshakes.value());
     UpstreamFacts {
         pool,
         url,
-        state: health.state().name(),
+        state: report.state.name(),
         questions,
         answers: tally.answers.value(),
         failures: tally.failures.value(),
@@ -40,9 +43,17 @@ fn of(server: &Upstream, pool: String, url: String) -> UpstreamFacts {
         hedges: tally.hedges.value(),
         rescues: tally.rescues.value(),
         breaker_opened: tally.opened.value(),
-        p95_micros: health.p95_micros(),
-        last_failure: health.last_failure(),
+        since_seconds: report.since.map(|since| since.as_secs()),
+        next_probe_seconds: report.next_probe.map(|wait| wait.as_secs()),
+        outstanding: report.outstanding,
+        p50_micros: report.p50.map(micros),
+        p95_micros: report.p95.map(micros),
+        last_failure: server.trouble(),
     }
+}
+
+fn micros(time: Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }
 
 /// Rounded to thousandths, for people read it too.

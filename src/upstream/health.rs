@@ -1,4 +1,15 @@
 //! How one server does: its usual speed, what it owes, and whether it is asked at all.
+//!
+//! Shared by all workers and fed by every attempt ([`super::server`]); read by those who choose ([`super::choice`]) and who show.
+//! Passive: the questions themselves are the evidence. Only a server that is not asked is probed ([`super::probe`]).
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::error::Cause;
+use super::latency::Latency;
 
 /// Whether a server is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,26 +35,351 @@ impl State {
     }
 }
 
+/// What changed, for whoever must say so and have the server probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing.
+    None,
+    /// The breaker opened.
+    Opened {
+        /// The failure that was too much.
+        cause: Cause,
+        /// Nobody probes it yet.
+        unwatched: bool,
+    },
+    /// It has fallen silent.
+    Suspected {
+        /// Nobody probes it yet.
+        unwatched: bool,
+    },
+    /// It answers again.
+    Closed,
+}
+
+/// How an attempt ended, as far as the server's health goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With an answer that settled the question.
+    Answered,
+    /// With an answer that another server may better: the server lives.
+    Failed,
+    /// Without one.
+    Lost(Cause),
+    /// Nobody waited for the end.
+    Overtaken,
+}
+
+/// Facts for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Whether it is asked.
+    pub state: State,
+    /// How long it has not been asked, or been suspect.
+    pub since: Option<Duration>,
+    /// When it is probed next.
+    pub next_probe: Option<Duration>,
+    /// Half of its answers come within this.
+    pub p50: Option<Duration>,
+    /// Nineteen of twenty do.
+    pub p95: Option<Duration>,
+    /// Questions it owes an answer.
+    pub outstanding: u32,
+    /// How it failed last.
+    pub last_failure: Option<Cause>,
+}
+
+/// What makes a server worth choosing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Merit {
+    /// Whether it is asked.
+    pub state: State,
+    /// What another question there may take, in microseconds, the queue before it included. Less is better.
+    pub cost: f32,
+    /// When it was last asked, if ever.
+    pub asked: Option<Instant>,
+}
+
 /// The health of one server.
 #[derive(Debug, Default)]
-pub struct Health {}
+pub struct Health {
+    /// Everything below; held for a few additions, never over an await.
+    ledger: Mutex<Ledger>,
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
+    state: State,
+    latency: Latency,
+    outstanding: u32,
+    /// Since when it has owed an answer and given none.
+    owing: Option<Instant>,
+    heard: Option<Instant>,
+    asked: Option<Instant>,
+    failures: u32,
+    failed: Option<(Cause, Instant)>,
+    /// When the state last changed.
+    changed: Option<Instant>,
+    probe: Option<Instant>,
+    /// Probes that failed, or openings that came soon after one another: doubles the pause.
+    strikes: u32,
+    watched: bool,
+    has_others: bool,
+}
+
+/// Failures in a row that open the breaker.
+const FAILURES: u32 = 3;
+/// Questions it must owe before silence makes it suspect.
+const OWED: u32 = 8;
+/// Silence that is never suspicious.
+const SILENCE: Duration = Duration::from_millis(100);
+/// What an answer may usually take before it is known what it does.
+const UNKNOWN: Duration = Duration::from_millis(200);
+/// What a failure costs in the estimate, at least.
+const PENALTY: Duration = Duration::from_secs(1);
+/// The pause before the first probe, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// The longest pause where trust has failed and there are others to ask (RFC 7858 3.1, RFC 9250 5.2).
+const LONG_PAUSE: Duration = Duration::from_hours(1);
+/// A server that has been up for this long starts with short pauses again.
+const STEADY: Duration = Duration::from_mins(1);
+/// A server alone is not asked for another handshake this soon after one failed.
+const BREATH: Duration = Duration::from_secs(1);
 
 impl Health {
+    fn with<R>(&self, act: impl FnOnce(&mut Ledger) -> R) -> R {
+        act(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says that there are other servers to ask: failures of trust then open the breaker at once and for long.
+    pub fn has_others(&self) {
+        self.with(|ledger| ledger.has_others = true);
+    }
+
     /// Whether it is asked.
     #[must_use]
-    pub const fn state(&self) -> State {
-        State::Closed
+    pub fn state(&self) -> State {
+        self.with(|ledger| ledger.state)
     }
 
     /// The time within which nineteen of twenty of its answers come, in microseconds; None before it is known.
     #[must_use]
-    pub const fn p95_micros(&self) -> Option<u32> {
-        None
+    pub fn p95_micros(&self) -> Option<u32> {
+        let p95 = self.with(|ledger| ledger.latency.percentile(95));
+        p95.map(|p95| u32::try_from(p95.as_micros()).unwrap_or(u32::MAX))
     }
 
-    /// How its last failed attempt ended, in words; None before one has.
+    /// The time after which an answer is late: the usual, within reason, or a guess before it is known.
     #[must_use]
-    pub const fn last_failure(&self) -> Option<&'static str> {
-        None
+    pub fn usual(&self) -> Duration {
+        self.with(|ledger| ledger.usual())
+    }
+
+    /// All of it, for people.
+    #[must_use]
+    pub fn report(&self, now: Instant) -> Report {
+        self.with(|ledger| Report {
+            state: ledger.state,
+            since: ledger.changed.filter(|_| ledger.state != State::Closed).map(|at| now.saturating_duration_since(at)),
+            next_probe: ledger.probe.map(|at| at.saturating_duration_since(now)),
+            p50: ledger.latency.percentile(50),
+            p95: ledger.latency.percentile(95),
+            outstanding: ledger.outstanding,
+            last_failure: ledger.failed.map(|(cause, _)| cause),
+        })
+    }
+
+    /// What makes it worth choosing.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "an estimate")]
+    pub fn merit(&self) -> Merit {
+        self.with(|ledger| {
+            let estimate =
+                ledger.latency.estimate().map_or(UNKNOWN, |estimate| estimate.max(Duration::from_micros(100)));
+            let untried = ledger.asked.is_none();
+            let cost = estimate.as_secs_f32() * 1e6 * (ledger.outstanding + 1) as f32;
+            Merit { state: ledger.state, cost: if untried { 0.0 } else { cost }, asked: ledger.asked }
+        })
+    }
+
+    /// Has trust failed so lately that another handshake would only repeat it (DOT-14)?
+    #[must_use]
+    pub fn needs_breath(&self, now: Instant) -> bool {
+        self.with(|ledger| {
+            let lately = ledger.failed.is_some_and(|(cause, at)| cause == Cause::Tls && now < at + BREATH);
+            lately && ledger.state == State::Open
+        })
+    }
+
+    /// A question leaves for it.
+    pub fn depart(&self, now: Instant) {
+        self.with(|ledger| {
+            ledger.outstanding += 1;
+            ledger.owing.get_or_insert(now);
+            ledger.asked = Some(now);
+        });
+    }
+
+    /// The question that left at `asked` has come to its end.
+    #[must_use]
+    pub fn land(&self, asked: Instant, outcome: Outcome, now: Instant) -> Change {
+        self.with(|ledger| {
+            ledger.outstanding = ledger.outstanding.saturating_sub(1);
+            if ledger.outstanding == 0 {
+                ledger.owing = None;
+            }
+            ledger.settle(asked, outcome, now)
+        })
+    }
+
+    /// When to ask whether it has been [silent](Self::silent), for a question that leaves now.
+    #[must_use]
+    pub fn look(&self, now: Instant) -> Instant {
+        self.with(|ledger| (ledger.owing.unwrap_or(now) + ledger.patience()).max(now))
+    }
+
+    /// Has it been silent for too long? Else when that may be the case.
+    ///
+    /// # Errors
+    /// The next time to look.
+    pub fn silent(&self, now: Instant) -> Result<Change, Instant> {
+        self.with(|ledger| {
+            if ledger.state != State::Closed {
+                return Ok(Change::None);
+            }
+            let limit = ledger.patience();
+            match ledger.owing.map(|since| since + limit) {
+                Some(due) if due > now => Err(due),
+                Some(_) if ledger.outstanding >= OWED => Ok(ledger.suspect(now)),
+                Some(_) | None => Err(now + limit),
+            }
+        })
+    }
+
+    /// A probe has come to its end.
+    #[must_use]
+    pub fn probed(&self, answered: Result<(), Cause>, now: Instant) -> Change {
+        self.with(|ledger| match answered {
+            Ok(()) => ledger.revive(now),
+            Err(cause) => {
+                ledger.failed = Some((cause, now));
+                match ledger.state {
+                    State::Closed => Change::None,
+                    State::Suspect => ledger.open(cause, now),
+                    State::Open => {
+                        ledger.strikes = ledger.strikes.saturating_add(1);
+                        ledger.schedule(cause, now);
+                        Change::None
+                    }
+                }
+            }
+        })
+    }
+
+    /// When it is to be probed; None: no more, and whoever watches it is done.
+    #[must_use]
+    pub fn next_probe(&self) -> Option<Instant> {
+        self.with(|ledger| {
+            ledger.watched = ledger.state != State::Closed;
+            ledger.probe
+        })
+    }
+}
+
+impl Ledger {
+    fn usual(&self) -> Duration {
+        self.latency.percentile(95).unwrap_or(UNKNOWN)
+    }
+
+    fn patience(&self) -> Duration {
+        (self.usual() * 3).max(SILENCE)
+    }
+
+    fn settle(&mut self, asked: Instant, outcome: Outcome, now: Instant) -> Change {
+        let took = now.saturating_duration_since(asked);
+        match outcome {
+            Outcome::Answered => {
+                self.latency.answered(took, now);
+                self.revive(now)
+            }
+            Outcome::Failed => {
+                // Quick failures must not look like quick answers.
+                self.latency.waited(took.max(PENALTY / 4), now);
+                self.revive(now)
+            }
+            Outcome::Lost(cause) => self.lose(asked, cause, now),
+            Outcome::Overtaken => {
+                self.latency.waited(took, now);
+                let silent = self.heard.is_none_or(|heard| heard < asked) && took >= self.patience();
+                if !silent {
+                    return Change::None;
+                }
+                self.failures = self.failures.saturating_add(1);
+                if self.failures >= FAILURES && self.state == State::Closed { self.suspect(now) } else { Change::None }
+            }
+        }
+    }
+
+    /// Counts a failure, unless it is our own or says nothing about the server.
+    fn lose(&mut self, asked: Instant, cause: Cause, now: Instant) -> Change {
+        let is_evidence = match cause {
+            Cause::Busy => false,
+            Cause::Truncated => return self.revive(now),
+            // It answered others meanwhile: the name is slow, not the server.
+            Cause::Timeout => self.heard.is_none_or(|heard| heard < asked),
+            // One connection that closes fails all questions on it at once: that is one event.
+            Cause::Closed => self.failed.is_none_or(|(_, at)| at < asked),
+            Cause::Connect | Cause::Tls | Cause::Malformed | Cause::Mismatched | Cause::Unknown => true,
+        };
+        if cause != Cause::Busy {
+            self.latency.waited(now.saturating_duration_since(asked).max(PENALTY), now);
+        }
+        if !is_evidence {
+            return Change::None;
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.failed = Some((cause, now));
+        let enough = self.failures >= FAILURES || (cause == Cause::Tls && self.has_others);
+        match self.state {
+            State::Closed | State::Suspect if enough => self.open(cause, now),
+            State::Closed | State::Suspect | State::Open => Change::None,
+        }
+    }
+
+    /// A sign of life.
+    fn revive(&mut self, now: Instant) -> Change {
+        self.heard = Some(now);
+        self.owing = (self.outstanding > 0).then_some(now);
+        self.failures = 0;
+        self.probe = None;
+        match std::mem::take(&mut self.state) {
+            State::Closed => Change::None,
+            State::Open | State::Suspect => {
+                self.changed = Some(now);
+                Change::Closed
+            }
+        }
+    }
+
+    fn suspect(&mut self, now: Instant) -> Change {
+        self.state = State::Suspect;
+        self.changed = Some(now);
+        self.probe = Some(now);
+        Change::Suspected { unwatched: !std::mem::replace(&mut self.watched, true) }
+    }
+
+    fn open(&mut self, cause: Cause, now: Instant) -> Change {
+        let steady = self.changed.is_none_or(|at| now.saturating_duration_since(at) > STEADY);
+        self.strikes = if steady { 0 } else { self.strikes.saturating_add(1) };
+        self.state = State::Open;
+        self.changed = Some(now);
+        self.schedule(cause, now);
+        Change::Opened { cause, unwatched: !std::mem::replace(&mut self.watched, true) }
+    }
+
+    /// The next probe: doubling pauses, spread so that gateways do not probe in step.
+    fn schedule(&mut self, cause: Cause, now: Instant) {
+        let longest = if cause == Cause::Tls && self.has_others { LONG_PAUSE } else { PAUSE.1 };
+        let pause = (PAUSE.0 * 2u32.saturating_pow(self.strikes.min(16))).min(longest);
+        self.probe = Some(now + pause.mul_f32(rand::random_range(0.75..1.25)));
     }
 }

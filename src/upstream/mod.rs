@@ -17,9 +17,15 @@ pub mod ask;
 pub mod error;
 pub mod settings;
 
+pub mod budget;
+pub mod choice;
 pub mod commons;
 pub mod facts;
+pub mod flight;
 pub mod health;
+pub mod latency;
+pub mod probe;
+pub mod round;
 pub mod route;
 pub mod tally;
 

@@ -1,22 +1,22 @@
-//! Several servers as one: asked in order within one deadline, the fallback ones only when nobody else answers.
+//! Several servers as one: chosen by strategy, asked within one deadline, the fallback ones only while nobody else answers.
 
 use std::hash::Hasher as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
 use tokio::time::Instant;
 
+use super::budget::Budget;
 use super::commons::Commons;
-use super::delivery::Window;
-use super::error::{Cause, ExchangeError};
 use super::kept::Home;
+use super::probe;
+use super::round::Round;
 use super::server::{BuildError, BuildFault, Upstream};
-use super::settings::{PoolSettings, Server};
-use super::verdict::Verdict;
-use super::{Answered, Ask, Ended, Exchange, Exchanging, Route};
-use crate::trail::{Attempts, UpstreamId};
-use crate::wire::registry::{class, rtype};
+use super::settings::{PoolSettings, Server, Strategy};
+use super::{Ask, Ended, Exchange, Exchanging, Route};
+use crate::trail::UpstreamId;
 
 /// A pool of servers.
 #[derive(Clone, Debug)]
@@ -24,17 +24,30 @@ pub struct Pool {
     roster: Arc<Roster>,
 }
 
+/// The servers of a pool and what they share.
 #[derive(Debug)]
-struct Roster {
-    servers: Vec<Arc<Upstream>>,
-    fallback: Vec<Arc<Upstream>>,
+pub struct Roster {
+    /// The pool's servers, then the fallback ones.
+    pub all: Vec<Arc<Upstream>>,
+    /// How many are the pool's.
+    primary: usize,
+    /// Who is asked first.
+    pub strategy: Strategy,
+    /// Questions that hedging may still cost; None: no hedging.
+    pub hedges: Option<Budget>,
+    /// Questions that may still be taken away from servers that have fallen silent.
+    pub rescues: Budget,
+    turns: AtomicUsize,
     timeout: Duration,
-    attempt_timeout: Duration,
+    /// One attempt at one server.
+    pub attempt_timeout: Duration,
     fingerprint: u64,
 }
 
-/// Sends a pass over the servers may use at each: together the three that RFC 9520 3.1 allows (NEG-15).
-const PASSES: [u8; 2] = [2, 1];
+/// Hedges that a quiet time saves up.
+const HEDGES: u16 = 10;
+/// Rescues that a quiet time saves up, and how fast they come back: a server dies with what it owes, not with what it was ever asked.
+const RESCUES: (u16, u16) = (250, 1024);
 
 impl Pool {
     /// Makes the servers of `settings` ready; their connections will live on the home runtime. Nothing is sent yet.
@@ -49,9 +62,17 @@ impl Pool {
             let id = id.map_err(|fault| BuildError { url: server.url.to_string(), fault })?;
             Upstream::new(server, id, &home).map(Arc::new)
         };
+        let all = settings.servers.iter().chain(&settings.fallback).map(enlist).collect::<Result<Vec<_>, _>>()?;
+        for server in &all {
+            server.adopt(all.len() > 1);
+        }
         let roster = Roster {
-            servers: settings.servers.iter().map(&enlist).collect::<Result<_, _>>()?,
-            fallback: settings.fallback.iter().map(&enlist).collect::<Result<_, _>>()?,
+            all,
+            primary: settings.servers.len(),
+            strategy: settings.strategy,
+            hedges: settings.hedge.map(|per_mille| Budget::new(per_mille, HEDGES)),
+            rescues: Budget::new(RESCUES.0, RESCUES.1),
+            turns: AtomicUsize::new(0),
             timeout: settings.timeout,
             attempt_timeout: settings.attempt_timeout,
             fingerprint: fingerprint(settings),
@@ -61,24 +82,12 @@ impl Pool {
 
     /// Every server, in the order of their ids.
     pub fn servers(&self) -> impl Iterator<Item = &Arc<Upstream>> {
-        self.roster.all()
+        self.roster.all.iter()
     }
 
     /// Does any server answer one cheap question (`. NS`) by `deadline`?
     pub async fn is_alive(&self, deadline: Instant) -> bool {
-        let [type_high, type_low] = rtype::NS.to_be_bytes();
-        let [class_high, class_low] = class::IN.to_be_bytes();
-        let ask = Ask {
-            question: Box::new([0, type_high, type_low, class_high, class_low]),
-            recursion_desired: true,
-            checking_disabled: false,
-            authentic_data: false,
-            dnssec_ok: false,
-            padding: true,
-            prefer_stream: false,
-            without_edns: false,
-        };
-        self.exchange(Arc::new(ask), deadline).await.result.is_ok()
+        self.exchange(probe::question(), deadline).await.result.is_ok()
     }
 }
 
@@ -99,9 +108,8 @@ impl Exchange for Pool {
         let roster = Arc::clone(&self.roster);
         Box::pin(async move {
             let until = deadline.min(Instant::now() + roster.timeout);
-            let mut round = Round::new(&roster, ask, until);
-            let result = round.run().await;
-            Ended { result, attempts: round.attempts }
+            let (result, attempts) = Round::new(&roster, ask, until).run().await;
+            Ended { result, attempts }
         })
     }
 
@@ -110,95 +118,35 @@ impl Exchange for Pool {
     }
 
     fn name(&self, upstream: UpstreamId) -> Option<&str> {
-        self.roster.all().find(|server| server.id() == upstream).map(|server| server.url())
+        self.roster.all.iter().find(|server| server.id() == upstream).map(|server| server.url())
     }
 }
 
 impl Roster {
-    fn all(&self) -> impl Iterator<Item = &Arc<Upstream>> {
-        self.servers.iter().chain(&self.fallback)
-    }
-}
-
-/// One question's way through the servers.
-struct Round<'a> {
-    roster: &'a Roster,
-    ask: Arc<Ask>,
-    until: Instant,
-    attempts: Attempts,
-    /// A failure that a server did answer: better than none.
-    second_best: Option<Answered>,
-    error: ExchangeError,
-    /// Servers whose failure would only repeat itself, by id.
-    hopeless: Vec<UpstreamId>,
-}
-
-impl<'a> Round<'a> {
-    fn new(roster: &'a Roster, ask: Arc<Ask>, until: Instant) -> Self {
-        let error = ExchangeError { upstream: UpstreamId(0), cause: Cause::Unknown };
-        Self { roster, ask, until, attempts: Attempts::default(), second_best: None, error, hopeless: Vec::new() }
-    }
-
-    async fn run(&mut self) -> Result<Answered, ExchangeError> {
-        for sends in PASSES {
-            for group in [&self.roster.servers, &self.roster.fallback] {
-                if let Some(answered) = self.ask_group(group, sends).await {
-                    return Ok(answered);
-                }
-                if let Some(answered) = self.second_best.take() {
-                    return Ok(answered);
-                }
-            }
+    /// Counts a question: its turn.
+    pub fn turn(&self) -> usize {
+        self.hedges.iter().for_each(Budget::earn);
+        self.rescues.earn();
+        match self.strategy {
+            Strategy::RoundRobin => self.turns.fetch_add(1, Ordering::Relaxed),
+            Strategy::Adaptive | Strategy::Ordered | Strategy::Weighted | Strategy::Race => 0,
         }
-        Err(self.error)
     }
 
-    async fn ask_group(&mut self, group: &[Arc<Upstream>], sends: u8) -> Option<Answered> {
-        for upstream in group {
-            let now = Instant::now();
-            if now >= self.until {
-                return None;
-            }
-            if self.hopeless.contains(&upstream.id()) {
-                continue;
-            }
-            let window = Window { until: self.until.min(now + self.roster.attempt_timeout), sends };
-            match upstream.attempt(&self.ask, window, &mut self.attempts).await {
-                Ok((delivered, verdict)) => {
-                    let (upstream, trusted) = (upstream.id(), upstream.is_trusted());
-                    let answered = Answered { message: delivered.message, upstream, age: delivered.age, trusted };
-                    if verdict == Verdict::Final {
-                        return Some(answered);
-                    }
-                    self.second_best = Some(answered);
-                }
-                Err(error) => {
-                    self.error = error;
-                    if !is_worth_repeating(error.cause) {
-                        self.hopeless.push(error.upstream);
-                    }
-                }
-            }
-        }
-        None
-    }
-}
-
-/// Might the same server answer the same question a moment later?
-const fn is_worth_repeating(cause: Cause) -> bool {
-    match cause {
-        Cause::Timeout | Cause::Connect | Cause::Closed | Cause::Busy => true,
-        Cause::Tls | Cause::Malformed | Cause::Mismatched | Cause::Truncated | Cause::Unknown => false,
+    /// Is the server at `place` one that is asked only while none of the pool answers?
+    #[must_use]
+    pub const fn is_fallback(&self, place: usize) -> bool {
+        place >= self.primary
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-    use std::sync::atomic::Ordering;
 
     use tokio::runtime::Handle;
 
+    use super::super::error::Cause;
     use super::super::testing::{
         Authority, Handler, ask, dns_response, https_server, plain, quic_server, reply, serve_doq, serve_h3,
         serve_stream, tls_server, udp_server,
@@ -216,6 +164,7 @@ mod tests {
             fallback: over_udp(fallback),
             timeout: LONG,
             attempt_timeout: SHORT,
+            strategy: Strategy::Ordered,
             ..PoolSettings::new(over_udp(servers))
         }
     }

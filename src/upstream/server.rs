@@ -1,8 +1,9 @@
 //! One server, whatever it is spoken to over: where its URL becomes a transport, and where one attempt is made and told.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
 use super::Ask;
@@ -14,11 +15,13 @@ use super::doh3::Doh3;
 use super::doq::Doq;
 use super::dot::Dot;
 use super::error::{Cause, ExchangeError};
-use super::health::Health;
+use super::flight::Flight;
+use super::health::{Change, Health, Outcome};
 use super::hop::Hop;
 use super::http::{Cover, Target};
 use super::kept::{Home, Kept};
 use super::plain::Plain;
+use super::probe;
 use super::proof::Proof;
 use super::proxy::ProxyError;
 use super::quic::{Protocol, Quic};
@@ -70,6 +73,12 @@ pub struct Upstream {
     without_edns: Spell,
     tally: Arc<Tally>,
     health: Health,
+    weight: u16,
+    /// Where it is probed from, and how long a probe may take.
+    runtime: Handle,
+    patience: Duration,
+    /// Itself, once it belongs to a pool: what a probe holds on to.
+    own: OnceLock<Weak<Self>>,
 }
 
 /// How long a server that does not know EDNS is asked without: it may be replaced.
@@ -102,7 +111,7 @@ impl Upstream {
             Scheme::H3 => doh3(server, home, &tally),
             Scheme::Quic => doq(server, home, &tally),
         };
-        Self::of_line(server, id, line, tally)
+        Self::of_line(server, id, line.map(|line| (line, home)), tally)
     }
 
     /// A DoH server asked over another HTTP than its URL can say: for `hushgate query` and the demo.
@@ -112,18 +121,18 @@ impl Upstream {
     pub fn over_http(server: &Server, version: Version, cover: Cover, home: &Home) -> Result<Self, BuildError> {
         let tally = Arc::default();
         let line = doh(server, version, cover, home, &tally);
-        Self::of_line(server, UpstreamId::default(), line, tally)
+        Self::of_line(server, UpstreamId::default(), line.map(|line| (line, home)), tally)
     }
 
     fn of_line(
         server: &Server,
         id: UpstreamId,
-        line: Result<Line, BuildFault>,
+        line: Result<(Line, &Home), BuildFault>,
         tally: Arc<Tally>,
     ) -> Result<Self, BuildError> {
         let url = server.url.shown().to_string();
         match line {
-            Ok(line) => Ok(Self {
+            Ok((line, home)) => Ok(Self {
                 id,
                 trusted: line.is_trusted(server.url.scheme),
                 url,
@@ -131,6 +140,10 @@ impl Upstream {
                 without_edns: Spell::default(),
                 tally,
                 health: Health::default(),
+                weight: server.weight,
+                runtime: home.commons.runtime.clone(),
+                patience: home.patience,
+                own: OnceLock::new(),
             }),
             Err(fault) => Err(BuildError { url, fault }),
         }
@@ -166,10 +179,34 @@ impl Upstream {
         }
     }
 
+    /// How its last failed attempt ended, in words; None before one has.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.health.report(Instant::now()).last_failure.map(|cause| self.told(cause))
+    }
+
+    /// `cause` in words; of a failed proof the server's own is known.
+    fn told(&self, cause: Cause) -> String {
+        let fault = self.proof().and_then(Proof::fault).filter(|_| cause == Cause::Tls);
+        fault.map_or_else(|| cause.words().to_owned(), |fault| fault.to_string())
+    }
+
     /// What it has cost and brought.
     #[must_use]
     pub fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// Its share where shares count.
+    #[must_use]
+    pub const fn weight(&self) -> u16 {
+        self.weight
+    }
+
+    /// How long an attempt there may take.
+    #[must_use]
+    pub const fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// How it does.
@@ -189,25 +226,71 @@ impl Upstream {
         attempts: &mut Attempts,
     ) -> Result<(Delivered, Verdict), ExchangeError> {
         self.tally.questions.add_one();
+        let flight = Flight::depart(self);
         let mut log = Log { upstream: self.id, since: Instant::now(), attempts };
         let outcome = timeout_at(window.until, self.ask(ask, window, &mut log)).await;
         match outcome.unwrap_or(Err(Cause::Timeout)) {
             Ok(delivered) => {
                 let verdict = judge(&delivered.message);
-                if verdict == Verdict::Final {
-                    self.tally.answers.add_one();
-                } else {
-                    self.tally.failures.add_one();
-                }
-                log.end(if verdict == Verdict::Final { AttemptEnd::Answered } else { AttemptEnd::Failed });
+                let (count, end, outcome) = match verdict {
+                    Verdict::Final => (&self.tally.answers, AttemptEnd::Answered, Outcome::Answered),
+                    Verdict::Elsewhere => (&self.tally.failures, AttemptEnd::Failed, Outcome::Failed),
+                };
+                count.add_one();
+                log.end(end);
+                flight.land(outcome);
                 Ok((delivered, verdict))
             }
             Err(cause) => {
                 let error = ExchangeError { upstream: self.id, cause };
                 self.tally.failures.add_one();
                 log.end(error.end());
+                flight.land(Outcome::Lost(cause));
                 Err(error)
             }
+        }
+    }
+
+    /// Asks once, for no client: neither counted nor part of what it owes.
+    ///
+    /// # Errors
+    /// Why there is no answer; any answer at all proves that it lives.
+    pub async fn probe(&self, ask: &Arc<Ask>, until: Instant) -> Result<(), Cause> {
+        let mut attempts = Attempts::default();
+        let mut log = Log { upstream: self.id, since: Instant::now(), attempts: &mut attempts };
+        self.line.ask(ask, Window { until, sends: 1 }, &mut log).await.map(drop)
+    }
+
+    /// Takes it into a pool: from now on it is probed while it is not asked. `has_others`: the pool has more than this one.
+    pub fn adopt(self: &Arc<Self>, has_others: bool) {
+        _ = self.own.set(Arc::downgrade(self));
+        if has_others {
+            self.health.has_others();
+        }
+    }
+
+    /// Logs a change of its health, once, and has it probed where it needs to be.
+    pub fn announce(&self, change: Change) {
+        let (upstream, own) = (self.url.as_str(), self.own.get());
+        let unwatched = match change {
+            Change::None => return,
+            Change::Closed => {
+                tracing::info!(upstream, "upstream answers again");
+                false
+            }
+            Change::Suspected { unwatched } => {
+                tracing::warn!(upstream, "upstream has fallen silent: its questions are asked elsewhere");
+                unwatched
+            }
+            Change::Opened { cause, unwatched } => {
+                self.tally.opened.add_one();
+                let reason = self.told(cause);
+                tracing::warn!(upstream, reason, "upstream is down: only probes go there while there are others");
+                unwatched
+            }
+        };
+        if let Some(own) = own.filter(|_| unwatched) {
+            self.runtime.spawn(probe::watch(Weak::clone(own)));
         }
     }
 }
@@ -301,7 +384,7 @@ impl Log<'_> {
     /// Writes how the attempt under way ended; what follows is another.
     pub(super) fn end(&mut self, end: AttemptEnd) {
         let micros = u32::try_from(self.since.elapsed().as_micros()).unwrap_or(u32::MAX);
-        self.attempts.push(Attempt { upstream: self.upstream, end, micros });
+        self.attempts.push(Attempt { upstream: self.upstream, end, micros, ..Attempt::default() });
         self.since = Instant::now();
     }
 }

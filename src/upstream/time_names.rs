@@ -214,7 +214,7 @@ mod tests {
     fn nobody(_: Arc<Ask>, _: Instant) -> Exchanging {
         let upstream = UpstreamId(99);
         let mut attempts = Attempts::default();
-        attempts.push(Attempt { upstream, end: AttemptEnd::Tls, micros: 1 });
+        attempts.push(Attempt { upstream, end: AttemptEnd::Tls, micros: 1, ..Attempt::default() });
         Box::pin(async move { Ended { result: Err(ExchangeError { upstream, cause: Cause::Tls }), attempts } })
     }
 

@@ -28,6 +28,7 @@ mod doors;
 mod edns;
 mod explain;
 mod extended_errors;
+mod failover;
 mod herds;
 mod http;
 mod identity;

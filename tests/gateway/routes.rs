@@ -23,7 +23,8 @@ async fn before(servers: &[&Upstream], fallback: &[&Upstream]) -> Rig {
     };
     let (servers, fallback) = (list(servers), list(fallback));
     let sets = [format!("upstream.servers={servers}"), format!("upstream.fallback={fallback}")];
-    Rig::set("", &[&sets[0], &sets[1], "upstream.attempt_timeout=100ms", "upstream.timeout=1s"]).await
+    let times = ["upstream.attempt_timeout=100ms", "upstream.timeout=1s"];
+    Rig::set("", &[&sets[0], &sets[1], times[0], times[1], "upstream.strategy=\"ordered\""]).await
 }
 
 #[tokio::test]
@@ -41,7 +42,19 @@ async fn servers_are_asked_in_order_and_the_fallback_only_when_none_of_them_answ
                 first.script(|_| Act::Silence);
                 second.script(|_| Act::Silence);
             }
-            4 => second.always(last(2)),
+            4 => {
+                second.always(last(2));
+                // It is down, so the fallback stands in until a probe has been answered.
+                let mut asked = 0;
+                let is_back = |message: &[u8]| message.ends_with(&[192, 0, 2, 2]);
+                let until = Instant::now() + Duration::from_secs(20);
+                while !is_back(
+                    &rig.ask(Transport::Udp, &Ask::a(&format!("{asked}.back.example.org")).bytes()).await.message,
+                ) {
+                    assert!(Instant::now() < until, "it is probed");
+                    asked += 1;
+                }
+            }
             _ => {}
         }
         over_all!([Transport::Udp, Transport::Tcp, Transport::Doh2, Transport::Doq], |transport| {

@@ -56,7 +56,11 @@ fn cache(lines: &mut Lines<'_>, cache: &Cache) -> fmt::Result {
 }
 
 fn attempts(lines: &mut Lines<'_>, road: &Explained) -> fmt::Result {
-    let said = |attempt: &Attempt| format!("{}: {} after {}", attempt.server, attempt.end, time(attempt.micros));
+    let said = |attempt: &Attempt| {
+        let Attempt { server, why, end, micros } = attempt;
+        let text = format!("{server}: {end} after {}", time(*micros));
+        if matches!(why.as_ref(), "" | "first") { text } else { format!("{text} ({why})") }
+    };
     let Some((first, others)) = road.attempts.split_first() else {
         return lines.stage("upstream", "not asked for this client");
     };
@@ -200,13 +204,17 @@ reply       NOERROR, 56 octets, from cache, in 0.021 ms
 
     #[test]
     fn attempts_are_listed_and_the_rest_counted() {
-        let attempt =
-            |end: &'static str, micros| Attempt { server: "udp://192.0.2.53:53".into(), end: end.into(), micros };
-        let attempts = vec![attempt("timed out", 1_500_000), attempt("answered", 12_345)];
+        let attempt = |why: &'static str, end: &'static str, micros| {
+            let server = "udp://192.0.2.53:53".into();
+            Attempt { server, why: why.into(), end: end.into(), micros }
+        };
+        let attempts = vec![attempt("first", "timed out", 1_500_000), attempt("hedge", "answered", 12_345)];
         let text = render(&Explained { attempts_made: 5, attempts, ..road() });
         assert!(text.contains("\nupstream    udp://192.0.2.53:53: timed out after 1500 ms\n"), "{text}");
         assert!(
-            text.contains("\n            and 3 more\n            udp://192.0.2.53:53: answered after 12.3 ms\n"),
+            text.contains(
+                "\n            and 3 more\n            udp://192.0.2.53:53: answered after 12.3 ms (hedge)\n"
+            ),
             "{text}"
         );
     }

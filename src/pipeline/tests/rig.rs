@@ -89,7 +89,7 @@ impl Exchange for Upstream {
             };
             let end = result.as_ref().map_or_else(ExchangeError::end, |_| AttemptEnd::Answered);
             let mut attempts = Attempts::default();
-            attempts.push(Attempt { upstream, end, micros: 1500 });
+            attempts.push(Attempt { upstream, end, micros: 1500, ..Attempt::default() });
             Ended { result, attempts }
         })
     }
