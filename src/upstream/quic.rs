@@ -100,7 +100,7 @@ impl Quic {
         })?;
         let agreed = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
         let alpn = agreed.and_then(|data| data.protocol).and_then(|protocol| alpn_name(&protocol)).ok_or(Cause::Tls)?;
-        let secured = Secured { version: ProtocolVersion::TLSv1_3, cipher: None, alpn: Some(alpn) };
+        let secured = Secured { version: ProtocolVersion::TLSv1_3, cipher: None, alpn: Some(alpn), resumed: None };
         Ok((connection, Facts { address, transport: self.transport, secured: Some(secured) }))
     }
 
