@@ -188,6 +188,10 @@ impl Carrier for Doh {
         }
     }
 
+    fn facts(connection: &Connection) -> &Facts {
+        &connection.facts
+    }
+
     async fn ask(&self, connection: &Connection, ask: &Arc<Ask>) -> Result<Delivered, Cause> {
         let (mut request, body) = self.target.request(ask)?;
         if self.version == Version::Http1 {

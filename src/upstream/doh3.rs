@@ -62,6 +62,14 @@ impl Carrier for Doh3 {
         connection.quic.close_reason().is_none()
     }
 
+    fn facts(connection: &Connection) -> &Facts {
+        &connection.facts
+    }
+
+    async fn closed(connection: &Connection) {
+        connection.quic.closed().await;
+    }
+
     async fn ask(&self, connection: &Connection, ask: &Arc<Ask>) -> Result<Delivered, Cause> {
         let (request, body) = self.target.request(ask)?;
         let mut stream = connection.sender.clone().send_request(request).await.map_err(|error| cause(&error))?;

@@ -1,20 +1,24 @@
-//! One connection per server, kept while it is used: opened on the home runtime, asked from any thread, opened anew when it dies.
+//! The connections of one server, kept while they are used: asked from any thread, opened anew when they die.
 //!
 //! Between the server and its transport. The transports say how a connection is opened and asked ([`Carrier`]); here is decided
-//! which connection a question takes, when it is asked again on a fresh one (TCP-15, DOH-29, DOQ-21), and when an idle one ends.
+//! when a question is asked again on a fresh one (TCP-15, DOH-29, DOQ-21) and when another is opened. [`super::lines`] says which
+//! one a question takes, [`super::rest`] how long an idle one stays.
 
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Ask;
 use super::commons::Commons;
-use super::delivery::{Delivered, Window};
+use super::delivery::{Delivered, Facts, Window};
 use super::error::Cause;
+use super::lines::{Boarding, Flight, Line, Lines};
+use super::rest::{self, Rest};
 use super::tally::Tally;
 
 /// How a connection of some transport is opened and asked.
@@ -22,11 +26,28 @@ pub trait Carrier: Send + Sync + fmt::Debug + 'static {
     /// A connection that many questions share. Dropping it ends it in the transport's polite way.
     type Connection: Send + Sync + 'static;
 
-    /// Opens one, on the home runtime. No octet of a question leaves before the server has proven itself (DOT-09).
+    /// Opens one, on the current runtime. No octet of a question leaves before the server has proven itself (DOT-09).
     fn open(&self, until: Instant) -> impl Future<Output = Result<Self::Connection, Cause>> + Send;
 
-    /// May another question go over it?
+    /// May another question go over it? Not once it has ended, nor once its server has announced the end (GOAWAY).
     fn is_open(&self, connection: &Self::Connection) -> bool;
+
+    /// Facts about it.
+    fn facts(connection: &Self::Connection) -> &Facts;
+
+    /// What its server has said about it so far.
+    fn terms(_: &Self::Connection) -> Terms {
+        Terms::default()
+    }
+
+    /// Ends when it has ended: the server's habit of closing idle connections is learned from this. A transport that cannot tell
+    /// never ends.
+    fn closed(_: &Self::Connection) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
+    /// Its path is dead: ends it at once, so that the questions on it hear [`Cause::Closed`] rather than wait.
+    fn cut(_: &Self::Connection) {}
 
     /// Asks once. [`Cause::Closed`] means that the connection went away with the question unanswered.
     fn ask(
@@ -36,6 +57,15 @@ pub trait Carrier: Send + Sync + fmt::Debug + 'static {
     ) -> impl Future<Output = Result<Delivered, Cause>> + Send;
 }
 
+/// What a server has said about a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// How long it keeps the connection without a question.
+    pub rest: Option<Duration>,
+    /// Questions that it takes at once.
+    pub flights: Option<usize>,
+}
+
 /// Where connections live and how long.
 #[derive(Clone, Debug)]
 pub struct Home {
@@ -43,19 +73,19 @@ pub struct Home {
     pub commons: Commons,
     /// How long opening one may take.
     pub patience: Duration,
-    /// How long one is kept without a question.
+    /// How long one is kept without a question where the server has not taught otherwise.
     pub idle: Duration,
 }
 
 impl Home {
-    /// A home with the usual idle time (RFC 7766 6.2.3: seconds).
+    /// A home with the usual idle time.
     #[must_use]
     pub fn new(commons: &Commons, patience: Duration) -> Self {
-        Self { commons: commons.clone(), patience, idle: Duration::from_secs(10) }
+        Self { commons: commons.clone(), patience, idle: rest::USUAL }
     }
 }
 
-/// The kept connection of one server.
+/// The kept connections of one server.
 #[derive(Debug)]
 pub struct Kept<C: Carrier> {
     inner: Arc<Inner<C>>,
@@ -64,34 +94,38 @@ pub struct Kept<C: Carrier> {
 
 struct Inner<C: Carrier> {
     carrier: C,
-    /// The connection that new questions take, and how the last opening failed.
-    state: Mutex<State<C::Connection>>,
+    /// The connections that new questions take. Held for a look over them, sixteen at most.
+    lines: Mutex<Lines<C>>,
     /// One opening at a time: a cold start with many questions makes one connection, not many.
     opening: Arc<Semaphore>,
     flights: Semaphore,
+    rest: Rest,
     tally: Arc<Tally>,
 }
 
-struct State<T> {
-    line: Option<Arc<Line<T>>>,
-    failed: Option<(Instant, Cause)>,
-}
+/// Questions at one server at once, over all connections; more are [`Cause::Busy`].
+const FLIGHTS: usize = 4096;
 
-struct Line<T> {
-    connection: T,
-    /// When a question was last put on it, and when an answer last came over it.
-    used: Mutex<(Instant, Instant)>,
-}
+/// A question that gives up sooner says nothing about the connection it was on.
+const SILENCE: Duration = Duration::from_millis(200);
 
-/// Questions at one server at once; more are [`Cause::Busy`].
-const FLIGHTS: usize = 1024;
+/// A connection that owed an answer and brought nothing at all for this long is taken to be dead.
+const DEATH: Duration = Duration::from_secs(1);
+
+/// How often a worker's own connection must have earned its place.
+const REVIEW: Duration = Duration::from_secs(10);
 
 impl<C: Carrier> Kept<C> {
     /// No connection yet: the first question opens it.
     pub fn new(carrier: C, home: Home, tally: &Arc<Tally>) -> Self {
-        let state = Mutex::new(State { line: None, failed: None });
-        let (opening, flights) = (Arc::new(Semaphore::new(1)), Semaphore::new(FLIGHTS));
-        let inner = Inner { carrier, state, opening, flights, tally: Arc::clone(tally) };
+        let inner = Inner {
+            carrier,
+            lines: Mutex::new(Lines::new(home.commons.runtime.id())),
+            opening: Arc::new(Semaphore::new(1)),
+            flights: Semaphore::new(FLIGHTS),
+            rest: Rest::new(home.idle),
+            tally: Arc::clone(tally),
+        };
         Self { inner: Arc::new(inner), home }
     }
 
@@ -101,159 +135,222 @@ impl<C: Carrier> Kept<C> {
         &self.inner.carrier
     }
 
-    /// Asks over the kept connection or a new one, and again over a new one if it closes under the question.
+    /// Asks over a kept connection or a new one, and again over a new one if it closes under the question.
     ///
     /// # Errors
     /// Why there is no answer.
     pub async fn exchange(&self, ask: &Arc<Ask>, window: Window) -> Result<Delivered, Cause> {
-        let _flight = self.inner.flights.try_acquire().map_err(|_| Cause::Busy)?;
+        let worker = Handle::try_current().unwrap_or_else(|_| self.home.commons.runtime.clone());
+        self.exchange_from(&worker, ask, window).await
+    }
+
+    /// Asks on behalf of `worker`, which has a connection of its own if it needs one.
+    async fn exchange_from(&self, worker: &Handle, ask: &Arc<Ask>, window: Window) -> Result<Delivered, Cause> {
+        let _place = self.inner.flights.try_acquire().map_err(|_| Cause::Busy)?;
         let mut left = window.sends;
         loop {
-            let opened = timeout_at(window.until, self.line()).await;
-            let line = opened.map_err(|_| Cause::Timeout)??;
+            let flight = self.board(worker, window.until).await?;
             left = left.saturating_sub(1);
-            let asked = line.use_now();
-            match timeout_at(window.until, self.inner.carrier.ask(&line.connection, ask)).await {
+            let asked = flight.take_off();
+            match timeout_at(window.until, self.inner.carrier.ask(flight.connection(), ask)).await {
                 Ok(Ok(delivered)) => {
-                    line.hear_now();
+                    flight.land(C::terms(flight.connection()).rest);
                     return Ok(delivered);
                 }
                 Ok(Err(Cause::Closed)) if left > 0 => {
-                    self.inner.forget(&line);
+                    self.inner.forget(flight.line());
                     self.inner.tally.replayed.add_one();
                 }
                 Ok(Err(cause)) => {
                     if cause == Cause::Closed {
-                        self.inner.forget(&line);
+                        self.inner.forget(flight.line());
                     }
                     return Err(cause);
                 }
-                // Nothing at all since it was asked: the path may be dead without our having been told.
                 Err(_) => {
-                    if !line.heard_since(asked) {
-                        self.inner.forget(&line);
-                    }
+                    self.inner.judge(flight.line(), asked);
                     return Err(Cause::Timeout);
                 }
             }
         }
     }
 
-    async fn line(&self) -> Result<Arc<Line<C::Connection>>, Cause> {
-        if let Some(line) = self.inner.open_line() {
-            return Ok(line);
+    /// A place on a connection, by `until`.
+    async fn board(&self, worker: &Handle, until: Instant) -> Result<Flight<C::Connection>, Cause> {
+        match self.inner.board(worker) {
+            Boarding::Aboard(flight) => Ok(flight),
+            Boarding::Pressed(flight) => {
+                self.grow(worker);
+                Ok(flight)
+            }
+            Boarding::Full => Err(Cause::Busy),
+            Boarding::Open => timeout_at(until, self.open(worker)).await.map_err(|_| Cause::Timeout)?,
         }
+    }
+
+    /// Waits for a connection to be opened, by this question or by another.
+    async fn open(&self, worker: &Handle) -> Result<Flight<C::Connection>, Cause> {
         let queued = Instant::now();
         let permit = Arc::clone(&self.inner.opening).acquire_owned().await.map_err(|_| Cause::Closed)?;
-        if let Some(line) = self.inner.open_line() {
-            return Ok(line);
+        match self.inner.board(worker) {
+            Boarding::Aboard(flight) | Boarding::Pressed(flight) => return Ok(flight),
+            Boarding::Full => return Err(Cause::Busy),
+            Boarding::Open => {}
         }
-        if let Some(cause) = self.inner.failed_since(queued) {
+        if let Some(cause) = self.inner.with_lines(|lines| lines.failed_since(queued)) {
             return Err(cause);
         }
         let (tell, told) = oneshot::channel();
-        self.home.commons.runtime.spawn(tend(Arc::clone(&self.inner), permit, tell, self.home.clone()));
-        told.await.unwrap_or(Err(Cause::Closed))
+        // The first lives at home, where all workers find it; one for want of room with the worker that wants it.
+        let first = self.inner.with_lines(|lines| lines.is_empty());
+        self.tend(if first { &self.home.commons.runtime } else { worker }, permit, Some(tell));
+        told.await.unwrap_or(Err(Cause::Closed)).map(Flight::on)
+    }
+
+    /// Opens a connection that belongs to `worker`, while questions go on over those there are.
+    fn grow(&self, worker: &Handle) {
+        if let Ok(permit) = Arc::clone(&self.inner.opening).try_acquire_owned() {
+            self.tend(worker, permit, None);
+        }
+    }
+
+    fn tend(&self, worker: &Handle, permit: OwnedSemaphorePermit, tell: Option<Tell<C>>) {
+        worker.spawn(tend(Arc::clone(&self.inner), worker.clone(), permit, tell, self.home.patience));
     }
 }
 
-/// The life of one connection: opened, offered to all, let go when it has been idle.
+/// Where those hear who wait for a connection.
+type Tell<C> = oneshot::Sender<Result<Arc<Line<<C as Carrier>::Connection>>, Cause>>;
+
+/// The life of one connection: opened, offered to all, let go when it has rested for long enough.
 ///
 /// Those who wait hear of it by `tell`; the opening goes on without them, for the next.
 async fn tend<C: Carrier>(
     inner: Arc<Inner<C>>,
+    worker: Handle,
     permit: OwnedSemaphorePermit,
-    tell: oneshot::Sender<Result<Arc<Line<C::Connection>>, Cause>>,
-    home: Home,
+    tell: Option<Tell<C>>,
+    patience: Duration,
 ) {
-    let until = Instant::now() + home.patience;
+    let until = Instant::now() + patience;
     let opened = timeout_at(until, inner.carrier.open(until)).await.unwrap_or(Err(Cause::Timeout));
-    let outcome = inner.settle(opened);
+    let outcome = inner.settle(opened, &worker);
     drop(permit);
-    let watched = outcome.as_ref().ok().map(Arc::downgrade);
+    let line = outcome.as_ref().ok().cloned();
     // An asker that has gone needs no answer.
-    let _ = tell.send(outcome);
-    let Some(watched) = watched else { return };
+    let _ = tell.map(|tell| tell.send(outcome));
     let kept = Arc::downgrade(&inner);
     drop(inner);
-    while let Some(idle_at) = watched.upgrade().map(|line| line.last_used() + home.idle) {
-        if idle_at <= Instant::now() {
-            return reap(&kept, &watched);
-        }
-        sleep_until(idle_at).await;
+    if let Some(line) = line {
+        watch(&kept, &line).await;
     }
 }
 
-/// Lets an idle line go, unless it has been replaced or everything is gone already.
-fn reap<C: Carrier>(kept: &Weak<Inner<C>>, line: &Weak<Line<C::Connection>>) {
-    if let (Some(inner), Some(line)) = (kept.upgrade(), line.upgrade()) {
-        inner.forget(&line);
+/// Stays with `line` until it is to take no more questions.
+async fn watch<C: Carrier>(kept: &Weak<Inner<C>>, line: &Arc<Line<C::Connection>>) {
+    let mut review = Instant::now() + REVIEW;
+    while let Some(wake) = kept.upgrade().and_then(|inner| inner.next_look(line)) {
+        tokio::select! {
+            () = C::closed(&line.connection) => {
+                if let Some(inner) = kept.upgrade() {
+                    inner.note_close(line);
+                }
+                return;
+            }
+            () = line.changed() => {}
+            () = sleep_until(wake.min(review)) => {
+                let now = Instant::now();
+                if now >= review {
+                    review = now + REVIEW;
+                    kept.upgrade().inspect(|inner| inner.review(line));
+                }
+            }
+        }
     }
 }
 
 impl<C: Carrier> Inner<C> {
-    fn with_state<R>(&self, act: impl FnOnce(&mut State<C::Connection>) -> R) -> R {
-        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_lines<R>(&self, act: impl FnOnce(&mut Lines<C>) -> R) -> R {
+        act(&mut self.lines.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn open_line(&self) -> Option<Arc<Line<C::Connection>>> {
-        let line = self.with_state(|state| state.line.clone())?;
-        if self.carrier.is_open(&line.connection) {
-            return Some(line);
-        }
-        self.forget(&line);
-        None
-    }
-
-    fn failed_since(&self, queued: Instant) -> Option<Cause> {
-        self.with_state(|state| state.failed).filter(|&(at, _)| at >= queued).map(|(_, cause)| cause)
-    }
-
-    fn settle(&self, opened: Result<C::Connection, Cause>) -> Result<Arc<Line<C::Connection>>, Cause> {
-        let now = Instant::now();
-        if opened.is_ok() {
-            self.tally.handshakes.add_one();
-        } else {
-            self.tally.handshakes_failed.add_one();
-        }
-        let outcome = opened.map(|connection| Arc::new(Line { connection, used: Mutex::new((now, now)) }));
-        let old = self.with_state(|state| {
-            state.failed = outcome.as_ref().err().map(|&cause| (now, cause));
-            std::mem::replace(&mut state.line, outcome.as_ref().ok().cloned())
+    fn board(&self, worker: &Handle) -> Boarding<C::Connection> {
+        // Connections that have ended are dropped after the lock is.
+        let (boarding, _dead) = self.with_lines(|lines| {
+            let dead = lines.take_dead(&self.carrier);
+            (lines.board(worker.id(), Instant::now()), dead)
         });
-        drop(old);
-        outcome
+        boarding
+    }
+
+    fn settle(&self, opened: Result<C::Connection, Cause>, worker: &Handle) -> Result<Arc<Line<C::Connection>>, Cause> {
+        let resumed = |connection| C::facts(connection).secured.and_then(|secured| secured.resumed) == Some(true);
+        match opened {
+            Ok(connection) => {
+                self.tally.handshakes.add_one();
+                if resumed(&connection) {
+                    self.tally.resumed.add_one();
+                }
+                let line = Arc::new(Line::new(connection, worker.id()));
+                self.with_lines(|lines| lines.add(&line));
+                Ok(line)
+            }
+            Err(cause) => {
+                self.tally.handshakes_failed.add_one();
+                self.with_lines(|lines| lines.fail(cause));
+                Err(cause)
+            }
+        }
     }
 
     /// New questions no longer take `line`; those on it may still be answered.
     fn forget(&self, line: &Arc<Line<C::Connection>>) {
-        let old = self.with_state(|state| state.line.take_if(|kept| Arc::ptr_eq(kept, line)));
-        drop(old);
-    }
-}
-
-impl<T> Line<T> {
-    fn with_used<R>(&self, act: impl FnOnce(&mut (Instant, Instant)) -> R) -> R {
-        act(&mut self.used.lock().unwrap_or_else(PoisonError::into_inner))
+        let _old = self.with_lines(|lines| lines.remove(line));
     }
 
-    fn use_now(&self) -> Instant {
+    /// A question put on `line` at `asked` has had its time. Nothing at all since then: the path may be dead without our having
+    /// been told, and then its fellows are told too.
+    fn judge(&self, line: &Arc<Line<C::Connection>>, asked: Instant) {
+        let silence = asked.elapsed();
+        if line.heard_since(asked) || silence < SILENCE {
+            return;
+        }
+        self.forget(line);
+        if silence >= DEATH {
+            C::cut(&line.connection);
+        }
+    }
+
+    /// When `line` is to be looked at again; None when it takes no more questions. One that has rested for long enough is let go.
+    fn next_look(&self, line: &Arc<Line<C::Connection>>) -> Option<Instant> {
+        if !self.with_lines(|lines| lines.has(line)) {
+            return None;
+        }
+        let limit = self.rest.limit(C::terms(&line.connection).rest);
         let now = Instant::now();
-        self.with_used(|used| used.0 = now);
-        now
+        if line.flights() > 0 {
+            return Some(now + limit.max(SILENCE));
+        }
+        let end = line.last_used() + limit;
+        if end > now {
+            return Some(end);
+        }
+        self.rest.outlived();
+        self.forget(line);
+        None
     }
 
-    fn hear_now(&self) {
-        let now = Instant::now();
-        self.with_used(|used| *used = (now, now));
+    /// The server has closed `line`.
+    fn note_close(&self, line: &Arc<Line<C::Connection>>) {
+        if line.flights() == 0 {
+            self.rest.closed_after(line.last_used().elapsed());
+        }
+        self.forget(line);
     }
 
-    fn last_used(&self) -> Instant {
-        self.with_used(|used| used.0)
-    }
-
-    fn heard_since(&self, asked: Instant) -> bool {
-        self.with_used(|used| used.1 > asked)
+    /// A worker's own connection that serves few questions has had its day, if there is another.
+    fn review(&self, line: &Arc<Line<C::Connection>>) {
+        let _old = self.with_lines(|lines| lines.remove_if_spare(line));
     }
 }
 

@@ -29,7 +29,9 @@ pub mod verdict;
 pub mod delivery;
 pub mod dial;
 pub mod kept;
+pub mod lines;
 pub mod resolve;
+pub mod rest;
 pub mod timekeeper;
 pub mod tls;
 

@@ -1,0 +1,275 @@
+//! Which of a server's connections a question takes, and when there should be another.
+//!
+//! The first belongs to the home runtime and serves every worker: a quiet gateway keeps one warm connection, not one a core. When
+//! that one has had many questions in flight for a while, a busy worker gets its own, on its own runtime, where asking costs no
+//! wake-up of another thread. A connection that its server allows few questions at once is joined by others when it is full.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Id;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::error::Cause;
+use super::kept::Carrier;
+
+/// The connections of one server that take questions.
+pub struct Lines<C: Carrier> {
+    home: Id,
+    /// At most [`MOST`].
+    lines: Vec<Offered<C::Connection>>,
+    /// How the last opening failed.
+    failed: Option<(Instant, Cause)>,
+    /// Since when workers have found another's connection crowded each time they looked.
+    pressed: Option<Instant>,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Line<T> {
+    /// The transport's.
+    pub connection: T,
+    /// The runtime that it lives on.
+    worker: Id,
+    flights: AtomicUsize,
+    /// Questions since the last review.
+    questions: AtomicU64,
+    /// When a question was last put on it, and when an answer last came over it.
+    used: Mutex<(Instant, Instant)>,
+    /// The rest its server announced last, in milliseconds.
+    rest: AtomicU64,
+    change: Notify,
+}
+
+/// A line's place in [`Lines`]: whoever watches the line hears when it is given up. Dropped outside the lock of [`Lines`].
+#[derive(Debug)]
+pub struct Offered<T>(Arc<Line<T>>);
+
+/// A question's place on a connection.
+#[derive(Debug)]
+pub struct Flight<T>(Arc<Line<T>>);
+
+/// What a question does.
+#[derive(Debug)]
+pub enum Boarding<T> {
+    /// It takes this place.
+    Aboard(Flight<T>),
+    /// It takes this place, and its worker should have a connection of its own.
+    Pressed(Flight<T>),
+    /// It waits for a connection to be opened.
+    Open,
+    /// There is no place, and there are as many connections as there may be.
+    Full,
+}
+
+/// Connections of one server.
+pub const MOST: usize = 16;
+
+/// Questions on one connection whose server has not said how many it takes.
+const FLIGHTS: usize = 1024;
+
+/// Questions in flight on another worker's connection that make it crowded.
+const CROWD: usize = 64;
+
+/// How long it must be crowded.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// After an opening has failed there is no growth for this long.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Questions between two reviews that justify a worker's own connection.
+const WORTH: u64 = 100;
+
+impl<C: Carrier> Lines<C> {
+    /// None yet; the first will live on `home`.
+    #[must_use]
+    pub const fn new(home: Id) -> Self {
+        Self { home, lines: Vec::new(), failed: None, pressed: None }
+    }
+
+    /// Is there none?
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Does `line` take questions?
+    #[must_use]
+    pub fn has(&self, line: &Arc<Line<C::Connection>>) -> bool {
+        self.lines.iter().any(|offered| Arc::ptr_eq(&offered.0, line))
+    }
+
+    /// Takes out those that can take no question any more.
+    pub fn take_dead(&mut self, carrier: &C) -> Vec<Offered<C::Connection>> {
+        self.lines.extract_if(.., |line| !carrier.is_open(&line.connection)).collect()
+    }
+
+    /// A place for a question of `worker`: on its own connection, else on the home one, else on any.
+    pub fn board(&mut self, worker: Id, now: Instant) -> Boarding<C::Connection> {
+        let limit = |line: &Line<C::Connection>| C::terms(&line.connection).flights.unwrap_or(FLIGHTS);
+        let has_room = |line: &&Offered<C::Connection>| line.flights() < limit(line);
+        let rank = |line: &&Offered<C::Connection>| (line.worker != worker, line.worker != self.home, line.flights());
+        let Some(line) = self.lines.iter().filter(has_room).min_by_key(rank).map(|line| Arc::clone(&line.0)) else {
+            return if self.lines.len() < MOST { Boarding::Open } else { Boarding::Full };
+        };
+        let is_own = line.worker == worker;
+        let crowd = if is_own { limit(&line) / 4 * 3 } else { CROWD.min(limit(&line) / 2) };
+        let is_pressed = self.is_pressed(line.flights() >= crowd, is_own, now);
+        let flight = Flight::on(line);
+        if is_pressed { Boarding::Pressed(flight) } else { Boarding::Aboard(flight) }
+    }
+
+    /// Has it been crowded for long enough, and may there be another connection?
+    fn is_pressed(&mut self, is_crowded: bool, is_own: bool, now: Instant) -> bool {
+        if !is_crowded {
+            // A worker with a connection of its own knows nothing of the crowd elsewhere.
+            if !is_own {
+                self.pressed = None;
+            }
+            return false;
+        }
+        let since = *self.pressed.get_or_insert(now);
+        let failed = self.failed.is_some_and(|(at, _)| now < at + PAUSE);
+        if failed || self.lines.len() >= MOST || now < since + PATIENCE {
+            return false;
+        }
+        self.pressed = None;
+        true
+    }
+
+    /// Offers `line`.
+    pub fn add(&mut self, line: &Arc<Line<C::Connection>>) {
+        self.failed = None;
+        self.lines.push(Offered(Arc::clone(line)));
+    }
+
+    /// An opening has failed.
+    pub fn fail(&mut self, cause: Cause) {
+        self.failed = Some((Instant::now(), cause));
+    }
+
+    /// How an opening failed that ended after `queued`.
+    #[must_use]
+    pub fn failed_since(&self, queued: Instant) -> Option<Cause> {
+        self.failed.filter(|&(at, _)| at >= queued).map(|(_, cause)| cause)
+    }
+
+    /// Takes `line` out.
+    pub fn remove(&mut self, line: &Arc<Line<C::Connection>>) -> Vec<Offered<C::Connection>> {
+        self.lines.extract_if(.., |offered| Arc::ptr_eq(&offered.0, line)).collect()
+    }
+
+    /// Takes `line` out if it is a worker's own, has had few questions since this was last asked, and is not the only one.
+    pub fn remove_if_spare(&mut self, line: &Arc<Line<C::Connection>>) -> Vec<Offered<C::Connection>> {
+        let questions = line.questions.swap(0, Ordering::Relaxed);
+        let is_spare = line.worker != self.home && questions < WORTH && self.lines.len() > 1;
+        self.lines.extract_if(.., |offered| is_spare && Arc::ptr_eq(&offered.0, line)).collect()
+    }
+}
+
+impl<T> Line<T> {
+    /// A connection just opened on `worker`.
+    #[must_use]
+    pub fn new(connection: T, worker: Id) -> Self {
+        let now = Instant::now();
+        Self {
+            connection,
+            worker,
+            flights: AtomicUsize::new(0),
+            questions: AtomicU64::new(0),
+            used: Mutex::new((now, now)),
+            rest: AtomicU64::new(u64::MAX),
+            change: Notify::new(),
+        }
+    }
+
+    fn with_used<R>(&self, act: impl FnOnce(&mut (Instant, Instant)) -> R) -> R {
+        act(&mut self.used.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Questions on it.
+    #[must_use]
+    pub fn flights(&self) -> usize {
+        self.flights.load(Ordering::Relaxed)
+    }
+
+    /// When a message last went over it.
+    #[must_use]
+    pub fn last_used(&self) -> Instant {
+        self.with_used(|&mut (asked, heard)| asked.max(heard))
+    }
+
+    /// Has it brought anything since `asked`?
+    #[must_use]
+    pub fn heard_since(&self, asked: Instant) -> bool {
+        self.with_used(|used| used.1 > asked)
+    }
+
+    /// Ends when it has been taken out of the offer, or its server has announced another rest.
+    pub async fn changed(&self) {
+        self.change.notified().await;
+    }
+}
+
+impl<T> Flight<T> {
+    /// A place on `line`.
+    #[must_use]
+    pub fn on(line: Arc<Line<T>>) -> Self {
+        line.flights.fetch_add(1, Ordering::Relaxed);
+        Self(line)
+    }
+
+    /// The connection.
+    #[must_use]
+    pub fn connection(&self) -> &T {
+        &self.0.connection
+    }
+
+    /// Its line.
+    #[must_use]
+    pub const fn line(&self) -> &Arc<Line<T>> {
+        &self.0
+    }
+
+    /// The question is put on the connection, now.
+    pub fn take_off(&self) -> Instant {
+        let now = Instant::now();
+        self.0.questions.fetch_add(1, Ordering::Relaxed);
+        self.0.with_used(|used| used.0 = now);
+        now
+    }
+
+    /// The answer has come; by now the server has `announced` how long the connection may rest.
+    pub fn land(&self, announced: Option<Duration>) {
+        let now = Instant::now();
+        self.0.with_used(|used| used.1 = now);
+        let rest = announced.map_or(u64::MAX, |rest| u64::try_from(rest.as_millis()).unwrap_or(u64::MAX));
+        if self.0.rest.load(Ordering::Relaxed) != rest {
+            self.0.rest.store(rest, Ordering::Relaxed);
+            self.0.change.notify_one();
+        }
+    }
+}
+
+impl<T> Drop for Flight<T> {
+    fn drop(&mut self) {
+        self.0.flights.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<T> Deref for Offered<T> {
+    type Target = Line<T>;
+
+    fn deref(&self) -> &Line<T> {
+        &self.0
+    }
+}
+
+impl<T> Drop for Offered<T> {
+    fn drop(&mut self) {
+        self.0.change.notify_one();
+    }
+}
