@@ -206,5 +206,6 @@ mod tests {
         }
         assert_ne!(kinds[0], HandshakeKind::Resumed);
         assert_eq!(kinds[1], HandshakeKind::Resumed);
+        assert_eq!((upstream.tally().handshakes.value(), upstream.tally().resumed.value()), (2, 1));
     }
 }

@@ -364,14 +364,21 @@ impl<C: Carrier> fmt::Debug for Inner<C> {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    use tokio::io::{AsyncRead, AsyncWrite, duplex};
+    use tokio::sync::mpsc;
     use tokio::task::JoinSet;
+    use tokio::time::{sleep, timeout};
 
     use super::super::dial::Dialer;
+    use super::super::mux::Mux;
     use super::super::tcp::Tcp;
     use super::super::testing::{
         ask as question, home, label, listener, plain, read_frame, reply, serve_stream, window, write_frame,
     };
     use super::*;
+    use crate::peer::Transport;
+    use crate::wire::registry::option;
+    use crate::wire::{OptWriter, patch};
 
     fn kept(address: std::net::SocketAddr, home: Home) -> Arc<Kept<Tcp>> {
         Arc::new(Kept::new(Tcp::new(Dialer::new(&plain("tcp", address), &home)), home, &Arc::default()))
@@ -475,5 +482,240 @@ mod tests {
         while let Some(done) = asking.join_next().await {
             assert_eq!(done.unwrap().unwrap_err(), Cause::Connect);
         }
+    }
+
+    /// A server in memory, so that the clock can be paused.
+    #[derive(Debug)]
+    struct Server {
+        behaviour: Behaviour,
+        opened: AtomicU32,
+        /// Hears how long each connection lived.
+        lives: mpsc::UnboundedSender<Duration>,
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Behaviour {
+        /// Closes what has rested for this long.
+        Closes(Duration),
+        /// Announces this TIMEOUT, in units of 100 ms, and answers after a second; never closes.
+        Announces(u16),
+        /// The first connection brings nothing, those that follow do.
+        SilentAtFirst,
+    }
+
+    impl Server {
+        fn new(behaviour: Behaviour) -> (Arc<Kept<Self>>, Arc<Tally>, mpsc::UnboundedReceiver<Duration>) {
+            let ((lives, ends), tally) = (mpsc::unbounded_channel(), Arc::default());
+            (Arc::new(Kept::new(Self { behaviour, opened: AtomicU32::new(0), lives }, home(), &tally)), tally, ends)
+        }
+    }
+
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, behaviour: Behaviour, is_first: bool) {
+        match behaviour {
+            Behaviour::Closes(rest) => {
+                while let Ok(Some(query)) = timeout(rest, read_frame(&mut stream)).await {
+                    write_frame(&mut stream, &reply(&query, 0)).await;
+                }
+            }
+            Behaviour::Announces(units) => {
+                while let Some(query) = read_frame(&mut stream).await {
+                    sleep(Duration::from_secs(1)).await;
+                    let mut answer = bytes::BytesMut::from(&reply(&query, 0)[..]);
+                    let mut writer = OptWriter::start(&mut answer, 1232, 0, false);
+                    writer.option(option::KEEPALIVE, &[&units.to_be_bytes()]);
+                    writer.finish();
+                    patch::add_additional(&mut answer);
+                    write_frame(&mut stream, &answer).await;
+                }
+            }
+            Behaviour::SilentAtFirst => {
+                while let Some(query) = read_frame(&mut stream).await {
+                    if !is_first {
+                        write_frame(&mut stream, &reply(&query, 0)).await;
+                    }
+                }
+            }
+        }
+    }
+
+    impl Carrier for Server {
+        type Connection = Mux;
+
+        async fn open(&self, _: Instant) -> Result<Mux, Cause> {
+            let (ours, theirs) = duplex(64 * 1024);
+            let (behaviour, lives) = (self.behaviour, self.lives.clone());
+            let is_first = self.opened.fetch_add(1, Ordering::SeqCst) == 0;
+            tokio::spawn(async move {
+                let opened = Instant::now();
+                serve(theirs, behaviour, is_first).await;
+                let _ = lives.send(opened.elapsed());
+            });
+            let facts = Facts { address: "127.0.0.1:53".parse().unwrap(), transport: Transport::Tcp, secured: None };
+            Ok(Mux::start(ours, facts))
+        }
+
+        fn is_open(&self, connection: &Mux) -> bool {
+            connection.is_open()
+        }
+
+        fn facts(connection: &Mux) -> &Facts {
+            connection.facts()
+        }
+
+        fn terms(connection: &Mux) -> Terms {
+            connection.terms()
+        }
+
+        async fn closed(connection: &Mux) {
+            connection.closed().await;
+        }
+
+        fn cut(connection: &Mux) {
+            connection.cut();
+        }
+
+        async fn ask(&self, connection: &Mux, ask: &Arc<Ask>) -> Result<Delivered, Cause> {
+            connection.ask(ask).await
+        }
+    }
+
+    /// Connections opened for a question every `pause`, by `workers` in turn, with a server that closes after 10 s.
+    async fn opened(workers: usize, pause: Duration) -> u64 {
+        let (kept, tally, _ends) = Server::new(Behaviour::Closes(Duration::from_secs(10)));
+        let runtimes: Vec<_> =
+            (0..workers).map(|_| tokio::runtime::Builder::new_current_thread().build().unwrap()).collect();
+        for runtime in runtimes.iter().cycle().take(240) {
+            let asked = kept.exchange_from(runtime.handle(), &question("a.example"), window(1000, 1)).await;
+            assert!(asked.is_ok(), "{asked:?}");
+            sleep(pause).await;
+        }
+        runtimes.into_iter().for_each(tokio::runtime::Runtime::shutdown_background);
+        tally.handshakes.value()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tcp_14_a_question_every_five_seconds_from_eight_workers_costs_no_more_handshakes_than_from_one() {
+        let pause = Duration::from_secs(5);
+        assert_eq!((opened(1, pause).await, opened(8, pause).await), (1, 1));
+        assert_eq!(opened(8, Duration::from_millis(10)).await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_question_is_sent_into_a_connection_that_is_about_to_be_closed() {
+        let (kept, tally, mut ends) = Server::new(Behaviour::Closes(Duration::from_secs(10)));
+        let mut lives = Vec::new();
+        for _ in 0..3 {
+            kept.exchange(&question("a.example"), window(1000, 1)).await.unwrap();
+            lives.push(ends.recv().await.unwrap().as_secs_f32().round());
+        }
+        assert_eq!(lives, [10.0, 10.0, 9.0], "the third is let go before the server does");
+        assert_eq!((tally.handshakes.value(), tally.replayed.value()), (3, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn kal_06_a_connection_is_let_go_before_the_time_its_server_announced() {
+        let (kept, _, mut ends) = Server::new(Behaviour::Announces(40));
+        kept.exchange(&question("a.example"), window(5000, 1)).await.unwrap();
+        let life = ends.recv().await.unwrap();
+        assert!((Duration::from_secs(4)..Duration::from_secs(5)).contains(&life), "{life:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn kal_06_after_a_timeout_of_nought_what_is_in_flight_is_answered_and_nothing_new_is_sent() {
+        let (kept, tally, mut ends) = Server::new(Behaviour::Announces(0));
+        let (first, second) = (question("a.example"), question("b.example"));
+        let both = tokio::join!(kept.exchange(&first, window(5000, 1)), kept.exchange(&second, window(5000, 1)));
+        assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+        assert_eq!(tally.handshakes.value(), 1);
+        assert!(ends.recv().await.unwrap() < Duration::from_secs(4));
+        assert!(kept.exchange(&first, window(5000, 1)).await.is_ok());
+        assert_eq!((tally.handshakes.value(), tally.replayed.value()), (2, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_fellows_of_a_question_on_a_dead_path_are_asked_again_at_once() {
+        let (kept, tally, _ends) = Server::new(Behaviour::SilentAtFirst);
+        let (first, second) = (question("a.example"), question("b.example"));
+        let began = Instant::now();
+        let late = async {
+            sleep(Duration::from_millis(500)).await;
+            kept.exchange(&second, window(60_000, 2)).await
+        };
+        let (lost, saved) = tokio::join!(kept.exchange(&first, window(1500, 2)), late);
+        assert_eq!(lost.unwrap_err(), Cause::Timeout);
+        assert!(saved.is_ok() && began.elapsed() < Duration::from_secs(2), "{saved:?}");
+        assert_eq!((tally.handshakes.value(), tally.replayed.value()), (2, 1));
+    }
+
+    /// Takes `held` questions on its first connection and closes it; answers on all others.
+    async fn dying_server(held: usize) -> std::net::SocketAddr {
+        let (listener, address) = listener().await;
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for _ in 0..held {
+                read_frame(&mut stream).await.unwrap();
+            }
+            drop(stream);
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve_stream(stream, |query| reply(query, 0)));
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn tcp_15_a_burst_on_a_dying_connection_opens_one_other_and_every_replay_is_counted() {
+        let home = home();
+        let tally = Arc::default();
+        let tcp = Tcp::new(Dialer::new(&plain("tcp", dying_server(200).await), &home));
+        let kept = Arc::new(Kept::new(tcp, home, &tally));
+        let mut asking = JoinSet::new();
+        for _ in 0..200 {
+            let kept = Arc::clone(&kept);
+            asking.spawn(async move { kept.exchange(&question("a.example"), window(20_000, 2)).await });
+        }
+        while let Some(done) = asking.join_next().await {
+            assert!(done.unwrap().is_ok());
+        }
+        assert_eq!((tally.handshakes.value(), tally.replayed.value()), (2, 200));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_accepts_and_closes_costs_a_question_two_connections_and_no_more() {
+        let (listener, address) = listener().await;
+        tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+        let (home, tally) = (home(), Arc::default());
+        let kept = Kept::new(Tcp::new(Dialer::new(&plain("tcp", address), &home)), home, &tally);
+        let outcome = kept.exchange(&question("a.example"), window(20_000, 2)).await;
+        assert_eq!(outcome.unwrap_err(), Cause::Closed);
+        assert_eq!(tally.handshakes.value(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_busy_worker_gets_a_connection_of_its_own_on_its_own_runtime() {
+        let (listener, address) = listener().await;
+        let (home, tally): (_, Arc<Tally>) = (home(), Arc::default());
+        let kept = Arc::new(Kept::new(Tcp::new(Dialer::new(&plain("tcp", address), &home)), home, &tally));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (worker, (_stop, stopped)) = (runtime.handle().clone(), oneshot::channel::<()>());
+        // Ends with this test, which holds the sender.
+        std::thread::spawn(move || runtime.block_on(stopped));
+        // The first connection is never answered, so it fills up.
+        let (asker, handle) = (Arc::clone(&kept), worker.clone());
+        let asking = tokio::spawn(async move {
+            let mut asking = JoinSet::new();
+            loop {
+                let asker = Arc::clone(&asker);
+                asking
+                    .spawn_on(async move { asker.exchange(&question("a.example"), window(60_000, 1)).await }, &handle);
+                sleep(Duration::from_millis(1)).await;
+            }
+        });
+        let (_silent, _) = listener.accept().await.unwrap();
+        let (stream, _) = timeout(Duration::from_secs(30), listener.accept()).await.expect("no growth").unwrap();
+        asking.abort();
+        tokio::spawn(serve_stream(stream, |query| reply(query, 0)));
+        let own = worker.spawn(async move { kept.exchange(&question("b.example"), window(30_000, 1)).await });
+        assert!(own.await.unwrap().is_ok(), "the worker's own connection is not the one it takes");
     }
 }

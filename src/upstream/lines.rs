@@ -273,3 +273,151 @@ impl<T> Drop for Offered<T> {
         self.0.change.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::super::Ask;
+    use super::super::delivery::{Delivered, Facts};
+    use super::super::kept::Terms;
+    use super::*;
+
+    /// A connection that is what it is told to be: open or not, with room for so many.
+    #[derive(Debug)]
+    struct Fake;
+
+    impl Carrier for Fake {
+        type Connection = (AtomicBool, Option<usize>);
+
+        async fn open(&self, _: Instant) -> Result<Self::Connection, Cause> {
+            Err(Cause::Connect)
+        }
+
+        fn is_open(&self, connection: &Self::Connection) -> bool {
+            connection.0.load(Ordering::SeqCst)
+        }
+
+        fn facts(_: &Self::Connection) -> &Facts {
+            unreachable!("nobody asks")
+        }
+
+        fn terms(connection: &Self::Connection) -> Terms {
+            Terms { rest: None, flights: connection.1 }
+        }
+
+        async fn ask(&self, _: &Self::Connection, _: &Arc<Ask>) -> Result<Delivered, Cause> {
+            Err(Cause::Closed)
+        }
+    }
+
+    type FakeLine = Arc<Line<<Fake as Carrier>::Connection>>;
+
+    fn runtimes(count: usize) -> Vec<Runtime> {
+        (0..count).map(|_| Builder::new_current_thread().build().unwrap()).collect()
+    }
+
+    fn line(lines: &mut Lines<Fake>, worker: Id, room: Option<usize>) -> FakeLine {
+        let line = Arc::new(Line::new((AtomicBool::new(true), room), worker));
+        lines.add(&line);
+        line
+    }
+
+    /// Takes `count` places on `line` and keeps them.
+    fn crowd(line: &FakeLine, count: usize) -> Vec<Flight<<Fake as Carrier>::Connection>> {
+        (0..count).map(|_| Flight::on(Arc::clone(line))).collect()
+    }
+
+    fn taken(boarding: &Boarding<<Fake as Carrier>::Connection>) -> &FakeLine {
+        match boarding {
+            Boarding::Aboard(flight) | Boarding::Pressed(flight) => flight.line(),
+            Boarding::Open | Boarding::Full => panic!("{boarding:?}"),
+        }
+    }
+
+    #[test]
+    fn a_worker_takes_its_own_connection_then_the_home_one_then_any() {
+        let runtimes = runtimes(3);
+        let [home, own, other] = [&runtimes[0], &runtimes[1], &runtimes[2]].map(|runtime| runtime.handle().id());
+        let now = Instant::now();
+        let mut lines = Lines::new(home);
+        assert!(matches!(lines.board(own, now), Boarding::Open));
+        let foreign = line(&mut lines, other, None);
+        assert!(Arc::ptr_eq(taken(&lines.board(own, now)), &foreign));
+        let at_home = line(&mut lines, home, None);
+        assert!(Arc::ptr_eq(taken(&lines.board(own, now)), &at_home));
+        let mine = line(&mut lines, own, None);
+        assert!(Arc::ptr_eq(taken(&lines.board(own, now)), &mine));
+        mine.connection.0.store(false, Ordering::SeqCst);
+        assert_eq!(lines.take_dead(&Fake).len(), 1);
+        assert!(Arc::ptr_eq(taken(&lines.board(own, now)), &at_home));
+    }
+
+    #[test]
+    fn another_is_opened_when_the_home_one_stays_crowded_and_not_for_one_burst() {
+        let runtimes = runtimes(2);
+        let [home, own] = [&runtimes[0], &runtimes[1]].map(|runtime| runtime.handle().id());
+        let (mut lines, now) = (Lines::new(home), Instant::now());
+        let at_home = line(&mut lines, home, None);
+        let burst = crowd(&at_home, CROWD);
+        assert!(matches!(lines.board(own, now), Boarding::Aboard(_)), "a burst may pass");
+        drop(burst);
+        assert!(matches!(lines.board(own, now + PATIENCE), Boarding::Aboard(_)), "it has passed");
+        let _crowd = crowd(&at_home, CROWD);
+        assert!(matches!(lines.board(own, now + 2 * PATIENCE), Boarding::Aboard(_)));
+        assert!(
+            matches!(lines.board(home, now + 3 * PATIENCE), Boarding::Aboard(_)),
+            "to its own worker it is not crowded"
+        );
+        assert!(matches!(lines.board(own, now + 3 * PATIENCE), Boarding::Pressed(_)));
+        lines.fail(Cause::Connect);
+        for _ in 0..2 {
+            assert!(matches!(lines.board(own, now + 5 * PATIENCE), Boarding::Aboard(_)), "no growth after a failure");
+        }
+    }
+
+    #[test]
+    fn full_connections_are_joined_by_others_up_to_a_bound() {
+        let runtimes = runtimes(1);
+        let home = runtimes[0].handle().id();
+        let (mut lines, now) = (Lines::new(home), Instant::now());
+        let mut held = Vec::new();
+        for _ in 0..MOST {
+            assert!(matches!(lines.board(home, now), Boarding::Open));
+            held.extend(crowd(&line(&mut lines, home, Some(4)), 4));
+        }
+        assert!(matches!(lines.board(home, now), Boarding::Full));
+        held.pop();
+        assert!(matches!(lines.board(home, now), Boarding::Aboard(_)));
+    }
+
+    #[test]
+    fn spf_08_a_stream_takes_far_fewer_questions_than_there_are_ids() {
+        let runtimes = runtimes(1);
+        let home = runtimes[0].handle().id();
+        let mut lines = Lines::new(home);
+        let full = line(&mut lines, home, None);
+        let _held = crowd(&full, FLIGHTS);
+        assert!(matches!(lines.board(home, Instant::now()), Boarding::Open), "another connection, not an id twice");
+        assert!(FLIGHTS < usize::from(u16::MAX) / 2);
+    }
+
+    #[test]
+    fn a_workers_own_connection_that_serves_few_is_given_up_and_the_last_never() {
+        let runtimes = runtimes(2);
+        let [home, own] = [&runtimes[0], &runtimes[1]].map(|runtime| runtime.handle().id());
+        let mut lines = Lines::new(home);
+        let mine = line(&mut lines, own, None);
+        assert!(lines.remove_if_spare(&mine).is_empty(), "it is the only one");
+        let at_home = line(&mut lines, home, None);
+        assert!(lines.remove_if_spare(&at_home).is_empty(), "home is home");
+        for _ in 0..WORTH {
+            Flight::on(Arc::clone(&mine)).take_off();
+        }
+        assert!(lines.remove_if_spare(&mine).is_empty(), "it serves many");
+        assert_eq!(lines.remove_if_spare(&mine).len(), 1);
+        assert!(lines.has(&at_home) && !lines.has(&mine));
+    }
+}

@@ -300,10 +300,13 @@ fn keepalive(message: &[u8]) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
 
     use tokio::io::{DuplexStream, duplex};
     use tokio::task::JoinSet;
 
+    use super::super::delivery::Secured;
     use super::super::testing::{ask as question, label, read_frame, reply, reply_as, write_frame};
     use super::*;
     use crate::peer::Transport;
@@ -411,4 +414,73 @@ mod tests {
         tokio::time::sleep(2 * SWEEP + FAREWELL).await;
         assert!(server.write_all(b"\0").await.is_err(), "the stream is still held");
     }
+
+    /// Remembers every write.
+    struct Recorder {
+        stream: DuplexStream,
+        writes: Arc<std::sync::Mutex<Vec<usize>>>,
+    }
+
+    impl AsyncRead for Recorder {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_read(context, buffer)
+        }
+    }
+
+    impl AsyncWrite for Recorder {
+        fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+            self.writes.lock().unwrap().push(octets.len());
+            Pin::new(&mut self.stream).poll_write(context, octets)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_flush(context)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_shutdown(context)
+        }
+    }
+
+    #[tokio::test]
+    async fn tcp_03_length_and_message_and_all_that_has_queued_go_out_in_one_write() {
+        let (ours, mut server) = duplex(64 * 1024);
+        let writes = Arc::default();
+        let facts = Facts { address: "127.0.0.1:53".parse().unwrap(), transport: Transport::Tcp, secured: None };
+        let mux = Arc::new(Mux::start(Recorder { stream: ours, writes: Arc::clone(&writes) }, facts));
+        let mut asking = JoinSet::new();
+        for _ in 0..20 {
+            let mux = Arc::clone(&mux);
+            asking.spawn(async move { mux.ask(&question("a.example")).await });
+        }
+        let mut octets = 0;
+        for _ in 0..20 {
+            octets += 2 + read_frame(&mut server).await.unwrap().len();
+        }
+        assert_eq!(*writes.lock().unwrap(), [octets]);
+    }
+
+    #[tokio::test]
+    async fn kal_08_the_question_carries_an_empty_keepalive_and_pad_05_padding_comes_after_it() {
+        for (transport, secured) in [(Transport::Tcp, None), (Transport::Dot, Some(SECURED))] {
+            let (ours, mut server) = duplex(1024);
+            let mux = Mux::start(ours, Facts { address: "127.0.0.1:53".parse().unwrap(), transport, secured });
+            let asking = tokio::spawn(async move { mux.ask(&question("a.example")).await });
+            let query = read_frame(&mut server).await.unwrap();
+            let tail = &query[12 + 15 + 11..];
+            assert_eq!(tail[..4], [0, 11, 0, 0]);
+            match transport {
+                Transport::Dot => assert_eq!((query.len(), &tail[4..6]), (128, &[0, 12][..])),
+                _ => assert_eq!(tail.len(), 4),
+            }
+            asking.abort();
+        }
+    }
+
+    const SECURED: Secured =
+        Secured { version: rustls::ProtocolVersion::TLSv1_3, cipher: None, alpn: None, resumed: None };
 }
