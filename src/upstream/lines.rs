@@ -20,7 +20,7 @@ use super::kept::Carrier;
 pub struct Lines<C: Carrier> {
     home: Id,
     /// At most [`MOST`].
-    lines: Vec<Offered<C::Connection>>,
+    offered: Vec<Offered<C::Connection>>,
     /// How the last opening failed.
     failed: Option<(Instant, Cause)>,
     /// Since when workers have found another's connection crowded each time they looked.
@@ -87,24 +87,24 @@ impl<C: Carrier> Lines<C> {
     /// None yet; the first will live on `home`.
     #[must_use]
     pub const fn new(home: Id) -> Self {
-        Self { home, lines: Vec::new(), failed: None, pressed: None }
+        Self { home, offered: Vec::new(), failed: None, pressed: None }
     }
 
     /// Is there none?
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.offered.is_empty()
     }
 
     /// Does `line` take questions?
     #[must_use]
     pub fn has(&self, line: &Arc<Line<C::Connection>>) -> bool {
-        self.lines.iter().any(|offered| Arc::ptr_eq(&offered.0, line))
+        self.offered.iter().any(|place| Arc::ptr_eq(&place.0, line))
     }
 
     /// Takes out those that can take no question any more.
     pub fn take_dead(&mut self, carrier: &C) -> Vec<Offered<C::Connection>> {
-        self.lines.extract_if(.., |line| !carrier.is_open(&line.connection)).collect()
+        self.offered.extract_if(.., |line| !carrier.is_open(&line.connection)).collect()
     }
 
     /// A place for a question of `worker`: on its own connection, else on the home one, else on any.
@@ -112,8 +112,8 @@ impl<C: Carrier> Lines<C> {
         let limit = |line: &Line<C::Connection>| C::terms(&line.connection).flights.unwrap_or(FLIGHTS);
         let has_room = |line: &&Offered<C::Connection>| line.flights() < limit(line);
         let rank = |line: &&Offered<C::Connection>| (line.worker != worker, line.worker != self.home, line.flights());
-        let Some(line) = self.lines.iter().filter(has_room).min_by_key(rank).map(|line| Arc::clone(&line.0)) else {
-            return if self.lines.len() < MOST { Boarding::Open } else { Boarding::Full };
+        let Some(line) = self.offered.iter().filter(has_room).min_by_key(rank).map(|line| Arc::clone(&line.0)) else {
+            return if self.offered.len() < MOST { Boarding::Open } else { Boarding::Full };
         };
         let is_own = line.worker == worker;
         let crowd = if is_own { limit(&line) / 4 * 3 } else { CROWD.min(limit(&line) / 2) };
@@ -133,7 +133,7 @@ impl<C: Carrier> Lines<C> {
         }
         let since = *self.pressed.get_or_insert(now);
         let failed = self.failed.is_some_and(|(at, _)| now < at + PAUSE);
-        if failed || self.lines.len() >= MOST || now < since + PATIENCE {
+        if failed || self.offered.len() >= MOST || now < since + PATIENCE {
             return false;
         }
         self.pressed = None;
@@ -143,7 +143,7 @@ impl<C: Carrier> Lines<C> {
     /// Offers `line`.
     pub fn add(&mut self, line: &Arc<Line<C::Connection>>) {
         self.failed = None;
-        self.lines.push(Offered(Arc::clone(line)));
+        self.offered.push(Offered(Arc::clone(line)));
     }
 
     /// An opening has failed.
@@ -159,14 +159,14 @@ impl<C: Carrier> Lines<C> {
 
     /// Takes `line` out.
     pub fn remove(&mut self, line: &Arc<Line<C::Connection>>) -> Vec<Offered<C::Connection>> {
-        self.lines.extract_if(.., |offered| Arc::ptr_eq(&offered.0, line)).collect()
+        self.offered.extract_if(.., |place| Arc::ptr_eq(&place.0, line)).collect()
     }
 
     /// Takes `line` out if it is a worker's own, has had few questions since this was last asked, and is not the only one.
     pub fn remove_if_spare(&mut self, line: &Arc<Line<C::Connection>>) -> Vec<Offered<C::Connection>> {
         let questions = line.questions.swap(0, Ordering::Relaxed);
-        let is_spare = line.worker != self.home && questions < WORTH && self.lines.len() > 1;
-        self.lines.extract_if(.., |offered| is_spare && Arc::ptr_eq(&offered.0, line)).collect()
+        let is_spare = line.worker != self.home && questions < WORTH && self.offered.len() > 1;
+        self.offered.extract_if(.., |place| is_spare && Arc::ptr_eq(&place.0, line)).collect()
     }
 }
 

@@ -30,7 +30,7 @@ pub const USUAL: Duration = Duration::from_secs(30);
 const LEAST: Duration = Duration::from_secs(1);
 
 /// Whatever a server offers, no more is taken.
-const MOST: Duration = Duration::from_secs(60);
+const MOST: Duration = Duration::from_mins(1);
 
 impl Rest {
     /// Nothing learned: connections rest for `usual`.
