@@ -41,6 +41,8 @@ pub struct Leg<'a> {
     pub encrypted: bool,
     /// COOKIE option data toward a plain server.
     pub cookie: Option<&'a [u8]>,
+    /// Say that the connection may be kept, and ask for how long (RFC 7828 3.2.1); on TCP and DoT alone (KAL-08).
+    pub keepalive: bool,
 }
 
 /// Why bytes are not the answer to an [`Ask`].
@@ -76,6 +78,10 @@ impl Ask {
         if let Some(cookie) = leg.cookie {
             writer.option(option::COOKIE, &[cookie]);
             length += opt::OPTION_HEAD + cookie.len();
+        }
+        if leg.keepalive {
+            writer.option(option::KEEPALIVE, &[]);
+            length += opt::OPTION_HEAD;
         }
         let wanted = leg.encrypted && self.padding;
         if let Some(padding) = opt::padding(length, PADDING_BLOCK, crate::wire::MAX_MESSAGE).filter(|_| wanted) {

@@ -28,6 +28,8 @@ pub struct Secured {
     pub cipher: Option<CipherSuite>,
     /// The protocol agreed on by ALPN, if any was.
     pub alpn: Option<&'static str>,
+    /// Was a session resumed, where the QUIC layer does not hide it?
+    pub resumed: Option<bool>,
 }
 
 /// Facts about the connection an answer came over.

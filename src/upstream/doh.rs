@@ -23,7 +23,7 @@ use super::dial::Dialer;
 use super::doh2::Session;
 use super::error::Cause;
 use super::http::{Cover, Target, check_head};
-use super::kept::Carrier;
+use super::kept::{Carrier, Terms};
 use super::proof::Proof;
 use super::tls::Tls;
 use crate::peer::Transport;
@@ -64,7 +64,7 @@ pub struct Connection {
     sender: Sender,
     facts: Facts,
     /// Its tasks hear when this is gone.
-    _held: watch::Sender<()>,
+    held: watch::Sender<()>,
 }
 
 enum Sender {
@@ -128,7 +128,7 @@ impl Doh {
                 Sender::Many(session)
             }
         };
-        Ok(Connection { sender, facts, _held: held })
+        Ok(Connection { sender, facts, held })
     }
 }
 
@@ -185,18 +185,27 @@ impl Carrier for Doh {
         }
     }
 
+    fn facts(connection: &Connection) -> &Facts {
+        &connection.facts
+    }
+
+    fn terms(connection: &Connection) -> Terms {
+        let flights = match &connection.sender {
+            Sender::One(_) => Some(1),
+            Sender::Many(session) => session.capacity(),
+        };
+        Terms { rest: None, flights }
+    }
+
+    async fn closed(connection: &Connection) {
+        connection.held.closed().await;
+    }
+
     async fn ask(&self, connection: &Connection, ask: &Arc<Ask>) -> Result<Delivered, Cause> {
         let (request, body) = self.target.request(ask)?;
         let (age, message) = connection.sender.exchange(request, body).await?;
         check_stream(ask, &message, 0)?;
         Ok(Delivered { message, age, facts: connection.facts })
-    }
-
-    fn capacity(&self, connection: &Connection) -> usize {
-        match &connection.sender {
-            Sender::One(_) => 1,
-            Sender::Many(session) => session.capacity(),
-        }
     }
 }
 

@@ -18,7 +18,6 @@ use tokio::sync::Semaphore;
 
 use super::error::Cause;
 use super::http::check_head;
-use super::kept::CAPACITY;
 use crate::wire::MAX_MESSAGE;
 
 /// A connection on which requests can be made.
@@ -42,6 +41,9 @@ struct Streams {
     /// Permits in being, free or in use.
     known: Mutex<usize>,
 }
+
+/// Requests on a connection, whatever its server allows.
+const CAPACITY: usize = 1024;
 
 /// A stream's window: any answer fits.
 const STREAM_WINDOW: u32 = 128 * 1024;
@@ -81,10 +83,10 @@ impl Session {
         !matches!(self.sender.clone().poll_ready(&mut context), Poll::Ready(Err(_)))
     }
 
-    /// How many questions the server takes at once, as far as it has said.
-    pub fn capacity(&self) -> usize {
+    /// How many questions the server takes at once, once it has said.
+    pub fn capacity(&self) -> Option<usize> {
         let limit = self.sender.current_max_send_streams().min(CAPACITY);
-        if self.greeted.load(Ordering::Relaxed) { limit } else { CAPACITY }
+        self.greeted.load(Ordering::Relaxed).then_some(limit)
     }
 
     /// Makes one request; answers the seconds that the response has aged in caches, and its body. Dropped before its end, it

@@ -85,6 +85,14 @@ impl Carrier for Doh3 {
         connection.quic.close_reason().is_none() && *connection.end.borrow() == u64::MAX
     }
 
+    fn facts(connection: &Connection) -> &Facts {
+        &connection.facts
+    }
+
+    async fn closed(connection: &Connection) {
+        connection.quic.closed().await;
+    }
+
     async fn ask(&self, connection: &Connection, ask: &Arc<Ask>) -> Result<Delivered, Cause> {
         let (request, body) = self.target.request(ask)?;
         let mut sender = connection.sender.clone();

@@ -56,6 +56,14 @@ impl Carrier for Doq {
         connection.close_reason().is_none()
     }
 
+    fn facts((_, facts): &(Connection, Facts)) -> &Facts {
+        facts
+    }
+
+    async fn closed((connection, _): &(Connection, Facts)) {
+        connection.closed().await;
+    }
+
     async fn ask(&self, (connection, facts): &(Connection, Facts), ask: &Arc<Ask>) -> Result<Delivered, Cause> {
         let (sending, receiving) = connection.open_bi().await.map_err(|_| Cause::Closed)?;
         let mut stream = Stream { sending, receiving: Some(receiving) };

@@ -8,7 +8,7 @@ use super::Ask;
 use super::delivery::{Delivered, Facts};
 use super::dial::Dialer;
 use super::error::Cause;
-use super::kept::Carrier;
+use super::kept::{Carrier, Terms};
 use super::mux::Mux;
 use super::proof::Proof;
 use super::tls::{Tls, TlsError, Trust};
@@ -51,6 +51,22 @@ impl Carrier for Dot {
 
     fn is_open(&self, connection: &Mux) -> bool {
         connection.is_open()
+    }
+
+    fn facts(connection: &Mux) -> &Facts {
+        connection.facts()
+    }
+
+    fn terms(connection: &Mux) -> Terms {
+        connection.terms()
+    }
+
+    async fn closed(connection: &Mux) {
+        connection.closed().await;
+    }
+
+    fn cut(connection: &Mux) {
+        connection.cut();
     }
 
     async fn ask(&self, connection: &Mux, ask: &Arc<Ask>) -> Result<Delivered, Cause> {
@@ -197,5 +213,6 @@ mod tests {
         }
         assert_ne!(kinds[0], HandshakeKind::Resumed);
         assert_eq!(kinds[1], HandshakeKind::Resumed);
+        assert_eq!((upstream.tally().handshakes.value(), upstream.tally().resumed.value()), (2, 1));
     }
 }

@@ -6,27 +6,45 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use ahash::RandomState;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, WriteHalf};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Ask;
 use super::ask::Leg;
 use super::delivery::{Delivered, Facts, check_stream};
 use super::error::Cause;
+use super::kept::Terms;
 use crate::wire::framing::{self, Frame};
-use crate::wire::{HEADER_LEN, patch, u16_at};
+use crate::wire::registry::rtype;
+use crate::wire::{Edns, HEADER_LEN, Header, Records, patch, u16_at};
 
 /// The asking end of a stream. Dropping it ends the stream once what is in flight has been answered.
 #[derive(Debug)]
 pub struct Mux {
     queue: mpsc::Sender<Request>,
     facts: Facts,
+    shared: Arc<Shared>,
 }
+
+/// What both ends know.
+#[derive(Debug)]
+struct Shared {
+    /// The server's last edns-tcp-keepalive TIMEOUT, in units of 100 ms, or [`UNTOLD`].
+    keepalive: AtomicU32,
+    /// The word to end at once.
+    cut: Notify,
+}
+
+/// No edns-tcp-keepalive has come.
+const UNTOLD: u32 = u32::MAX;
 
 #[derive(Debug)]
 struct Request {
@@ -38,7 +56,10 @@ struct Request {
 const FLIGHTS: usize = 1024;
 
 /// Questions that wait for the task.
-const QUEUE: usize = 256;
+const QUEUE: usize = FLIGHTS;
+
+/// Octets that one read has room for: many answers where there are many.
+const ROOM: usize = 4096;
 
 /// Octets composed but not yet written, above which no further question is taken.
 const UNWRITTEN: usize = 16 * 1024;
@@ -60,15 +81,42 @@ impl Mux {
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
         let (queue, requests) = mpsc::channel(QUEUE);
-        let flights = Flights { waiting: HashMap::new(), strays: 0, encrypted: facts.secured.is_some() };
+        let shared = Arc::new(Shared { keepalive: AtomicU32::new(UNTOLD), cut: Notify::new() });
+        let encrypted = facts.secured.is_some();
+        let flights = Flights { waiting: HashMap::default(), strays: 0, encrypted, shared: Arc::clone(&shared) };
         tokio::spawn(converse(stream, requests, flights));
-        Self { queue, facts }
+        Self { queue, facts, shared }
     }
 
-    /// Is the stream still there?
+    /// May another question go over it? Not when the stream has ended, nor when the server has said that it will end it as soon as
+    /// it owes nothing (RFC 7828 3.4: a TIMEOUT of 0).
     #[must_use]
     pub fn is_open(&self) -> bool {
-        !self.queue.is_closed()
+        !self.queue.is_closed() && self.shared.keepalive.load(Ordering::Relaxed) != 0
+    }
+
+    /// Ends when the stream has.
+    pub async fn closed(&self) {
+        self.queue.closed().await;
+    }
+
+    /// Ends the stream at once; the questions on it hear [`Cause::Closed`].
+    pub fn cut(&self) {
+        self.shared.cut.notify_one();
+    }
+
+    /// Facts about the stream.
+    #[must_use]
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// What the server has said about the stream.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        let units = self.shared.keepalive.load(Ordering::Relaxed);
+        let rest = (units != UNTOLD).then(|| Duration::from_millis(100) * units);
+        Terms { rest, flights: Some(FLIGHTS) }
     }
 
     /// Asks and waits for the answer.
@@ -89,9 +137,10 @@ impl Mux {
 
 /// The questions in flight.
 struct Flights {
-    waiting: HashMap<u16, Request>,
+    waiting: HashMap<u16, Request, RandomState>,
     strays: u32,
     encrypted: bool,
+    shared: Arc<Shared>,
 }
 
 /// The server does not keep to the protocol: the stream cannot be trusted any more.
@@ -111,7 +160,8 @@ impl Flights {
         };
         let start = output.len();
         output.put_u16(0);
-        request.ask.compose(Leg { id: *place.key(), encrypted: self.encrypted, ..Leg::default() }, output);
+        let leg = Leg { id: *place.key(), encrypted: self.encrypted, keepalive: true, ..Leg::default() };
+        request.ask.compose(leg, output);
         let length = u16::try_from(output.len() - start - 2).unwrap_or(u16::MAX);
         patch::put_u16(output, start, length);
         place.insert(request);
@@ -134,7 +184,7 @@ impl Flights {
                     used
                 }
                 Frame::Partial { wanted } => {
-                    input.reserve(wanted.saturating_sub(input.len()).max(512));
+                    input.reserve(wanted.saturating_sub(input.len()).max(ROOM));
                     return Ok(());
                 }
             };
@@ -152,6 +202,9 @@ impl Flights {
             return if self.strays > STRAYS { Err(Broken) } else { Ok(()) };
         };
         let outcome = check_stream(&request.ask, message, id).map(|()| Bytes::copy_from_slice(message));
+        if let (Ok(_), Some(units)) = (&outcome, keepalive(message)) {
+            self.shared.keepalive.store(units.into(), Ordering::Relaxed);
+        }
         // An asker whose time has run out needs no answer.
         let _ = request.answer.send(outcome);
         Ok(())
@@ -175,11 +228,12 @@ where
     S: AsyncRead + AsyncWrite + Send,
 {
     let (mut reader, mut writer) = tokio::io::split(stream);
-    let mut input = BytesMut::with_capacity(2048);
+    let mut input = BytesMut::with_capacity(ROOM);
     let mut output = BytesMut::new();
     let mut unflushed = false;
     let mut taking = true;
-    let mut sweep_at = Instant::now() + SWEEP;
+    let shared = Arc::clone(&flights.shared);
+    let (mut cut, mut sweep) = (pin!(shared.cut.notified()), pin!(sleep(SWEEP)));
     while taking || !flights.waiting.is_empty() {
         let room = taking && flights.waiting.len() < FLIGHTS && output.len() < UNWRITTEN;
         tokio::select! {
@@ -204,8 +258,9 @@ where
                 // Every asker's handle is gone: what is in flight may land, nothing else starts.
                 None => taking = false,
             },
-            () = sleep_until(sweep_at) => {
-                sweep_at = Instant::now() + SWEEP;
+            () = cut.as_mut() => return,
+            () = sweep.as_mut() => {
+                sweep.as_mut().reset(Instant::now() + SWEEP);
                 // Also seen here: a stream that takes no octets leaves no room to look for requests.
                 taking &= !requests.is_closed();
                 let deserted = !taking && flights.waiting.values().all(|request| request.answer.is_closed());
@@ -231,13 +286,27 @@ async fn push<S: AsyncWrite>(writer: &mut WriteHalf<S>, output: &mut BytesMut) -
     }
 }
 
+/// The TIMEOUT of an edns-tcp-keepalive option in `message`, in units of 100 ms (RFC 7828 3.1).
+fn keepalive(message: &[u8]) -> Option<u16> {
+    let header = Header::parse(message).ok()?;
+    if header.additionals == 0 {
+        return None;
+    }
+    let opt = Records::new(message, &header).ok()?.flatten().find(|record| record.rtype == rtype::OPT)?;
+    let edns = Edns::parse(message, opt.class, opt.ttl, opt.rdata).ok()?;
+    edns.keepalive.and_then(|data| data.of(message).try_into().ok()).map(u16::from_be_bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
 
     use tokio::io::{DuplexStream, duplex};
     use tokio::task::JoinSet;
 
+    use super::super::delivery::Secured;
     use super::super::testing::{ask as question, label, read_frame, reply, reply_as, write_frame};
     use super::*;
     use crate::peer::Transport;
@@ -345,4 +414,73 @@ mod tests {
         tokio::time::sleep(2 * SWEEP + FAREWELL).await;
         assert!(server.write_all(b"\0").await.is_err(), "the stream is still held");
     }
+
+    /// Remembers every write.
+    struct Recorder {
+        stream: DuplexStream,
+        writes: Arc<std::sync::Mutex<Vec<usize>>>,
+    }
+
+    impl AsyncRead for Recorder {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_read(context, buffer)
+        }
+    }
+
+    impl AsyncWrite for Recorder {
+        fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+            self.writes.lock().unwrap().push(octets.len());
+            Pin::new(&mut self.stream).poll_write(context, octets)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_flush(context)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_shutdown(context)
+        }
+    }
+
+    #[tokio::test]
+    async fn tcp_03_length_and_message_and_all_that_has_queued_go_out_in_one_write() {
+        let (ours, mut server) = duplex(64 * 1024);
+        let writes = Arc::default();
+        let facts = Facts { address: "127.0.0.1:53".parse().unwrap(), transport: Transport::Tcp, secured: None };
+        let mux = Arc::new(Mux::start(Recorder { stream: ours, writes: Arc::clone(&writes) }, facts));
+        let mut asking = JoinSet::new();
+        for _ in 0..20 {
+            let mux = Arc::clone(&mux);
+            asking.spawn(async move { mux.ask(&question("a.example")).await });
+        }
+        let mut octets = 0;
+        for _ in 0..20 {
+            octets += 2 + read_frame(&mut server).await.unwrap().len();
+        }
+        assert_eq!(*writes.lock().unwrap(), [octets]);
+    }
+
+    #[tokio::test]
+    async fn kal_08_the_question_carries_an_empty_keepalive_and_pad_05_padding_comes_after_it() {
+        for (transport, secured) in [(Transport::Tcp, None), (Transport::Dot, Some(SECURED))] {
+            let (ours, mut server) = duplex(1024);
+            let mux = Mux::start(ours, Facts { address: "127.0.0.1:53".parse().unwrap(), transport, secured });
+            let asking = tokio::spawn(async move { mux.ask(&question("a.example")).await });
+            let query = read_frame(&mut server).await.unwrap();
+            let tail = &query[12 + 15 + 11..];
+            assert_eq!(tail[..4], [0, 11, 0, 0]);
+            match transport {
+                Transport::Dot => assert_eq!((query.len(), &tail[4..6]), (128, &[0, 12][..])),
+                _ => assert_eq!(tail.len(), 4),
+            }
+            asking.abort();
+        }
+    }
+
+    const SECURED: Secured =
+        Secured { version: rustls::ProtocolVersion::TLSv1_3, cipher: None, alpn: None, resumed: None };
 }

@@ -65,7 +65,7 @@ impl Protocol {
 }
 
 /// A dead server is noticed within this, whatever it promised.
-const IDLE: Duration = Duration::from_secs(15);
+const IDLE: Duration = Duration::from_secs(30);
 
 /// What silence is more than round trips: two losses in a row, a late acknowledgement, a busy server.
 const SILENCE: Duration = Duration::from_millis(400);
@@ -121,7 +121,7 @@ impl Quic {
         self.proof.succeed();
         let agreed = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
         let alpn = agreed.and_then(|data| data.protocol).and_then(|protocol| alpn_name(&protocol)).ok_or(Cause::Tls)?;
-        let secured = Secured { version: ProtocolVersion::TLSv1_3, cipher: None, alpn: Some(alpn) };
+        let secured = Secured { version: ProtocolVersion::TLSv1_3, cipher: None, alpn: Some(alpn), resumed: None };
         Ok((connection, Facts { address, transport: self.transport, secured: Some(secured) }))
     }
 

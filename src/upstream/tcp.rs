@@ -8,7 +8,7 @@ use super::Ask;
 use super::delivery::{Delivered, Facts};
 use super::dial::Dialer;
 use super::error::Cause;
-use super::kept::Carrier;
+use super::kept::{Carrier, Terms};
 use super::mux::Mux;
 use crate::peer::Transport;
 
@@ -39,6 +39,22 @@ impl Carrier for Tcp {
 
     fn is_open(&self, connection: &Mux) -> bool {
         connection.is_open()
+    }
+
+    fn facts(connection: &Mux) -> &Facts {
+        connection.facts()
+    }
+
+    fn terms(connection: &Mux) -> Terms {
+        connection.terms()
+    }
+
+    async fn closed(connection: &Mux) {
+        connection.closed().await;
+    }
+
+    fn cut(connection: &Mux) {
+        connection.cut();
     }
 
     async fn ask(&self, connection: &Mux, ask: &Arc<Ask>) -> Result<Delivered, Cause> {

@@ -12,7 +12,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion,
+    CertificateError, ClientConfig, DigitallySignedStruct, HandshakeKind, RootCertStore, SignatureScheme,
+    SupportedProtocolVersion,
 };
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -177,6 +178,7 @@ impl Tls {
             version: session.protocol_version().ok_or(Cause::Tls)?,
             cipher: session.negotiated_cipher_suite().map(|suite| suite.suite()),
             alpn: session.alpn_protocol().and_then(alpn_name),
+            resumed: session.handshake_kind().map(|kind| kind == HandshakeKind::Resumed),
         };
         Ok((stream, secured))
     }

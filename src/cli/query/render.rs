@@ -285,6 +285,7 @@ mod tests {
             version: rustls::ProtocolVersion::TLSv1_3,
             cipher: Some(rustls::CipherSuite::TLS13_AES_128_GCM_SHA256),
             alpn: Some("h2"),
+            resumed: Some(false),
         };
         let address = "192.0.2.53:443".parse().unwrap();
         Outcome {

@@ -178,11 +178,12 @@ impl Leg {
         }
     }
 
-    fn capacity(&self) -> usize {
+    /// How many questions it takes at once, if its server has said.
+    fn capacity(&self) -> Option<usize> {
         match self {
-            Self::H2(carrier, connection) => carrier.capacity(connection),
-            Self::H3(carrier, connection) => carrier.capacity(connection),
-            Self::Quic(carrier, connection) => carrier.capacity(connection),
+            Self::H2(_, connection) => Doh::terms(connection).flights,
+            Self::H3(_, connection) => Doh3::terms(connection).flights,
+            Self::Quic(_, connection) => Doq::terms(connection).flights,
         }
     }
 
