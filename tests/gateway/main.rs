@@ -20,6 +20,7 @@ mod harness;
 mod admin;
 mod answers;
 mod attacks;
+mod clock;
 mod conformance;
 mod cookies;
 mod dnssec;
