@@ -12,6 +12,8 @@
 mod certificates;
 #[path = "cli/dns.rs"]
 mod dns;
+#[path = "cli/live.rs"]
+mod live;
 #[path = "cli/program.rs"]
 mod program;
 #[path = "cli/readme.rs"]

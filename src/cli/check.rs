@@ -2,24 +2,33 @@
 //!
 //! What was asked for goes to standard output, so that `--effective` is TOML and `--json` is JSON; the rest to standard error.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use serde_json::{Value as Json, json};
 
-use crate::config::{EffectiveRow, Loaded, Problem, Severity, Source, effective, load};
+use super::paint::Paint;
+use crate::config::{Config, EffectiveRow, Loaded, Problem, Severity, Source, effective, load};
 use crate::identity::credential::Credential;
 use crate::identity::profile::provider;
 use crate::identity::{CertificateFacts, Chain, IdentityError};
+
+pub mod live;
+pub mod table;
+
+use live::Tried;
+use table::Standing;
 
 const EXAMPLES: &str = "\
 Examples:
   hushgate check --config hushgate.toml
   hushgate check --config hushgate.toml --effective        every value, and where it came from
   hushgate check --set upstream.timeout=2s --json
+  hushgate check --config hushgate.toml --live             ask every server that it names
 
-Exit status: 0 it can be used, perhaps with warnings; 2 it cannot.";
+Exit status: 0 it can be used, perhaps with warnings; 2 it cannot. With --live: 0 every server answers; 1 some do not, and every
+pool has one that does; 2 a pool has nobody, or the configuration cannot be used.";
 
 /// What to check, and how to say it.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -34,6 +43,9 @@ pub struct Args {
     /// Print every key, its value and where it came from, as TOML
     #[arg(long)]
     pub effective: bool,
+    /// Ask every server of every pool once, fallback and bootstrap included, and print what came of it
+    #[arg(long, conflicts_with = "effective")]
+    pub live: bool,
     /// Print problems and values as JSON
     #[arg(long)]
     pub json: bool,
@@ -46,7 +58,7 @@ pub struct Report {
     pub output: String,
     /// For standard error.
     pub complaints: String,
-    /// 0: the configuration stands. 2: it does not.
+    /// 0: the configuration stands. 1: it does, and some of its servers do not answer. 2: it does not.
     pub code: u8,
 }
 
@@ -54,34 +66,71 @@ pub struct Report {
 const KEY: &str = "tls.certificates";
 
 const FINE: u8 = 0;
+const FAILED: u8 = 1;
 const BROKEN: u8 = 2;
 
 /// Checks and prints; returns the exit code.
 #[must_use]
 pub fn run(args: &Args) -> u8 {
-    let report = report(args, &load(&Source::with_environment(args.config.clone(), args.set.clone())));
+    let loaded = load(&Source::with_environment(args.config.clone(), args.set.clone()));
+    let tried = loaded.config.as_ref().filter(|_| args.live).map(ask_servers);
+    let report = report_with(args, &loaded, tried.as_ref());
     // Whoever reads may have heard enough and gone: the exit code still tells.
     let _ = std::io::stderr().write_all(report.complaints.as_bytes());
     let _ = std::io::stdout().write_all(report.output.as_bytes());
     report.code
 }
 
-/// What [`run`] says about `loaded`.
+/// What came of asking the servers: each of them, or why none could be.
+type Asked = Result<Vec<Tried>, String>;
+
+/// Asks every server, telling a terminal how far that is.
+fn ask_servers(config: &Config) -> Asked {
+    let watched = std::io::stderr().is_terminal();
+    let progress = |done: usize, total: usize| {
+        let text = if done == total { "\r\u{1b}[K".to_owned() } else { format!("\r{done} of {total} servers tried") };
+        if watched {
+            // Nobody minds if it cannot be shown.
+            let _ = std::io::stderr().write_all(text.as_bytes());
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("no event queue from the system: {error}"))?;
+    runtime.block_on(live::try_all(&config.upstream, progress)).map_err(|error| error.to_string())
+}
+
+/// What [`run`] says about `loaded` when no server is to be asked.
 #[must_use]
 pub fn report(args: &Args, loaded: &Loaded) -> Report {
+    report_with(args, loaded, None)
+}
+
+fn report_with(args: &Args, loaded: &Loaded, asked: Option<&Asked>) -> Report {
     let credentials = credentials(loaded);
     let faults: Vec<&IdentityError> = credentials.iter().filter_map(|read| read.as_ref().err()).collect();
+    let unusable = asked.and_then(|asked| asked.as_ref().err()).map(|fault| format!("error: {fault}\n"));
     let problems = loaded.problems.iter().map(|problem| format!("{problem}\n"));
-    let lines: String = problems.chain(faults.iter().map(|fault| format!("error: {KEY}: {fault}\n"))).collect();
-    let code = if loaded.config.is_some() && faults.is_empty() { FINE } else { BROKEN };
-    let verdict = verdict(args, &loaded.problems, faults.len());
+    let problems = problems.chain(faults.iter().map(|fault| format!("error: {KEY}: {fault}\n")));
+    let lines: String = problems.chain(unusable.iter().cloned()).collect();
+    let errors = faults.len() + unusable.iter().len();
+    let tried = asked.and_then(|asked| asked.as_ref().ok());
+    let standing = tried.map_or(Standing::All, |tried| table::standing(tried));
+    let code = match standing {
+        _ if loaded.config.is_none() || errors > 0 => BROKEN,
+        Standing::All => FINE,
+        Standing::Some => FAILED,
+        Standing::Nobody(_) => BROKEN,
+    };
+    let verdict = verdict(args, &loaded.problems, errors);
+    let is_usable = loaded.config.is_some() && errors == 0;
     let (output, complaints) = if args.json {
-        (format!("{:#}\n", to_json(loaded, &credentials, code)), String::new())
+        (format!("{:#}\n", to_json(loaded, &credentials, asked, code)), String::new())
     } else if args.effective {
         (format!("{}\n# {verdict}\n", effective::to_toml(&loaded.effective)), lines)
-    } else if code == FINE {
+    } else if is_usable {
         let certificates = credentials.iter().flatten().map(certificate);
-        (certificates.chain([format!("{verdict}\n")]).collect(), lines)
+        let servers = tried.map(|tried| table::table(tried, Paint::for_output()) + &table::summary(tried));
+        (certificates.chain([format!("{verdict}\n")]).chain(servers).collect(), lines)
     } else {
         (String::new(), format!("{lines}{verdict}\n"))
     };
@@ -126,7 +175,12 @@ fn counted(count: &impl ToString, thing: &str) -> String {
     format!("{count} {thing}{plural}")
 }
 
-fn to_json(loaded: &Loaded, credentials: &[Result<CertificateFacts, IdentityError>], code: u8) -> Json {
+fn to_json(
+    loaded: &Loaded,
+    credentials: &[Result<CertificateFacts, IdentityError>],
+    asked: Option<&Asked>,
+    code: u8,
+) -> Json {
     let problem = |problem: &Problem| {
         json!({
             "severity": problem.severity.name(),
@@ -150,10 +204,17 @@ fn to_json(loaded: &Loaded, credentials: &[Result<CertificateFacts, IdentityErro
         })
     };
     let faults = credentials.iter().filter_map(|read| read.as_ref().err()).map(fault);
-    json!({
+    let unusable = asked.and_then(|asked| asked.as_ref().err());
+    let unusable = unusable.map(|fault| json!({ "severity": "error", "key": "upstream", "message": fault }));
+    let servers = |asked: &Asked| asked.iter().flatten().map(Tried::json).collect::<Vec<_>>();
+    let mut told = json!({
         "ok": code == FINE,
-        "problems": loaded.problems.iter().map(problem).chain(faults).collect::<Vec<_>>(),
+        "problems": loaded.problems.iter().map(problem).chain(faults).chain(unusable).collect::<Vec<_>>(),
         "certificates": credentials.iter().flatten().map(facts).collect::<Vec<_>>(),
         "effective": loaded.effective.iter().map(row).collect::<Vec<_>>(),
-    })
+    });
+    if let (Some(asked), Some(object)) = (asked, told.as_object_mut()) {
+        object.insert("upstreams".to_owned(), servers(asked).into());
+    }
+    told
 }

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod demo;
 pub mod explain;
+pub mod handshake;
 pub mod paint;
 pub mod query;
 pub mod serve;

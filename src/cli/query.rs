@@ -10,6 +10,7 @@ use hickory_proto::rr::RecordType;
 use rustls::crypto::aws_lc_rs;
 use tokio::runtime::Handle;
 
+use super::handshake::{FLAGS, Shown, explain};
 use crate::trail::{Attempts, UpstreamId};
 use crate::upstream::address::AddressError;
 use crate::upstream::commons::Commons;
@@ -18,6 +19,7 @@ use crate::upstream::doh::Version;
 use crate::upstream::error::Cause;
 use crate::upstream::http::Cover;
 use crate::upstream::kept::Home;
+use crate::upstream::proof::{Proof, TlsFault};
 use crate::upstream::server::{BuildError, Upstream};
 use crate::upstream::settings::Method;
 use crate::upstream::{Ask, Server};
@@ -29,7 +31,7 @@ mod record;
 mod render;
 
 pub use args::{Args, run};
-pub use render::{cipher_name, version_name};
+pub use render::{cipher_name, rcode_name, version_name};
 
 /// A question for a server.
 #[derive(Clone, Debug)]
@@ -67,6 +69,8 @@ pub struct Outcome {
     pub age: u32,
     /// The connection.
     pub facts: Facts,
+    /// The certificate that the server proved itself with.
+    pub certificate: Option<Shown>,
 }
 
 /// Why there is no answer.
@@ -90,12 +94,14 @@ pub enum QueryError {
     #[error(transparent)]
     Build(#[from] BuildError),
     /// The exchange.
-    #[error("{url}: {}", explain(*cause))]
+    #[error("{url}: {}", explain(*cause, fault.as_deref(), FLAGS))]
     Exchange {
         /// Whom.
         url: String,
         /// Why.
         cause: Cause,
+        /// More of it, where it was the handshake.
+        fault: Option<Box<TlsFault>>,
     },
 }
 
@@ -163,9 +169,13 @@ pub async fn ask(question: &Question) -> Result<Outcome, QueryError> {
     let took = start.elapsed();
     match outcome {
         Ok((Delivered { message, age, facts }, _)) => {
-            Ok(Outcome { url: question.url.clone(), message, took, age, facts })
+            let certificate = upstream.proof().and_then(Proof::certificate).as_ref().and_then(Shown::of);
+            Ok(Outcome { url: question.url.clone(), message, took, age, facts, certificate })
         }
-        Err(error) => Err(QueryError::Exchange { url: question.url.clone(), cause: error.cause }),
+        Err(error) => {
+            let fault = upstream.proof().and_then(Proof::fault).map(Box::new);
+            Err(QueryError::Exchange { url: question.url.clone(), cause: error.cause, fault })
+        }
     }
 }
 
@@ -200,24 +210,6 @@ fn split_http(url: &str) -> (String, Option<(Version, Cover)>) {
         return (format!("https://{authority}{port}{path}"), Some((version, cover)));
     }
     (url.into(), None)
-}
-
-/// What went wrong, for people.
-const fn explain(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Timeout => "no answer in time (--timeout says how long to wait)",
-        Cause::Connect => "cannot connect: nothing listens there, or a firewall is between",
-        Cause::Tls => {
-            "the server could not prove that it is who the URL says, or the TLS handshake failed. Where its certificate is \
-             signed by a private authority, name that with --ca; where it has another name, say so with --tls-name"
-        }
-        Cause::Closed => "the connection was closed without an answer",
-        Cause::Malformed => "the answer is no DNS message, or an HTTP error",
-        Cause::Mismatched => "the answer belongs to another question",
-        Cause::Truncated => "the answer is truncated and cannot be had over TCP",
-        Cause::Busy => "too many questions at once",
-        Cause::Unknown => "the server's address cannot be found",
-    }
 }
 
 #[cfg(test)]

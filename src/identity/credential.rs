@@ -78,7 +78,7 @@ impl Credential {
             .collect::<Result<_, _>>()
             .map_err(|_| no_certificate())?;
         let key = private_key(&files.key, &read(&files.key)?)?;
-        let (domains, addresses, validity) = chain.first().and_then(facts).ok_or_else(no_certificate)?;
+        let (domains, addresses, validity) = chain.first().and_then(leaf_facts).ok_or_else(no_certificate)?;
         let certified = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
                 IdentityError::Mismatch { chain: files.chain.clone(), key: files.key.clone() }
@@ -102,7 +102,7 @@ impl Credential {
         provider: &CryptoProvider,
     ) -> Result<Self, IdentityError> {
         let unreadable = rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding);
-        let (domains, addresses, Validity { not_before, not_after }) = facts(&leaf).ok_or(unreadable)?;
+        let (domains, addresses, Validity { not_before, not_after }) = leaf_facts(&leaf).ok_or(unreadable)?;
         let certified = Arc::new(CertifiedKey::from_der(vec![leaf], key, provider)?);
         Ok(Self { certified, domains, addresses, not_before, not_after, origin: Origin::PrivateAuthority })
     }
@@ -177,9 +177,12 @@ fn private_key(file: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, Identi
     })
 }
 
-type Facts = (Vec<String>, Vec<String>, Validity);
+/// dNSName entries in lower case, iPAddress entries, and the life.
+pub type Facts = (Vec<String>, Vec<String>, Validity);
 
-fn facts(leaf: &CertificateDer<'_>) -> Option<Facts> {
+/// The names, addresses and life of a certificate; None where it cannot be read.
+#[must_use]
+pub fn leaf_facts(leaf: &CertificateDer<'_>) -> Option<Facts> {
     let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
     let (mut domains, mut addresses) = (Vec::new(), Vec::new());
     for name in certificate.subject_alternative_name().ok().flatten().iter().flat_map(|san| &san.value.general_names) {

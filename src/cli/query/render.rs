@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::super::handshake::Shown;
 use super::Outcome;
 use super::record::{class_name, data, owner, printable, type_name};
 use crate::wire::registry::{option, rtype};
@@ -79,6 +80,9 @@ impl Outcome {
             write!(out, ", ALPN {}", secured.alpn.unwrap_or("none"))?;
         }
         writeln!(out)?;
+        if let Some(certificate) = &self.certificate {
+            writeln!(out, ";; {}", certificate.text())?;
+        }
         if self.age > 0 {
             writeln!(out, ";; {} s old in an HTTP cache", self.age)?;
         }
@@ -108,6 +112,7 @@ impl Outcome {
                 "version": version_name(secured.version),
                 "cipher": secured.cipher.map(cipher_name),
                 "alpn": secured.alpn,
+                "certificate": self.certificate.as_ref().map(Shown::json),
             })
         });
         json!({
@@ -208,7 +213,9 @@ pub fn cipher_name(cipher: rustls::CipherSuite) -> String {
     format!("{cipher:?}").replacen("TLS13_", "TLS_", 1)
 }
 
-fn rcode_name(rcode: u16) -> String {
+/// The RCODE as the registry has it.
+#[must_use]
+pub fn rcode_name(rcode: u16) -> String {
     let names = [
         "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH",
     ];
@@ -294,6 +301,7 @@ mod tests {
             took: Duration::from_micros(12_345),
             age: 9,
             facts: Facts { address, transport: Transport::Doh2, secured: Some(secured) },
+            certificate: Some(Shown { names: vec!["dns.example".into()], authority: "Test".into(), days_left: 1 }),
         }
     }
 
@@ -302,6 +310,7 @@ mod tests {
         let expected = "\
 ;; NOERROR, flags qr rd ra ad, 79 octets in 12.3 ms
 ;; https://dns.example/dns-query at 192.0.2.53:443 over doh2, TLS 1.3, TLS_AES_128_GCM_SHA256, ALPN h2
+;; certificate for dns.example; 1 day left; signed by Test
 ;; 9 s old in an HTTP cache
 ;; EDNS version 0, udp 1232, do
 ;; EDE 3 (Stale Answer): old\\u{1b}

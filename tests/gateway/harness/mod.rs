@@ -8,10 +8,11 @@ pub mod upstream;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hushgate::config::{self, Source};
+use hushgate::config::{self, Config, Source};
 use hushgate::gateway::{Gateway, Running};
 use hushgate::listen::DoorKind;
 use hushgate::peer::Transport;
+use hushgate::upstream::timekeeper::WallClock;
 
 pub use message::{Answer, Ask};
 pub use upstream::{Act, Upstream};
@@ -33,6 +34,14 @@ pub struct Rig {
     state: tempfile::TempDir,
 }
 
+/// A configuration before its gateway is built.
+pub struct Adjusting<'a> {
+    pub config: &'a mut Config,
+    pub folder: &'a std::path::Path,
+    /// Where the scripted upstream is.
+    pub upstream: SocketAddr,
+}
+
 impl Rig {
     /// A gateway with the defaults, on loopback, in front of a scripted upstream.
     pub async fn start() -> Self {
@@ -46,6 +55,12 @@ impl Rig {
 
     /// The same with `--set` overrides.
     pub async fn set(extra: &str, sets: &[&str]) -> Self {
+        Self::adjusted(extra, sets, WallClock::default(), |_| {}).await
+    }
+
+    /// The same on a machine with this clock, with a configuration that `adjust` has changed; it is handed the rig's folder and the
+    /// address of its upstream too.
+    pub async fn adjusted(extra: &str, sets: &[&str], clock: WallClock, adjust: impl FnOnce(Adjusting<'_>)) -> Self {
         let upstream = Upstream::start().await;
         let state = tempfile::tempdir().unwrap();
         let file = state.path().join("hushgate.toml");
@@ -60,8 +75,9 @@ impl Rig {
         let sets = sets.iter().map(ToString::to_string).collect();
         let loaded = config::load(&Source { file: Some(file), environment: None, sets });
         let problems: Vec<String> = loaded.problems.iter().map(ToString::to_string).collect();
-        let config = loaded.config.unwrap_or_else(|| panic!("bad test configuration: {problems:#?}"));
-        let bound = Gateway::build(config).unwrap().bind().unwrap();
+        let mut config = loaded.config.unwrap_or_else(|| panic!("bad test configuration: {problems:#?}"));
+        adjust(Adjusting { config: &mut config, folder: state.path(), upstream: upstream.address });
+        let bound = Gateway::build_by(config, clock).unwrap().bind().unwrap();
         let doors = bound.doors();
         let admin = bound.admin_addresses()[0];
         let running = bound.serve().unwrap();

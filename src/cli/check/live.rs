@@ -1,0 +1,239 @@
+//! `check --live`: asks every configured server once, with the client code and the settings that `serve` asks it with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::aws_lc_rs;
+use serde_json::{Value as Json, json};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::super::handshake::{KEYS, Shown, explain};
+use super::super::query::{cipher_name, rcode_name, version_name};
+use crate::trail::Attempts;
+use crate::upstream::address::Host;
+use crate::upstream::commons::Commons;
+use crate::upstream::delivery::{Facts, Window};
+use crate::upstream::kept::Home;
+use crate::upstream::proof::Proof;
+use crate::upstream::server::{BuildFault, Upstream};
+use crate::upstream::timekeeper::{Timekeeper, WallClock};
+use crate::upstream::{Ask, BuildError, Pool, PoolSettings, Server, Settings};
+use crate::wire::Header;
+use crate::wire::registry::{class, rtype};
+
+/// What a server is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It is asked first.
+    Server,
+    /// It is asked while none of the first answers.
+    Fallback,
+    /// It finds the others.
+    Bootstrap,
+}
+
+impl Role {
+    /// For people and JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Fallback => "fallback",
+            Self::Bootstrap => "bootstrap",
+        }
+    }
+}
+
+/// A server, and what came of asking it.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    /// The name of its pool; the default one is `upstream`, as in the file.
+    pub pool: Arc<str>,
+    /// What it is there for.
+    pub role: Role,
+    /// Its URL.
+    pub url: String,
+    /// Who knows its address: `given`, `bootstrap` or `system`.
+    pub found_by: &'static str,
+    /// An answer, or why there is none and what to do next.
+    pub outcome: Result<Told, String>,
+}
+
+/// How a server answered.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// The connection.
+    pub facts: Facts,
+    /// What it proved itself with.
+    pub certificate: Option<Shown>,
+    /// NOERROR or NXDOMAIN.
+    pub rcode: String,
+    /// From the look-up of its name to the answer.
+    pub first: Duration,
+    /// The same question once more over what is open now; None where that failed.
+    pub again: Option<Duration>,
+}
+
+/// Servers tried at once.
+const AT_ONCE: usize = 32;
+
+/// One server and what it is to be asked.
+struct Trial {
+    tried: Tried,
+    upstream: Arc<Upstream>,
+    ask: Arc<Ask>,
+    timeout: Duration,
+}
+
+/// Asks every server of `settings`; `progress` hears how many of how many are done. Must run on a tokio runtime.
+///
+/// # Errors
+/// A server that `serve` would not start with.
+pub async fn try_all(settings: &Settings, progress: impl Fn(usize, usize)) -> Result<Vec<Tried>, BuildError> {
+    let times = Timekeeper::new(WallClock::default(), settings.state_dir.as_deref());
+    let commons = Commons::new(Handle::current()).with_times(Arc::new(times));
+    let mut trials = trials("upstream", &settings.default, root_servers(), &commons)?;
+    for (index, named) in settings.pools.iter().enumerate() {
+        let domain = settings.forwards.iter().find(|forward| forward.pool == index).and_then(|f| f.domains.first());
+        let ask = domain.map_or_else(root_servers, |domain| question(domain, rtype::SOA));
+        trials.extend(self::trials(&named.name, &named.pool, ask, &commons)?);
+    }
+    warm_up();
+    let (total, turns) = (trials.len(), Arc::new(Semaphore::new(AT_ONCE)));
+    let mut running = JoinSet::new();
+    for (index, trial) in trials.into_iter().enumerate() {
+        let turns = Arc::clone(&turns);
+        running.spawn(async move {
+            let _turn = turns.acquire_owned().await;
+            (index, trial.run().await)
+        });
+    }
+    let mut done = Vec::with_capacity(total);
+    progress(0, total);
+    while let Some(ended) = running.join_next().await {
+        done.extend(ended);
+        progress(done.len(), total);
+    }
+    done.sort_by_key(|&(index, _)| index);
+    Ok(done.into_iter().map(|(_, tried)| tried).collect())
+}
+
+fn trials(name: &str, pool: &PoolSettings, ask: Ask, commons: &Commons) -> Result<Vec<Trial>, BuildError> {
+    let (ask, name): (_, Arc<str>) = (Arc::new(ask), name.into());
+    let trial = |server: &Server, role, upstream: Arc<Upstream>, ask: &Arc<Ask>| {
+        let found_by = match server.url.host {
+            Host::Name(_) if !server.addresses.is_empty() => "given",
+            Host::Name(_) if pool.bootstrap.is_empty() => "system",
+            Host::Name(_) => "bootstrap",
+            Host::Address(_) => "given",
+        };
+        let (pool_name, url) = (Arc::clone(&name), server.url.to_string());
+        let tried = Tried { pool: pool_name, role, url, found_by, outcome: Err(String::new()) };
+        Trial { tried, upstream, ask: Arc::clone(ask), timeout: pool.timeout }
+    };
+    let ready = Pool::new(pool, commons)?;
+    let servers = pool.servers.iter().map(|server| (server, Role::Server));
+    let servers = servers.chain(pool.fallback.iter().map(|server| (server, Role::Fallback)));
+    let mut trials: Vec<Trial> = servers
+        .zip(ready.servers())
+        .map(|((server, role), upstream)| trial(server, role, Arc::clone(upstream), &ask))
+        .collect();
+    let (home, roots) = (Home::new(commons, pool.attempt_timeout), Arc::new(root_servers()));
+    for server in &pool.bootstrap {
+        let id = commons.next_id().ok_or(BuildFault::TooMany);
+        let id = id.map_err(|fault| BuildError { url: server.url.to_string(), fault })?;
+        trials.push(trial(server, Role::Bootstrap, Arc::new(Upstream::new(server, id, &home)?), &roots));
+    }
+    Ok(trials)
+}
+
+impl Trial {
+    async fn run(self) -> Tried {
+        let outcome = self.ask().await;
+        Tried { outcome, ..self.tried }
+    }
+
+    async fn ask(&self) -> Result<Told, String> {
+        let start = Instant::now();
+        let window = Window { until: start + self.timeout, sends: 2 };
+        let asking = || async { self.upstream.attempt(&self.ask, window, &mut Attempts::default()).await };
+        let proof = self.upstream.proof();
+        let (delivered, _) =
+            asking().await.map_err(|error| explain(error.cause, proof.and_then(Proof::fault).as_ref(), KEYS))?;
+        let first = start.elapsed();
+        let rcode = Header::parse(&delivered.message).unwrap_or_default().flags.rcode();
+        if !matches!(rcode, NOERROR | NXDOMAIN) {
+            let rcode = rcode_name(rcode);
+            return Err(format!("it answers {rcode}. Ask its operator whether this machine may use it as a resolver"));
+        }
+        let since = Instant::now();
+        let again = asking().await.is_ok().then(|| since.elapsed());
+        let certificate = proof.and_then(Proof::certificate).as_ref().and_then(Shown::of);
+        Ok(Told { facts: delivered.facts, certificate, rcode: rcode_name(rcode), first, again })
+    }
+}
+
+const NOERROR: u16 = 0;
+const NXDOMAIN: u16 = 3;
+
+/// `. NS`: every resolver knows it.
+fn root_servers() -> Ask {
+    question(&[0], rtype::NS)
+}
+
+fn question(name: &[u8], rtype: u16) -> Ask {
+    let question = [name, &rtype.to_be_bytes(), &class::IN.to_be_bytes()].concat();
+    Ask {
+        question: question.into(),
+        recursion_desired: true,
+        checking_disabled: false,
+        authentic_data: false,
+        dnssec_ok: false,
+        padding: true,
+        prefer_stream: false,
+    }
+}
+
+/// Seeds the generator of random numbers: its first use in a process takes longer than most answers, and is not the server's.
+fn warm_up() {
+    // Where there is no randomness, the exchange fails by itself.
+    let _ = aws_lc_rs::default_provider().secure_random.fill(&mut [0]);
+}
+
+/// Milliseconds, to the microsecond.
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+impl Tried {
+    /// One object.
+    #[must_use]
+    pub fn json(&self) -> Json {
+        let told = self.outcome.as_ref().ok();
+        let tls = told.and_then(|told| told.facts.secured.map(|secured| (told, secured))).map(|(told, secured)| {
+            json!({
+                "version": version_name(secured.version),
+                "cipher": secured.cipher.map(cipher_name),
+                "alpn": secured.alpn,
+                "certificate": told.certificate.as_ref().map(Shown::json),
+            })
+        });
+        json!({
+            "pool": &*self.pool,
+            "role": self.role.name(),
+            "url": self.url,
+            "ok": told.is_some(),
+            "address": told.map(|told| told.facts.address.to_string()),
+            "found_by": self.found_by,
+            "transport": told.map(|told| told.facts.transport.name()),
+            "tls": tls,
+            "rcode": told.map(|told| &told.rcode),
+            "time_ms": told.map(|told| millis(told.first)),
+            "again_ms": told.and_then(|told| told.again).map(millis),
+            "error": self.outcome.as_ref().err(),
+        })
+    }
+}
