@@ -194,6 +194,7 @@ fn question(name: &[u8], rtype: u16) -> Ask {
         dnssec_ok: false,
         padding: true,
         prefer_stream: false,
+        without_edns: false,
     }
 }
 
