@@ -101,11 +101,11 @@ pub(super) fn write(page: &mut Page<'_>, upstreams: &[UpstreamFacts]) -> fmt::Re
     let ratios = upstreams.iter().filter_map(|one| Some((one.labels(), one.handshakes_per_thousand_questions?)));
     let help = "Connections opened for a thousand questions, since the start";
     page.gauges("upstream_handshakes_per_thousand_questions", help, ratios)?;
-    let p95 = upstreams.iter().filter_map(|one| Some((one.labels(), f64::from(one.p95_micros?) / 1e6)));
     let p50 = upstreams.iter().filter_map(|one| Some((one.labels(), f64::from(one.p50_micros?) / 1e6)));
     page.gauges("upstream_p50_seconds", "Time within which half of the server's answers come", p50)?;
     let outstanding = upstreams.iter().map(|one| (one.labels(), i64::from(one.outstanding)));
     page.gauges("upstream_outstanding", "Questions that the server owes an answer", outstanding)?;
+    let p95 = upstreams.iter().filter_map(|one| Some((one.labels(), f64::from(one.p95_micros?) / 1e6)));
     page.gauges("upstream_p95_seconds", "Time within which nineteen of twenty answers of the server come", p95)
 }
 
@@ -159,6 +159,8 @@ mod tests {
             expected.insert(format!("hushgate_upstream_state{{{labels},state=\"{state}\"}} {value}"));
         }
         expected.insert(format!("hushgate_upstream_handshakes_per_thousand_questions{{{labels}}} 2.5"));
+        expected.insert(format!("hushgate_upstream_outstanding{{{labels}}} 3"));
+        expected.insert(format!("hushgate_upstream_p50_seconds{{{labels}}} 0.0075"));
         expected.insert(format!("hushgate_upstream_p95_seconds{{{labels}}} 0.0125"));
         assert_eq!(lines.iter().cloned().collect::<BTreeSet<_>>(), expected);
         assert_eq!(lines.len(), expected.len(), "a series twice");
@@ -170,7 +172,7 @@ mod tests {
         let json = serde_json::to_string(&fresh).unwrap();
         assert!(!json.contains("per_thousand") && !json.contains("p95") && !json.contains("last_failure"), "{json}");
         let lines = lines(vec![fresh]);
-        assert_eq!(lines.len(), COUNTS.len() + STATES.len(), "{lines:#?}");
+        assert_eq!(lines.len(), COUNTS.len() + STATES.len() + 1, "{lines:#?}");
         assert!(super::tests::lines(Vec::new()).is_empty());
     }
 

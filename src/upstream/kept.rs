@@ -721,6 +721,9 @@ mod tests {
         let (_silent, _) = listener.accept().await.unwrap();
         let (stream, _) = timeout(Duration::from_secs(30), listener.accept()).await.expect("no growth").unwrap();
         asking.abort();
+        while kept.inner.with_lines(|lines| lines.count()) < 2 {
+            sleep(Duration::from_millis(1)).await;
+        }
         tokio::spawn(serve_stream(stream, |query| reply(query, 0)));
         let own = worker.spawn(async move { kept.exchange(&question("b.example"), window(30_000, 1)).await });
         assert!(own.await.unwrap().is_ok(), "the worker's own connection is not the one it takes");

@@ -23,8 +23,8 @@ pub struct Lines<C: Carrier> {
     offered: Vec<Offered<C::Connection>>,
     /// How the last opening failed.
     failed: Option<(Instant, Cause)>,
-    /// Since when workers have found another's connection crowded each time they looked.
-    pressed: Option<Instant>,
+    /// How crowded workers have found another's connection lately, 1 where it is too much, and when one last looked.
+    pressure: (f32, Option<Instant>),
 }
 
 /// A connection.
@@ -72,9 +72,9 @@ pub const MOST: usize = 16;
 const FLIGHTS: usize = 1024;
 
 /// Questions in flight on another worker's connection that make it crowded.
-const CROWD: usize = 64;
+const CROWD: usize = 32;
 
-/// How long it must be crowded.
+/// Over how long it must be crowded on average: a burst may pass.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// After an opening has failed there is no growth for this long.
@@ -87,13 +87,19 @@ impl<C: Carrier> Lines<C> {
     /// None yet; the first will live on `home`.
     #[must_use]
     pub const fn new(home: Id) -> Self {
-        Self { home, offered: Vec::new(), failed: None, pressed: None }
+        Self { home, offered: Vec::new(), failed: None, pressure: (0.0, None) }
     }
 
     /// Is there none?
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.offered.is_empty()
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub const fn count(&self) -> usize {
+        self.offered.len()
     }
 
     /// Does `line` take questions?
@@ -117,26 +123,27 @@ impl<C: Carrier> Lines<C> {
         };
         let is_own = line.worker == worker;
         let crowd = if is_own { limit(&line) / 4 * 3 } else { CROWD.min(limit(&line) / 2) };
-        let is_pressed = self.is_pressed(line.flights() >= crowd, is_own, now);
+        let is_pressed = self.is_pressed(share(line.flights(), crowd), is_own, now);
         let flight = Flight::on(line);
         if is_pressed { Boarding::Pressed(flight) } else { Boarding::Aboard(flight) }
     }
 
-    /// Has it been crowded for long enough, and may there be another connection?
-    fn is_pressed(&mut self, is_crowded: bool, is_own: bool, now: Instant) -> bool {
-        if !is_crowded {
-            // A worker with a connection of its own knows nothing of the crowd elsewhere.
-            if !is_own {
-                self.pressed = None;
-            }
+    /// Has it been crowded on average for a while, now by `share`, and may there be another connection?
+    fn is_pressed(&mut self, share: f32, is_own: bool, now: Instant) -> bool {
+        // A worker with a connection of its own knows nothing of the crowd elsewhere.
+        if is_own && share < 1.0 {
             return false;
         }
-        let since = *self.pressed.get_or_insert(now);
+        let (load, looked) = self.pressure;
+        let since = looked.map_or(Duration::ZERO, |looked| now.saturating_duration_since(looked));
+        let part = (since.as_secs_f32() / PATIENCE.as_secs_f32()).min(1.0);
+        let load = load + (share.min(2.0) - load) * part;
+        self.pressure = (load, Some(now));
         let failed = self.failed.is_some_and(|(at, _)| now < at + PAUSE);
-        if failed || self.offered.len() >= MOST || now < since + PATIENCE {
+        if failed || self.offered.len() >= MOST || load < 1.0 {
             return false;
         }
-        self.pressed = None;
+        self.pressure = (0.0, Some(now));
         true
     }
 
@@ -260,6 +267,12 @@ impl<T> Drop for Flight<T> {
     }
 }
 
+/// `flights` as a share of `crowd`.
+fn share(flights: usize, crowd: usize) -> f32 {
+    let narrow = |count: usize| f32::from(u16::try_from(count).unwrap_or(u16::MAX));
+    narrow(flights) / narrow(crowd.max(1))
+}
+
 impl<T> Deref for Offered<T> {
     type Target = Line<T>;
 
@@ -365,8 +378,13 @@ mod tests {
         assert!(matches!(lines.board(own, now), Boarding::Aboard(_)), "a burst may pass");
         drop(burst);
         assert!(matches!(lines.board(own, now + PATIENCE), Boarding::Aboard(_)), "it has passed");
+        // Full and empty by turns is crowded too, where it is full enough.
+        for turn in 1..=4 {
+            let _crowd = crowd(&at_home, if turn % 2 == 0 { 3 * CROWD } else { 0 });
+            let at = now + PATIENCE + turn * PATIENCE / 4;
+            assert!(matches!(lines.board(own, at), Boarding::Aboard(_)), "not yet at {turn}");
+        }
         let _crowd = crowd(&at_home, CROWD);
-        assert!(matches!(lines.board(own, now + 2 * PATIENCE), Boarding::Aboard(_)));
         assert!(
             matches!(lines.board(home, now + 3 * PATIENCE), Boarding::Aboard(_)),
             "to its own worker it is not crowded"
