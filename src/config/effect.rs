@@ -35,7 +35,6 @@ const fn refuse(key: &'static str, what: &'static str) -> Row {
 }
 
 const NEVER_STALE: &str = "not available in this version: an expired answer is never served";
-const NO_HEDGE: &str = "not available in this version: a second server is asked only after the first has failed";
 const NO_PROXY_HEADER: &str =
     "not available in this version: without it the proxy's address would be taken for the client's; leave it out";
 
@@ -43,15 +42,7 @@ const NO_PROXY_HEADER: &str =
 pub const EFFECT: &[Row] = &[
     refuse("listen.*[].proxy", NO_PROXY_HEADER),
     refuse("listen.*[].forwarded", NO_PROXY_HEADER),
-    warn(
-        "upstream.strategy",
-        "not available in this version: servers are asked in order",
-        &["\"ordered\"", "\"adaptive\""],
-    ),
     warn("upstream.bootstrap", "not available in this version: give each server its `addresses`", &["[]"]),
-    warn("upstream.hedge", NO_HEDGE, &["false"]),
-    warn("upstream.hedge_budget", NO_HEDGE, &["0.0", "0"]),
-    warn("upstream.*[].weight", "not available in this version: servers are asked in order", &[]),
     refuse("upstream.*[].ecs", "not available in this version: the client's network is never told to a server"),
     refuse("upstream.*[].proxy", "not available in this version: the server would be asked directly, past the proxy"),
     refuse("pool.*", "not available in this version: every question goes to the servers of [upstream]"),

@@ -58,17 +58,23 @@ fn pool(reader: &mut Reader<'_>, prefix: &str) -> PoolSettings {
     let key = |name: &str| format!("{prefix}.{name}");
     let timeouts = Duration::from_millis(100)..=Duration::from_mins(1);
     reader.read_list(&key("bootstrap"), servers::plain);
-    reader.read(&key("hedge"), kinds::flag);
-    reader.read(&key("hedge_budget"), kinds::share);
+    let hedges = reader.read(&key("hedge"), kinds::flag);
+    let budget = reader.read(&key("hedge_budget"), kinds::share);
     PoolSettings {
         strategy: reader.read(&key("strategy"), kinds::choice(&STRATEGIES)),
         bootstrap: Vec::new(),
-        hedge: None,
+        hedge: per_mille(budget).filter(|_| hedges),
         servers: servers::read(reader, &key("servers")),
         fallback: servers::read(reader, &key("fallback")),
         timeout: reader.read(&key("timeout"), kinds::duration(timeouts.clone())),
         attempt_timeout: reader.read(&key("attempt_timeout"), kinds::duration(timeouts)),
     }
+}
+
+/// Thousandths of a share of one; None for no share.
+#[allow(clippy::cast_sign_loss, reason = "a share is from 0 to 1")]
+fn per_mille(share: f64) -> Option<u16> {
+    Some((share * 1000.0).round() as u16).filter(|&thousandths| thousandths > 0)
 }
 
 /// A server that is one of our own doors would have the gateway ask itself without end (DOH-25).

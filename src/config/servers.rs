@@ -41,12 +41,13 @@ fn server(reader: &mut Reader<'_>, key: &str, node: &Node) -> Option<Server> {
     let tls_name = reader.field(&fields, "tls_name", kinds::host);
     let pins = reader.field_list(&fields, "pins", pin).unwrap_or_default();
     let method = reader.field(&fields, "method", kinds::choice(&methods)).unwrap_or_default();
-    reader.field(&fields, "weight", kinds::whole(1..=1000));
+    let weight = reader.field(&fields, "weight", kinds::whole(1..=1000));
     reader.field(&fields, "ecs", privacy::ecs);
     reader.field(&fields, "proxy", socks);
     let url = reader.field(&fields, "url", url)?;
     check_fit(reader, &fields, &url);
-    Some(Server { addresses, tls_name, ca, pins, method, ..Server::new(url) })
+    let weight = weight.and_then(|weight| u16::try_from(weight).ok()).unwrap_or(1);
+    Some(Server { addresses, tls_name, ca, pins, method, weight, ..Server::new(url) })
 }
 
 /// What the scheme has no use for would be ignored: a pin on a plain server must not look like protection.
