@@ -19,10 +19,9 @@ pub fn read(reader: &mut Reader<'_>, path: &str) -> Vec<Server> {
     items.into_iter().filter_map(|(key, node)| server(reader, &key, node)).collect()
 }
 
-/// The servers in a field of a table.
-pub fn read_field(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) -> Vec<Server> {
-    let Some(node) = fields.get(name) else { return Vec::new() };
-    let items = reader.items(&fields.key(name), node);
+/// The servers in the list `node`, said at `key`.
+pub fn read_list(reader: &mut Reader<'_>, key: &str, node: &Node) -> Vec<Server> {
+    let items = reader.items(key, node);
     items.into_iter().filter_map(|(key, node)| server(reader, &key, node)).collect()
 }
 
