@@ -263,6 +263,7 @@ fn explain(control: Arc<Control>, pipeline: Arc<Pipeline>, request: ExplainReque
             client,
             door: address.to_string(),
             route: control.routes.route(&request.question()).fingerprint,
+            pool: control.routes.pool_name(&request.question()),
             micros: u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX),
         };
         Ok(tell(&control, &asked, &verdict))
