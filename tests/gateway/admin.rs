@@ -71,7 +71,7 @@ pub async fn scrape_until(address: SocketAddr, wanted: impl Fn(&Scrape) -> bool)
 }
 
 /// Asks for `path` until its status is `status`.
-async fn get_until(address: SocketAddr, path: &str, status: u16) -> Page {
+pub async fn get_until(address: SocketAddr, path: &str, status: u16) -> Page {
     let asking = async {
         loop {
             let page = get(address, path).await;

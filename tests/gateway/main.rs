@@ -27,6 +27,7 @@ mod doors;
 mod edns;
 mod explain;
 mod extended_errors;
+mod forwards;
 mod herds;
 mod http;
 mod identity;
