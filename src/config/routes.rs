@@ -120,7 +120,7 @@ pub fn warn_of_weights(reader: &mut Reader<'_>, key: &str, node: &Node, strategy
 }
 
 /// Thousandths of a share of one; None for no share.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share is from 0 to 1")]
+#[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "a share is from 0 to 1")]
 fn per_mille(share: f64) -> Option<u16> {
     Some((share * 1000.0).round() as u16).filter(|&thousandths| thousandths > 0)
 }
