@@ -54,7 +54,7 @@ pub struct Control {
 pub struct State {
     /// Seconds since 1970 when serving began.
     pub started: u64,
-    /// Has an upstream answered yet?
+    /// Has an upstream of the default pool answered yet?
     pub answered: AtomicBool,
     /// Did an upstream answer the last probe?
     pub alive: AtomicBool,
@@ -126,17 +126,16 @@ const CERTIFICATE_INTERVAL: Duration = Duration::from_mins(1);
 /// Time between two looks at whether a newer time has been proven.
 const TIME_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Keeps up whether an upstream lives, for `/readyz`. What clients' questions came to tells it for nothing; an upstream is asked
-/// only until one has answered, while none does, and after a long silence.
+/// Keeps up whether an upstream of the default pool lives, for `/readyz`: a named pool that dies takes a few domains with it, not
+/// the gateway. What clients' questions came to tells it for nothing; an upstream is asked only until one has answered, while none
+/// does, and after a long silence.
 async fn watch_upstream(control: Arc<Control>) {
     let mut wait = FIRST_PROBE_INTERVAL;
     let mut quiet = QUIET_LOOKS;
-    let mut before = control.attempts();
+    let mut before = control.asked_and_answered();
     loop {
-        let now = control.attempts();
-        let asked = now.0 - before.0;
-        let answered = asked.saturating_sub(now.1 - before.1);
-        before = now;
+        let now = control.asked_and_answered();
+        let (asked, answered) = (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1));
         quiet = if asked > 0 { 0 } else { quiet + 1 };
         let alive = match answered {
             0 if quiet >= QUIET_LOOKS || asked > 0 || !control.state.alive.load(Ordering::Relaxed) => {
@@ -145,6 +144,8 @@ async fn watch_upstream(control: Arc<Control>) {
             }
             _ => true,
         };
+        // After the probe, which is no question from anyone.
+        before = control.asked_and_answered();
         control.state.alive.store(alive, Ordering::Relaxed);
         if alive && !control.state.answered.swap(true, Ordering::Relaxed) {
             tracing::info!("an upstream has answered");
@@ -210,10 +211,12 @@ const fn speaks(kind: DoorKind) -> &'static str {
 }
 
 impl Control {
-    /// Attempts at upstreams so far, and how many of them failed.
-    fn attempts(&self) -> (u64, u64) {
-        self.counters.iter().fold((0, 0), |(made, failed), counters| {
-            (made + counters.attempts.value(), failed + counters.attempts_failed.value())
+    /// Questions put to servers of the default pool so far, and how many were answered: what a pool for a few domains does tells
+    /// nothing of all others.
+    fn asked_and_answered(&self) -> (u64, u64) {
+        let tallies = self.routes.default_servers().map(|server| server.tally());
+        tallies.fold((0, 0), |(asked, answered), tally| {
+            (asked + tally.questions.value(), answered + tally.answers.value())
         })
     }
 
@@ -291,6 +294,7 @@ fn explain(control: Arc<Control>, pipeline: Arc<Pipeline>, request: ExplainReque
             client,
             door: address.to_string(),
             route: control.routes.route(&request.question()).fingerprint,
+            pool: control.routes.pool_name(&request.question()),
             micros: u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX),
         };
         Ok(tell(&control, &asked, &verdict))

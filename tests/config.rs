@@ -20,7 +20,7 @@ use hushgate::config::{Config, Loaded, Origin, Severity, Source, Surroundings, e
 use hushgate::guard::Network;
 use hushgate::listen::DoorKind;
 use hushgate::upstream::address::Host;
-use hushgate::upstream::settings::ProxyKind;
+use hushgate::upstream::settings::{ProxyKind, Strategy};
 
 /// A machine that is the same everywhere.
 fn machine() -> Surroundings {
@@ -302,6 +302,82 @@ fn all_that_a_server_table_says_arrives() {
     assert_eq!(servers[3].url.port, 8853);
 }
 
+/// Domains for people.
+fn domains(wire: &[Box<[u8]>]) -> Vec<String> {
+    wire.iter().map(|domain| hushgate::wire::name::Shown(domain).to_string()).collect()
+}
+
+#[test]
+fn pools_and_forwards_arrive_as_they_are_written() {
+    let loaded = load_file(Path::new("tests/config/valid/pools-and-forwards.toml"));
+    let config = config(&loaded);
+    let upstream = &config.upstream;
+    let names: Vec<&str> = upstream.pools.iter().map(|named| &*named.name).collect();
+    assert_eq!(names, ["corp", "far", "forward[1]"]);
+    let [corp, far, lan] = [0, 1, 2].map(|index| &upstream.pools[index].pool);
+    let urls: Vec<String> = corp.servers.iter().map(|server| server.url.to_string()).collect();
+    assert_eq!(urls, ["udp://10.0.0.53", "tcp://10.0.1.53"]);
+    assert_eq!(
+        (corp.strategy, far.strategy, lan.strategy),
+        (Strategy::Ordered, Strategy::Weighted, Strategy::Adaptive)
+    );
+    assert_eq!((far.servers[0].weight, far.servers[1].weight), (3, 1));
+    assert_eq!((far.hedge, lan.hedge, upstream.default.hedge), (Some(125), Some(50), Some(50)));
+
+    // What a pool leaves unsaid is the default, not what [upstream] says; and its names go to no public resolver.
+    assert_eq!((upstream.default.timeout, corp.timeout), (Duration::from_secs(2), Duration::from_secs(10)));
+    for pool in [far, lan] {
+        assert_eq!((pool.timeout, pool.attempt_timeout), (Duration::from_secs(4), Duration::from_millis(1500)));
+        assert!(pool.fallback.is_empty());
+    }
+    assert_eq!(config.pipeline.timeout, Duration::from_secs(10), "a client waits for the most patient pool");
+
+    let forwards: Vec<_> = upstream
+        .forwards
+        .iter()
+        .map(|forward| (domains(&forward.domains), forward.pool, forward.fallthrough))
+        .collect();
+    let list = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        forwards,
+        [
+            (list(&["corp.example.", "10.in-addr.arpa.", "8.b.d.0.1.0.0.2.ip6.arpa."]), 0, false),
+            (list(&["lan.", "_tcp.home.arpa."]), 2, true),
+            (list(&["."]), 1, false),
+        ]
+    );
+    assert_eq!(domains(&upstream.time_servers_plain), ["time.example.", "pool.ntp.org."]);
+    let default = load_in(&Source::default(), &machine());
+    let default = &crate::config(&default).upstream;
+    assert_eq!(domains(&default.time_servers_plain), ["pool.ntp.org.", "time.cloudflare.com."]);
+    assert_eq!(default.own, ["127.0.0.1:8053", "[::1]:8053"].map(|own| own.parse::<SocketAddr>().unwrap()));
+    assert_eq!(default.state_dir.as_deref(), Some(Path::new("/var/lib/hushgate")));
+}
+
+#[test]
+fn pools_and_forwards_can_be_said_on_the_command_line_and_are_shown_with_all_they_leave_unsaid() {
+    let first = load_sets(&[
+        "pool.corp.servers=[\"udp://10.0.0.53\"]",
+        "forward=[{ domains = [\"corp.example\"], pool = \"corp\", fallthrough = true }]",
+        "upstream.timeout=1s",
+        "upstream.attempt_timeout=1s",
+    ]);
+    let text = effective::to_toml(&first.effective);
+    assert!(
+        text.contains("[pool.corp]\nservers = [\"udp://10.0.0.53\"]  # --set\nfallback = []  # default\n"),
+        "{text}"
+    );
+    assert!(text.contains("timeout = \"4s\"  # default\n"), "{text}");
+    assert!(
+        text.contains("forward = [{ domains = [\"corp.example\"], pool = \"corp\", fallthrough = true }]  # --set\n")
+    );
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("effective-pools.toml");
+    std::fs::write(&path, text).unwrap();
+    let second = load_file(&path);
+    assert_eq!(second.problems, []);
+    assert_eq!(format!("{:?}", config(&second)), format!("{:?}", config(&first)));
+}
+
 #[test]
 fn how_servers_are_found_and_reached_arrives() {
     let loaded = load_file(Path::new("tests/config/valid/found-and-reached.toml"));
@@ -407,7 +483,7 @@ fn check_exits_with_0_for_warnings_and_2_for_errors_and_says_so_last() {
     assert_eq!(warned.complaints.lines().count(), 1);
     let broken = say("tests/config/invalid/several.toml", false, false);
     assert_eq!((broken.code, broken.output.as_str()), (2, ""));
-    assert!(broken.complaints.ends_with("cannot be used: 15 errors, 1 warning.\n"), "{}", broken.complaints);
+    assert!(broken.complaints.ends_with("cannot be used: 14 errors, 1 warning.\n"), "{}", broken.complaints);
 
     let json = say("tests/config/invalid/unknown-key.toml", false, true);
     let json: serde_json::Value = serde_json::from_str(&json.output).unwrap();

@@ -92,6 +92,8 @@ pub struct Key {
     pub checking_disabled: bool,
     /// The upstreams that answer it, as a fingerprint.
     pub route: String,
+    /// The pool that they are: `default`, or the one that a forward leads to.
+    pub pool: String,
 }
 
 /// An attempt at an upstream.
@@ -146,6 +148,8 @@ pub struct Asked<'a> {
     pub door: String,
     /// The route's fingerprint.
     pub route: u64,
+    /// The pool it leads to.
+    pub pool: &'a str,
     /// How long it took.
     pub micros: u32,
 }
@@ -236,6 +240,7 @@ fn cache(asked: &Asked<'_>, recall: Recall, named: &dyn Fn(UpstreamId) -> String
         dnssec_ok: false,
         checking_disabled: false,
         route: format!("{:016x}", asked.route),
+        pool: asked.pool.to_owned(),
     };
     let (outcome, age, ttl_left, supplier) = match recall {
         Recall::Unasked => ("not asked", None, None, None),
@@ -350,6 +355,7 @@ mod tests {
             client: "192.0.2.7".parse().unwrap(),
             door: "127.0.0.1:8853".into(),
             route: 0xabc,
+            pool: "corp",
             micros: 1234,
         }
     }
@@ -394,8 +400,8 @@ mod tests {
         assert_eq!(road.question, "WWW.example.com. A IN");
         assert_eq!((road.transport.as_ref(), road.cache.outcome.as_ref()), ("dot", "hit"));
         assert_eq!(
-            (road.cache.key.name.as_str(), road.cache.key.route.as_str()),
-            ("www.example.com.", "0000000000000abc")
+            (road.cache.key.name.as_str(), road.cache.key.route.as_str(), road.cache.key.pool.as_str()),
+            ("www.example.com.", "0000000000000abc", "corp")
         );
         assert_eq!(road.cache.supplier.as_deref(), Some("tls://dns.example"));
         assert_eq!((road.attempts_made, road.attempts.len()), (6, 4));

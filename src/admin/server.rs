@@ -248,7 +248,14 @@ mod tests {
                         return Err(ExplainRefused::NoSuchDoor);
                     }
                     let client = request.from.unwrap_or(IpAddr::from([127, 0, 0, 1]));
-                    let asked = Asked { request: &request, client, door: "127.0.0.1:53".into(), route: 1, micros: 2 };
+                    let asked = Asked {
+                        request: &request,
+                        client,
+                        door: "127.0.0.1:53".into(),
+                        route: 1,
+                        pool: "default",
+                        micros: 2,
+                    };
                     Ok(explained(&asked, Reached::Silence(Why::Limit), &|_| None))
                 })
             }),

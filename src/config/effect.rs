@@ -43,8 +43,6 @@ pub const EFFECT: &[Row] = &[
     refuse("listen.*[].proxy", NO_PROXY_HEADER),
     refuse("listen.*[].forwarded", NO_PROXY_HEADER),
     refuse("upstream.*[].ecs", "not available in this version: the client's network is never told to a server"),
-    refuse("pool.*", "not available in this version: every question goes to the servers of [upstream]"),
-    refuse("forward", "not available in this version: every question goes to the servers of [upstream]"),
     warn("cache.stale_window", NEVER_STALE, &["\"0s\"", "\"0ms\"", "\"0\"", "0"]),
     warn("cache.stale_after", NEVER_STALE, &[]),
     warn("cache.stale_ttl", NEVER_STALE, &[]),
@@ -74,15 +72,10 @@ pub fn judge(pattern: &str, key: &str, node: &Node, findings: &mut Findings) {
     }
 }
 
-/// Judges every key and pool that somebody set; tables inside lists are judged where they are read.
+/// Judges every key that somebody set; tables inside lists are judged where they are read.
 pub fn judge_all(values: &Values, findings: &mut Findings) {
-    for (path, node) in values.iter().filter(|(path, _)| !path.starts_with("pool.")) {
+    for (path, node) in values.iter() {
         judge(path, path, node, findings);
-    }
-    for (path, origin) in values.pools() {
-        if let Effect::Refuse(what) = of("pool.*") {
-            findings.effect(&path, origin, Severity::Error, what);
-        }
     }
 }
 

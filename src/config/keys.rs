@@ -57,6 +57,7 @@ pub const KEYS: &[Key] = &[
     with("upstream.attempt_timeout", r#""1500ms""#),
     with("upstream.hedge", "true"),
     with("upstream.hedge_budget", "0.05"),
+    with("upstream.time_servers_plain", r#"["pool.ntp.org", "time.cloudflare.com"]"#),
     bare("pool.*.servers"),
     bare("pool.*.fallback"),
     bare("pool.*.strategy"),
@@ -131,6 +132,16 @@ impl Key {
 
     fn leaf(&self) -> &'static str {
         self.path.rsplit('.').next().unwrap_or_default()
+    }
+}
+
+/// What `key` of a named pool is where nobody says it: as in `[upstream]`, but that nobody stands in for its own servers.
+#[must_use]
+pub fn pool_default(key: &str) -> Option<&'static str> {
+    match key {
+        "servers" => None,
+        "fallback" => Some("[]"),
+        other => KEYS.iter().find(|known| known.path.strip_prefix("upstream.") == Some(other))?.default,
     }
 }
 

@@ -48,6 +48,21 @@ impl Values {
         }
     }
 
+    /// What a named pool leaves unsaid is as [`keys::pool_default`] has it, whatever `[upstream]` says: its servers are other
+    /// servers. Bootstrap alone is the machine's, and taken over.
+    pub fn complete_pools(&mut self) {
+        let bootstrap = self.found.get("upstream.bootstrap").cloned();
+        for (pool, _) in self.pools() {
+            for key in KEYS.iter().filter_map(|key| key.path.strip_prefix("pool.*.")) {
+                let default = || keys::pool_default(key).map(|text| node::parse_value(text, Origin::Default));
+                let unsaid = if key == "bootstrap" { bootstrap.clone() } else { default() };
+                if let Some(node) = unsaid {
+                    self.found.entry(format!("{pool}.{key}")).or_insert(node);
+                }
+            }
+        }
+    }
+
     /// What holds for a key.
     pub fn get(&self, path: &str) -> Option<&Node> {
         self.found.get(path)

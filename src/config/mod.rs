@@ -14,6 +14,7 @@ mod claims;
 mod doors;
 pub mod effect;
 pub mod effective;
+mod forwards;
 mod identity;
 pub mod keys;
 mod kinds;
@@ -134,6 +135,7 @@ pub fn load_in(source: &Source, around: &Surroundings) -> Loaded {
         values.assign(assignment, Origin::Set, &mut findings);
     }
     values.close_unnamed_doors();
+    values.complete_pools();
     effect::judge_all(&values, &mut findings);
     let base = source.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     let config = fill(&mut Reader { values: &values, findings: &mut findings, around, base });
@@ -165,7 +167,6 @@ fn fill(reader: &mut Reader<'_>) -> Config {
     let limits = capacity::read_deadlines(reader);
     let guard = capacity::read_guard(reader, &doors);
     let mut upstream = routes::read(reader);
-    routes::read_refused(reader);
     let tls = identity::read(reader, &doors.list);
     let plain = doors.list.iter().filter(|door| door.kind == listen::DoorKind::Dns);
     upstream.own = plain.map(|door| door.address).collect();
@@ -176,7 +177,7 @@ fn fill(reader: &mut Reader<'_>) -> Config {
         admin: admin::read(reader, &mut claims),
         shutdown: admin::read_shutdown(reader),
         cache: memory::read(reader),
-        pipeline: privacy::read(reader, upstream.default.timeout, limits.tcp_idle_timeout),
+        pipeline: privacy::read(reader, upstream.longest_timeout(), limits.tcp_idle_timeout),
         log: log::read(reader),
         workers: capacity::read_workers(reader),
         state_dir: tls.state_dir.clone(),

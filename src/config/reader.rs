@@ -38,6 +38,11 @@ impl Fields<'_> {
         self.entries.iter().find(|entry| entry.key == name).map(|entry| &entry.node)
     }
 
+    /// The path of the table.
+    pub fn path(&self) -> &str {
+        &self.key
+    }
+
     /// The path of a field.
     pub fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.key)
@@ -96,9 +101,15 @@ impl<'a> Reader<'a> {
 
     /// Notes that the list at `path` may not be empty.
     pub fn require_items(&mut self, path: &str, what: &str) {
-        let empty = |node: &&Node| matches!(&node.value, Value::List(items) if items.is_empty());
-        if let Some(node) = self.values.get(path).filter(empty) {
-            self.findings.error(path, node.origin, what);
+        if let Some(node) = self.values.get(path) {
+            self.require_listed(path, node, what);
+        }
+    }
+
+    /// The same of the list `node`, said at `key`.
+    pub fn require_listed(&mut self, key: &str, node: &Node, what: &str) {
+        if matches!(&node.value, Value::List(items) if items.is_empty()) {
+            self.findings.error(key, node.origin, what);
         }
     }
 

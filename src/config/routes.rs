@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::node::Node;
-use super::{Reader, capacity, doors, keys, kinds, servers};
+use super::node::{Node, Value};
+use super::{Reader, capacity, doors, forwards, kinds, servers};
 use crate::listen::{Door, DoorKind};
 use crate::upstream::address::Host;
-use crate::upstream::settings::{Datagrams, Strategy};
+use crate::upstream::route::DEFAULT;
+use crate::upstream::settings::{Datagrams, NamedPool, Strategy};
 use crate::upstream::{PoolSettings, Scheme, Server, Settings};
 
 const STRATEGIES: [(&str, Strategy); 5] = [
@@ -18,57 +19,104 @@ const STRATEGIES: [(&str, Strategy); 5] = [
     ("race", Strategy::Race),
 ];
 
-/// The default pool.
+/// Why a list of servers may not be empty.
+pub const NOBODY: &str = "[] would leave nobody to ask: name at least one server";
+
+/// All pools and forwards.
 pub fn read(reader: &mut Reader<'_>) -> Settings {
-    reader.require_items("upstream.servers", "[] would leave nobody to ask: name at least one server");
-    let settings = pool(reader, "upstream");
-    let (timeout, attempt) = (settings.timeout, settings.attempt_timeout);
-    let explicit = |node: &&Node| node.origin.is_explicit();
-    if let Some(node) = reader.values.get("upstream.attempt_timeout").filter(explicit).filter(|_| attempt > timeout) {
-        let what = format!("{} is longer than upstream.timeout, which ends every attempt", node.shown());
-        reader.findings.warning("upstream.attempt_timeout", node.origin, what);
+    reader.require_items("upstream.servers", NOBODY);
+    let mut settings = Settings::new(pool(reader, "upstream", &[]));
+    let written = reader.values.pools();
+    for (path, origin) in &written {
+        let name = path.strip_prefix("pool.").unwrap_or_default();
+        if name == DEFAULT {
+            let what = "\"default\" is what the pool of [upstream] is called: give this one another name";
+            reader.findings.error(path, *origin, what);
+        }
+        match reader.values.get(&format!("{path}.servers")) {
+            None => reader.findings.error(path, *origin, "`servers` is missing"),
+            Some(node) => reader.require_listed(&format!("{path}.servers"), node, NOBODY),
+        }
+        let pool = pool(reader, path, &settings.default.bootstrap);
+        settings.pools.push(NamedPool { name: name.into(), pool });
     }
-    let datagrams =
+    forwards::read(reader, &mut settings);
+    forwards::check_use(reader, &settings, &written);
+    let times = reader.read_list("upstream.time_servers_plain", kinds::domain);
+    settings.time_servers_plain = times.iter().filter_map(|text| forwards::wire(text)).collect();
+    settings.datagrams =
         Datagrams { cookies: reader.read("cookies.client", kinds::flag), sockets: capacity::sockets(reader.around) };
-    Settings { datagrams, ..Settings::new(settings) }
+    settings
 }
 
-/// Reads what this version refuses, so that every mistake in it is found all the same.
-pub fn read_refused(reader: &mut Reader<'_>) {
-    let pools = reader.values.pools();
-    for (path, origin) in &pools {
-        if reader.values.get(&format!("{path}.servers")).is_none() {
-            reader.findings.error(path, *origin, "`servers` is missing");
-        }
-        pool(reader, path);
-    }
-    for (key, node) in reader.read_items("forward") {
-        let Some(fields) = reader.fields(&key, node, keys::FORWARD, "forward") else { continue };
-        reader.require_field(&fields, "domains");
-        reader.field_list(&fields, "domains", kinds::domain);
-        reader.field(&fields, "fallthrough", kinds::flag);
-        servers::read_field(reader, &fields, "servers");
-        let Some(name) = reader.field(&fields, "pool", kinds::text) else { continue };
-        if !pools.iter().any(|(path, _)| path.strip_prefix("pool.") == Some(name)) {
-            let origin = fields.get("pool").map_or(fields.origin, |node| node.origin);
-            reader.findings.error(&fields.key("pool"), origin, format!("\"{name}\": there is no [pool.{name}]"));
-        }
-    }
-}
-
-fn pool(reader: &mut Reader<'_>, prefix: &str) -> PoolSettings {
+/// The pool below `prefix`; `bootstrap` is what it takes over where it says nothing of its own.
+fn pool(reader: &mut Reader<'_>, prefix: &str, bootstrap: &[Server]) -> PoolSettings {
     let key = |name: &str| format!("{prefix}.{name}");
     let timeouts = Duration::from_millis(100)..=Duration::from_mins(1);
     let hedges = reader.read(&key("hedge"), kinds::flag);
     let budget = reader.read(&key("hedge_budget"), kinds::share);
-    PoolSettings {
+    let settings = PoolSettings {
         strategy: reader.read(&key("strategy"), kinds::choice(&STRATEGIES)),
-        bootstrap: reader.read_list(&key("bootstrap"), servers::plain),
+        bootstrap: read_bootstrap(reader, prefix, bootstrap),
         hedge: per_mille(budget).filter(|_| hedges),
         servers: servers::read(reader, &key("servers")),
         fallback: servers::read(reader, &key("fallback")),
         timeout: reader.read(&key("timeout"), kinds::duration(timeouts.clone())),
         attempt_timeout: reader.read(&key("attempt_timeout"), kinds::duration(timeouts)),
+    };
+    warn(reader, prefix, &settings);
+    settings
+}
+
+fn read_bootstrap(reader: &mut Reader<'_>, prefix: &str, inherited: &[Server]) -> Vec<Server> {
+    let path = format!("{prefix}.bootstrap");
+    let of_all = "upstream.bootstrap";
+    // Taken over, its mistakes have been told where they stand.
+    if path != of_all && reader.values.get(&path) == reader.values.get(of_all) {
+        return inherited.to_vec();
+    }
+    reader.read_list(&path, servers::plain)
+}
+
+/// Says what of a pool has not the effect that it was written for.
+fn warn(reader: &mut Reader<'_>, prefix: &str, settings: &PoolSettings) {
+    let said = |reader: &Reader<'_>, name: &str| {
+        let key = format!("{prefix}.{name}");
+        let node = reader.values.get(&key).filter(|node| node.origin.is_explicit())?;
+        Some((key, node.origin, node.shown()))
+    };
+    let longer = settings.attempt_timeout > settings.timeout;
+    if let Some((key, origin, shown)) = said(reader, "attempt_timeout").filter(|_| longer) {
+        let what = format!("{shown} is longer than {prefix}.timeout, which ends every attempt");
+        reader.findings.warning(&key, origin, what);
+    }
+    let in_vain = settings.strategy == Strategy::Ordered && settings.hedge.is_some();
+    if let Some((key, origin, shown)) = said(reader, "hedge").filter(|_| in_vain) {
+        let what = format!(
+            "{shown} has no effect with the strategy \"ordered\": the next server is asked when the one before has failed"
+        );
+        reader.findings.warning(&key, origin, what);
+    }
+    for list in ["servers", "fallback"] {
+        let key = format!("{prefix}.{list}");
+        if let Some(node) = reader.values.get(&key) {
+            warn_of_weights(reader, &key, node, settings.strategy);
+        }
+    }
+}
+
+/// Warns of weights in the list `node`, said at `key`, that nobody looks at.
+pub fn warn_of_weights(reader: &mut Reader<'_>, key: &str, node: &Node, strategy: Strategy) {
+    let Value::List(items) = &node.value else { return };
+    if strategy == Strategy::Weighted {
+        return;
+    }
+    for (index, item) in items.iter().enumerate() {
+        let Value::Table(entries) = &item.value else { continue };
+        for weight in entries.iter().filter(|entry| entry.key == "weight") {
+            let what = format!("{} has an effect with the strategy \"weighted\" alone", weight.node.shown());
+            reader.findings.warning(&format!("{key}[{index}].weight"), weight.node.origin, what);
+        }
     }
 }
 
@@ -84,21 +132,50 @@ pub fn check_loops(reader: &mut Reader<'_>, upstream: &Settings, doors: &[Door])
     if reader.findings.is_fatal() {
         return;
     }
-    let pool = &upstream.default;
-    let lists = [
-        ("upstream.servers", &pool.servers),
-        ("upstream.fallback", &pool.fallback),
-        ("upstream.bootstrap", &pool.bootstrap),
-    ];
-    for (path, list) in lists {
-        servers::check_finding(reader, path, list, pool, &upstream.own);
-        let nodes = reader.read_items(path);
+    for (path, list, pool) in lists(upstream) {
+        let nodes = written(reader, &path);
+        servers::check_finding(reader, &nodes, list, pool, &upstream.own);
         for ((key, node), server) in nodes.into_iter().zip(list) {
             if doors.iter().any(|door| leads_to(server, door)) {
                 let what = format!("\"{}\" is a door of this gateway: it would ask itself", server.url);
                 reader.findings.error(&key, node.origin, what);
             }
         }
+    }
+}
+
+/// A list of servers: the path that it is written at, what stands there, and the pool it is of.
+type List<'a> = (String, &'a [Server], &'a PoolSettings);
+
+/// Every list of servers.
+fn lists(upstream: &Settings) -> Vec<List<'_>> {
+    let mut lists = Vec::new();
+    let default = std::iter::once(("upstream".to_owned(), &upstream.default));
+    let others = upstream.pools.iter().map(|NamedPool { name, pool }| {
+        let in_place = name.contains('[');
+        (if in_place { name.to_string() } else { format!("pool.{name}") }, pool)
+    });
+    for (place, pool) in default.chain(others) {
+        lists.push((format!("{place}.servers"), &*pool.servers, pool));
+        lists.push((format!("{place}.fallback"), &*pool.fallback, pool));
+        // One that is taken over has been looked at where it stands.
+        if place == "upstream" || pool.bootstrap != upstream.default.bootstrap {
+            lists.push((format!("{place}.bootstrap"), &*pool.bootstrap, pool));
+        }
+    }
+    lists
+}
+
+/// The items of the list at `path`, be it a key's or the servers in a forward.
+fn written<'a>(reader: &mut Reader<'a>, path: &str) -> Vec<(String, &'a Node)> {
+    let forwards = reader.read_items("forward");
+    let inside = forwards.into_iter().find_map(|(place, node)| match (&node.value, path.strip_prefix(&place)) {
+        (Value::Table(entries), Some(".servers")) => entries.iter().find(|entry| entry.key == "servers"),
+        _ => None,
+    });
+    match inside {
+        Some(entry) => reader.items(path, &entry.node),
+        None => reader.read_items(path),
     }
 }
 

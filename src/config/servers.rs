@@ -21,10 +21,9 @@ pub fn read(reader: &mut Reader<'_>, path: &str) -> Vec<Server> {
     items.into_iter().filter_map(|(key, node)| server(reader, &key, node)).collect()
 }
 
-/// The servers in a field of a table.
-pub fn read_field(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) -> Vec<Server> {
-    let Some(node) = fields.get(name) else { return Vec::new() };
-    let items = reader.items(&fields.key(name), node);
+/// The servers in the list `node`, said at `key`.
+pub fn read_list(reader: &mut Reader<'_>, key: &str, node: &Node) -> Vec<Server> {
+    let items = reader.items(key, node);
     items.into_iter().filter_map(|(key, node)| server(reader, &key, node)).collect()
 }
 
@@ -157,15 +156,21 @@ pub fn plain(node: &Node) -> Result<Server, What> {
     })
 }
 
-/// Warns of servers in the list at `path` that could be found only by asking this gateway, whose plain doors are `own` (DOH-25).
-pub fn check_finding(reader: &mut Reader<'_>, path: &str, servers: &[Server], pool: &PoolSettings, own: &[SocketAddr]) {
+/// Warns of servers, written as `nodes`, that could be found only by asking this gateway, whose plain doors are `own` (DOH-25).
+pub fn check_finding(
+    reader: &mut Reader<'_>,
+    nodes: &[(String, &Node)],
+    servers: &[Server],
+    pool: &PoolSettings,
+    own: &[SocketAddr],
+) {
     let machine = &reader.around.name_servers;
     let ours = |&address: &IpAddr| is_own(SocketAddr::new(address, Scheme::Udp.port()), own);
     // After an error the servers read and the servers written no longer run in step.
     if reader.findings.is_fatal() || !pool.bootstrap.is_empty() || machine.is_empty() || !machine.iter().all(ours) {
         return;
     }
-    for ((key, node), server) in reader.read_items(path).into_iter().zip(servers) {
+    for ((key, node), server) in nodes.iter().zip(servers) {
         let name = match (&server.proxy, &server.url.host) {
             (Some(Proxy { host: Host::Name(name), .. }), _) => name,
             (None, Host::Name(name)) if server.addresses.is_empty() => name,
@@ -175,6 +180,6 @@ pub fn check_finding(reader: &mut Reader<'_>, path: &str, servers: &[Server], po
             "only this gateway could find {name}, as it is the machine's resolver: set {}",
             if server.proxy.is_some() { "`bootstrap`" } else { "`bootstrap` or `addresses`" }
         );
-        reader.findings.warning(&key, node.origin, what);
+        reader.findings.warning(key, node.origin, what);
     }
 }

@@ -51,3 +51,52 @@ impl Keys {
         self.not_recursive.as_ref().unwrap_or(&self.answer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::cache;
+    use crate::clock::Clock;
+    use crate::guard::{self, Guard, Refuse};
+    use crate::peer::Transport;
+    use crate::pipeline::tests::rig;
+    use crate::upstream::commons::Commons;
+    use crate::upstream::settings::{Forward, NamedPool};
+    use crate::upstream::{PoolSettings, Routes, Server, Settings};
+    use crate::wire::Header;
+
+    /// The keys of `name` A where lan is forwarded to `server`.
+    fn keys(name: &str, server: &str) -> Keys {
+        let pool = |url: &str| PoolSettings::new(vec![Server::new(url.parse().unwrap())]);
+        let settings = Settings {
+            pools: vec![NamedPool { name: "home".into(), pool: pool(server) }],
+            forwards: vec![Forward { domains: vec![rig::wire("lan").into()], pool: 0, fallthrough: false }],
+            ..Settings::new(pool("udp://192.0.2.1"))
+        };
+        let routes = Routes::new(&settings, &Commons::new(Handle::current())).unwrap();
+        let guard = Guard::new(guard::Settings {
+            allow: Vec::new(),
+            refuse: Refuse::Answer,
+            connections: 1,
+            connections_per_client: 1,
+            queries_per_second: 0,
+            exempt: Vec::new(),
+        });
+        let cache = cache::Settings::default();
+        let shared = Shared::new(rig::settings(), cache, guard, std::sync::Arc::new(routes), Clock::start());
+        let question = [rig::wire(name), vec![0, 1, 0, 1]].concat();
+        Keys::new(&shared, &Walk { question: &question, ..Walk::bare(Header::default(), None, Transport::Udp) })
+    }
+
+    #[tokio::test]
+    async fn what_another_server_said_of_a_forwarded_name_is_not_found_after_the_forward_has_moved() {
+        let (before, after) = (keys("host.lan", "udp://192.0.2.2"), keys("host.lan", "udp://192.0.2.3"));
+        assert_ne!(before.answer(), after.answer());
+        assert_ne!(before.own(), after.own(), "nor its failure");
+        assert_eq!(before.answer(), keys("HOST.lan", "udp://192.0.2.2").answer());
+        let elsewhere = keys("host.example", "udp://192.0.2.2");
+        assert_eq!(elsewhere.answer(), keys("host.example", "udp://192.0.2.3").answer(), "other names lose nothing");
+    }
+}

@@ -27,6 +27,7 @@ mod walk;
 
 pub use settings::{CookieRule, Settings};
 pub use shared::Shared;
+pub use special::is_answered_here;
 
 use crate::answer::Answer;
 use crate::clock::Moment;

@@ -1,5 +1,9 @@
 //! Names that are answered here and never asked upstream: localhost and invalid (RFC 6761), onion (RFC 7686),
 //! resolver.arpa (RFC 9462). Match is by whole labels without regard to case (SUD-15); the answers are authoritative.
+//!
+//! No forward changes that, not even one of the root: `localhost` must mean this host, a hidden service's name must not leave it
+//! (SUD-05), and what another resolver says of itself in resolver.arpa would lead clients past the gateway (DDR-06). The
+//! configuration refuses forwards of these zones, which would never see a question.
 
 use bytes::BufMut as _;
 
@@ -31,6 +35,12 @@ enum Zone {
     Nothing,
     /// Every name exists and has no records (RFC 9462 6.4).
     Empty,
+}
+
+/// Is the uncompressed wire name `qname` answered here, whatever is configured?
+#[must_use]
+pub fn is_answered_here(qname: &[u8]) -> bool {
+    ZONES.into_iter().any(|(apex, _)| name::is_under(qname, apex))
 }
 
 /// The answer to `question` of `message` if its name is special.

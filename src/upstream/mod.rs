@@ -117,7 +117,7 @@ pub type Exchanging = Pin<Box<dyn Future<Output = Ended> + Send + 'static>>;
 pub struct Route {
     /// Stands for it in cache keys: differs wherever the answers may, in every process the same.
     pub fingerprint: u64,
-    /// Did a forward choose it? Then the operator knows the name, however special it is.
+    /// Did a forward of less than everything choose it? Then the operator knows the name, however special it is.
     pub is_forwarded: bool,
 }
 

@@ -95,11 +95,14 @@ impl Pool {
 fn fingerprint(settings: &PoolSettings) -> u64 {
     let mut hasher = SipHasher13::new();
     let mut add = |group: &str, server: &Server| {
-        let Server { url, addresses, tls_name, .. } = server;
-        hasher.write(format!("{group} {url} {addresses:?} {tls_name:?}\n").as_bytes());
+        // The weight says how often a server is asked, not what it says.
+        let Server { url, addresses, tls_name, ca, pins, method, weight: _, source, proxy } = server;
+        let place = format!("{group} {url} {addresses:?} {tls_name:?}");
+        hasher.write(format!("{place} {ca:?} {pins:?} {method:?} {source:?} {proxy:?}\n").as_bytes());
     };
     settings.servers.iter().for_each(|server| add("server", server));
     settings.fallback.iter().for_each(|server| add("fallback", server));
+    settings.bootstrap.iter().for_each(|server| add("bootstrap", server));
     hasher.finish()
 }
 

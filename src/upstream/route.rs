@@ -1,21 +1,55 @@
 //! Which pool a question goes to: the forward with the longest matching domain, else the default pool.
+//!
+//! What a forward's servers do not answer stays unanswered unless the forward says `fallthrough`: the names of a company are
+//! nobody else's business. An answer that a name does not exist is an answer.
 
+use std::collections::HashMap;
+use std::hash::Hasher as _;
 use std::sync::Arc;
+use std::time::Duration;
 
+use siphasher::sip::SipHasher13;
 use tokio::time::Instant;
 
 use super::commons::Commons;
 use super::server::{BuildError, Upstream};
+use super::settings::{Forward, NamedPool};
 use super::time_names::TimeNames;
-use super::{Ask, Exchange, Exchanging, Pool, Route, Settings};
+use super::{Ask, Ended, Exchange, Exchanging, Pool, Route, Settings};
 use crate::trail::UpstreamId;
+use crate::wire::name::MAX_NAME;
 
 /// All pools of a gateway and the way to each.
 #[derive(Debug)]
 pub struct Routes {
-    default: Pool,
+    default: Gathered,
+    /// Of the default pool alone.
+    fingerprint: u64,
+    pools: Vec<Gathered>,
+    domains: Domains,
+    ways: Vec<Way>,
     time_names: TimeNames,
 }
+
+/// A pool and what is to be known of it from outside.
+#[derive(Debug)]
+struct Gathered {
+    name: Box<str>,
+    pool: Pool,
+    timeout: Duration,
+    attempt_timeout: Duration,
+}
+
+/// One forward.
+#[derive(Debug)]
+struct Way {
+    pool: usize,
+    fallthrough: bool,
+    fingerprint: u64,
+}
+
+/// The pool of `[upstream]`, by its name for people; no other has it.
+pub const DEFAULT: &str = "default";
 
 impl Routes {
     /// Makes the servers of `settings` ready; nothing is sent yet.
@@ -24,8 +58,23 @@ impl Routes {
     /// The server, and file, at fault.
     pub fn new(settings: &Settings, commons: &Commons) -> Result<Self, BuildError> {
         let commons = commons.with_datagrams(settings.datagrams);
-        let default = Pool::new(&settings.default, &commons)?;
-        Ok(Self { default, time_names: TimeNames::new(settings, &commons)? })
+        let gather = |name: &str, settings: &super::PoolSettings| {
+            let pool = Pool::new(settings, &commons)?;
+            let (timeout, attempt_timeout) = (settings.timeout, settings.attempt_timeout);
+            Ok(Gathered { name: name.into(), pool, timeout, attempt_timeout })
+        };
+        let default = gather(DEFAULT, &settings.default)?;
+        let named = settings.pools.iter().map(|NamedPool { name, pool }| gather(name, pool));
+        let pools = named.collect::<Result<Vec<_>, _>>()?;
+        let way = |&Forward { pool, fallthrough, .. }: &Forward| Way {
+            pool,
+            fallthrough,
+            fingerprint: fingerprint(pools.get(pool).into_iter().chain(fallthrough.then_some(&default))),
+        };
+        let ways = settings.forwards.iter().map(way).collect();
+        let fingerprint = fingerprint([&default]);
+        let time_names = TimeNames::new(settings, &commons)?;
+        Ok(Self { domains: Domains::new(&settings.forwards), fingerprint, ways, default, pools, time_names })
     }
 
     /// The names of time servers, which have a way out of their own.
@@ -34,33 +83,374 @@ impl Routes {
         &self.time_names
     }
 
-    /// Every server, by id.
+    /// Every server of every pool.
     pub fn servers(&self) -> impl Iterator<Item = &Arc<Upstream>> {
-        self.default.servers()
+        self.pools().flat_map(|(_, pool)| pool.servers())
     }
 
     /// Every pool by its name, the default one first.
     pub fn pools(&self) -> impl Iterator<Item = (&str, &Pool)> {
-        std::iter::once(("default", &self.default))
+        std::iter::once(&self.default).chain(&self.pools).map(|gathered| (&*gathered.name, &gathered.pool))
+    }
+
+    /// The servers of the default pool.
+    pub fn default_servers(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.default.pool.servers()
+    }
+
+    /// The name of the pool that `question` goes to first.
+    #[must_use]
+    pub fn pool_name(&self, question: &[u8]) -> &str {
+        self.find(question).map_or(&*self.default.name, |(_, gathered)| &*gathered.name)
     }
 
     /// Does any server of the default pool answer one cheap question by `deadline`?
     pub async fn is_alive(&self, deadline: Instant) -> bool {
-        self.default.is_alive(deadline).await
+        self.default.pool.is_alive(deadline).await
+    }
+
+    fn find(&self, question: &[u8]) -> Option<(&Way, &Gathered)> {
+        let way = self.ways.get(self.domains.find(question)?.0)?;
+        Some((way, self.pools.get(way.pool)?))
     }
 }
 
 impl Exchange for Routes {
     fn exchange(&self, ask: Arc<Ask>, deadline: Instant) -> Exchanging {
-        self.time_names.around(ask, deadline, |ask, deadline| self.default.exchange(ask, deadline))
+        match self.find(&ask.question) {
+            // A name that the operator forwards stays with its forward, be it a time server's.
+            None => self.time_names.around(ask, deadline, |ask, deadline| self.default.pool.exchange(ask, deadline)),
+            Some((Way { fallthrough: false, .. }, first)) => first.pool.exchange(ask, deadline),
+            Some((Way { fallthrough: true, .. }, first)) => fall_through(first, &self.default, ask, deadline),
+        }
     }
 
     fn route(&self, question: &[u8]) -> Route {
-        self.default.route(question)
+        let found = self.domains.find(question);
+        match found.and_then(|(place, domain)| Some((self.ways.get(place)?, domain))) {
+            Some((way, domain)) => Route { fingerprint: way.fingerprint, is_forwarded: domain != Domain::Root },
+            None => Route { fingerprint: self.fingerprint, is_forwarded: false },
+        }
     }
 
     fn name(&self, upstream: UpstreamId) -> Option<&str> {
         let server = self.servers().find(|server| server.id() == upstream).map(|server| server.url());
         server.or_else(|| self.time_names.server(upstream))
+    }
+}
+
+/// Asks `first`, and `second` where no server of it answers, within the time that `first` alone would have. One attempt at
+/// `second`, or half of the time if that is less, is left over for it.
+fn fall_through(first: &Gathered, second: &Gathered, ask: Arc<Ask>, deadline: Instant) -> Exchanging {
+    let reserve = second.attempt_timeout;
+    let (timeout, first, second) = (first.timeout, first.pool.clone(), second.pool.clone());
+    Box::pin(async move {
+        let now = Instant::now();
+        let until = deadline.min(now + timeout);
+        let half = until.saturating_duration_since(now) / 2;
+        let Ended { result, mut attempts } = first.exchange(Arc::clone(&ask), until - reserve.min(half)).await;
+        if result.is_ok() {
+            return Ended { result, attempts };
+        }
+        let ended = second.exchange(ask, until).await;
+        ended.attempts.kept().iter().for_each(|attempt| attempts.push(*attempt));
+        Ended { result: ended.result, attempts }
+    })
+}
+
+/// The same for the same pools in every process.
+fn fingerprint<'a>(pools: impl IntoIterator<Item = &'a Gathered>) -> u64 {
+    let mut hasher = SipHasher13::new();
+    for gathered in pools {
+        hasher.write(gathered.name.as_bytes());
+        hasher.write_u64(gathered.pool.route(&[]).fingerprint);
+    }
+    hasher.finish()
+}
+
+/// The domains of all forwards, and which forward each belongs to.
+#[derive(Debug, Default)]
+struct Domains {
+    places: HashMap<Box<[u8]>, usize>,
+    /// Octets of the longest: a longer suffix of a question need not be looked for.
+    longest: usize,
+}
+
+/// How much of the tree a forward takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Domain {
+    /// All that no other forward takes.
+    Root,
+    /// A part.
+    Zone,
+}
+
+impl Domains {
+    fn new(forwards: &[Forward]) -> Self {
+        let mut domains = Self::default();
+        for (place, forward) in forwards.iter().enumerate() {
+            for domain in &forward.domains {
+                domains.longest = domains.longest.max(domain.len());
+                domains.places.insert(domain.to_ascii_lowercase().into(), place);
+            }
+        }
+        domains
+    }
+
+    /// The forward with the longest domain that the QNAME of `question` is at or under, by whole labels.
+    fn find(&self, question: &[u8]) -> Option<(usize, Domain)> {
+        if self.places.is_empty() {
+            return None;
+        }
+        let (qname, _) = question.split_last_chunk::<4>()?;
+        let mut buffer = [0; MAX_NAME];
+        let lower = buffer.get_mut(..qname.len())?;
+        lower.copy_from_slice(qname);
+        // The length octets of labels lie below the letters.
+        lower.make_ascii_lowercase();
+        let mut suffix = &*lower;
+        loop {
+            if suffix.len() <= self.longest
+                && let Some(&place) = self.places.get(suffix)
+            {
+                return Some((place, if suffix.len() == 1 { Domain::Root } else { Domain::Zone }));
+            }
+            let (&length, rest) = suffix.split_first()?;
+            suffix = rest.get(usize::from(length)..)?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::atomic::Ordering;
+
+    use tokio::runtime::Handle;
+
+    use super::super::settings::{Method, PoolSettings, Proxy, ProxyKind, Server};
+    use super::super::testing::{ask, plain, reply, udp_server};
+    use super::*;
+    use crate::wire::{Header, name};
+
+    const LONG: Duration = Duration::from_secs(10);
+
+    fn pool(address: SocketAddr) -> PoolSettings {
+        PoolSettings { timeout: LONG, attempt_timeout: LONG, ..PoolSettings::new(vec![plain("udp", address)]) }
+    }
+
+    fn nowhere(last: u8) -> PoolSettings {
+        pool(SocketAddr::from(([192, 0, 2, last], 53)))
+    }
+
+    fn forward(domains: &[&str], pool: usize) -> Forward {
+        let wire = |text: &&str| name::from_text(text).unwrap().to_ascii_lowercase().into();
+        Forward { domains: domains.iter().map(wire).collect(), pool, fallthrough: false }
+    }
+
+    fn settings(default: PoolSettings, named: Vec<(&str, PoolSettings)>, forwards: Vec<Forward>) -> Settings {
+        let pools = named.into_iter().map(|(name, pool)| NamedPool { name: name.into(), pool }).collect();
+        Settings { pools, forwards, ..Settings::new(default) }
+    }
+
+    fn build(settings: &Settings) -> Routes {
+        Routes::new(settings, &Commons::new(Handle::current())).unwrap()
+    }
+
+    fn question(text: &str) -> Vec<u8> {
+        let mut question = name::from_text(text).unwrap();
+        question.extend([0, 1, 0, 1]);
+        question
+    }
+
+    fn good(query: &[u8]) -> Vec<u8> {
+        reply(query, 0)
+    }
+
+    fn silent(_: &[u8]) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn three() -> Settings {
+        let named = vec![("corp", nowhere(2)), ("lab", nowhere(3)), ("home", nowhere(4))];
+        let forwards = vec![
+            forward(&["corp.example", "10.in-addr.arpa"], 0),
+            forward(&["lab.corp.example", "7.10.in-addr.arpa"], 1),
+            forward(&["lan"], 2),
+        ];
+        settings(nowhere(1), named, forwards)
+    }
+
+    #[tokio::test]
+    async fn the_longest_domain_wins_by_whole_labels_in_any_letter_case() {
+        let routes = build(&three());
+        for (asked, pool) in [
+            ("corp.example", "corp"),
+            ("www.Corp.EXAMPLE", "corp"),
+            ("lab.corp.example", "lab"),
+            ("x.y.LAB.corp.example", "lab"),
+            ("xlab.corp.example", "corp"),
+            ("corp.example.org", "default"),
+            ("xcorp.example", "default"),
+            ("example", "default"),
+            (".", "default"),
+            ("lan", "home"),
+            ("printer.LAN", "home"),
+            ("wlan", "default"),
+            ("lan.example", "default"),
+            ("1.2.3.10.in-addr.arpa", "corp"),
+            ("1.2.7.10.in-addr.arpa", "lab"),
+            ("10.1.1.1.in-addr.arpa", "default"),
+            ("110.in-addr.arpa", "default"),
+        ] {
+            let question = question(asked);
+            assert_eq!(routes.pool_name(&question), pool, "{asked}");
+            assert_eq!(routes.route(&question).is_forwarded, pool != "default", "{asked}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_label_with_a_dot_in_it_is_no_boundary_and_no_octets_are_too_strange() {
+        let routes = build(&three());
+        assert_eq!(routes.pool_name(b"\x08host.lan\0\0\x01\0\x01"), "default");
+        assert_eq!(routes.pool_name(b"\x0ccorp.example\0\0\x01\0\x01"), "default");
+        assert_eq!(routes.pool_name(b"\x01\xff\x03LaN\0\0\x01\0\x01"), "home");
+        let long = [b"\x3f".as_slice(), &[b'a'; 63]].concat().repeat(3);
+        assert_eq!(routes.pool_name(&[&long[..], &question("lan")].concat()), "home");
+        for strange in [&b""[..], b"\0", b"\x03", b"\x3flan\0\0\x01\0\x01", b"\xc0\x0c\0\x01\0\x01", &[1; 300]] {
+            assert_eq!(routes.pool_name(strange), "default", "{strange:?}");
+            assert!(!routes.route(strange).is_forwarded);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_forward_of_the_root_takes_what_no_other_takes_and_makes_no_name_known() {
+        let mut settings = three();
+        settings.forwards.push(forward(&["."], 0));
+        let routes = build(&settings);
+        for (asked, pool, known) in [
+            ("www.example.org", "corp", false),
+            (".", "corp", false),
+            ("a.lan", "home", true),
+            ("a.corp.example", "corp", true),
+        ] {
+            let question = question(asked);
+            assert_eq!((routes.pool_name(&question), routes.route(&question).is_forwarded), (pool, known), "{asked}");
+        }
+    }
+
+    #[tokio::test]
+    async fn names_of_the_same_forward_share_a_fingerprint_and_others_do_not() {
+        let routes = build(&three());
+        let of = |asked: &str| routes.route(&question(asked)).fingerprint;
+        assert_eq!(of("a.corp.example"), of("1.10.in-addr.arpa"));
+        let all = [of("a.corp.example"), of("a.lab.corp.example"), of("a.lan"), of("a.example")];
+        let apart: std::collections::HashSet<u64> = all.into_iter().collect();
+        assert_eq!(apart.len(), all.len());
+        let again = build(&three());
+        assert_eq!(again.route(&question("a.corp.example")).fingerprint, all[0], "the same in every process");
+    }
+
+    /// What the fingerprint of `a.corp.example` is after `change`.
+    fn changed(change: impl FnOnce(&mut Settings)) -> u64 {
+        let mut settings = three();
+        change(&mut settings);
+        build(&settings).route(&question("a.corp.example")).fingerprint
+    }
+
+    #[tokio::test]
+    async fn whatever_may_change_answers_changes_the_fingerprint() {
+        fn server(settings: &mut Settings) -> &mut Server {
+            &mut settings.pools[0].pool.servers[0]
+        }
+        let before = changed(|_| {});
+        let proxy = Proxy {
+            kind: ProxyKind::Socks5,
+            host: plain("udp", ([192, 0, 2, 9], 1).into()).url.host,
+            port: 1,
+            credentials: None,
+        };
+        let all = [
+            changed(|all| all.forwards[0].pool = 1),
+            changed(|all| all.pools[0].name = "other".into()),
+            changed(|all| server(all).url.port = 54),
+            changed(|all| server(all).addresses.push([192, 0, 2, 9].into())),
+            changed(|all| server(all).tls_name = Some("dns.example".into())),
+            changed(|all| server(all).pins.push([1; 32])),
+            changed(|all| server(all).method = Method::Get),
+            changed(|all| server(all).source = Some([192, 0, 2, 9].into())),
+            changed(|all| server(all).proxy = Some(proxy)),
+            changed(|all| all.pools[0].pool.fallback = nowhere(9).servers),
+            changed(|all| all.forwards[0].fallthrough = true),
+            changed(|all| {
+                all.forwards[0].fallthrough = true;
+                all.default.servers[0].url.port = 54;
+            }),
+        ];
+        let apart: std::collections::HashSet<u64> = all.into_iter().chain([before]).collect();
+        assert_eq!(apart.len(), all.len() + 1);
+        for same in [
+            changed(|all| server(all).weight = 7),
+            changed(|all| all.pools[0].pool.strategy = super::super::settings::Strategy::Race),
+            changed(|all| all.default.servers[0].url.port = 54),
+            changed(|all| all.forwards[2].fallthrough = true),
+        ] {
+            assert_eq!(same, before);
+        }
+    }
+
+    #[tokio::test]
+    async fn ids_are_unique_over_pools_and_every_server_has_its_name() {
+        let routes = build(&three());
+        let ids: Vec<u16> = routes.servers().map(|server| server.id().0).collect();
+        assert_eq!(ids, [0, 1, 2, 3]);
+        assert_eq!(routes.default_servers().count(), 1);
+        assert_eq!(routes.name(UpstreamId(0)), Some("udp://192.0.2.1"));
+        assert_eq!(routes.name(UpstreamId(3)), Some("udp://192.0.2.4"));
+        assert_eq!(routes.name(UpstreamId(4)), None);
+        let names: Vec<&str> = routes.pools().map(|(name, _)| name).collect();
+        assert_eq!(names, ["default", "corp", "lab", "home"]);
+    }
+
+    /// Asks for a.corp.example where `corp` answers by `respond`; how that ended, and how often the default server was asked.
+    async fn fallen(respond: fn(&[u8]) -> Vec<u8>, fallthrough: bool) -> (Ended, u32) {
+        let ((default, heard), (corp, _)) = (udp_server(good).await, udp_server(respond).await);
+        let corp = PoolSettings { timeout: Duration::from_millis(600), ..pool(corp) };
+        let mut settings = settings(pool(default), vec![("corp", corp)], vec![forward(&["corp.example"], 0)]);
+        settings.forwards[0].fallthrough = fallthrough;
+        let ended = build(&settings).exchange(ask("a.corp.example"), Instant::now() + LONG).await;
+        (ended, heard.load(Ordering::SeqCst))
+    }
+
+    #[tokio::test]
+    async fn a_forward_that_fails_falls_through_only_where_it_was_told_to() {
+        let (ended, heard) = fallen(silent, false).await;
+        assert!(ended.result.is_err());
+        assert_eq!(heard, 0, "the default pool learnt a name that is not its business");
+        let (ended, heard) = fallen(silent, true).await;
+        assert_eq!((ended.result.unwrap().upstream, heard), (UpstreamId(0), 1));
+        let ids: Vec<u16> = ended.attempts.kept().iter().map(|attempt| attempt.upstream.0).collect();
+        assert_eq!((ids.first(), ids.last()), (Some(&1), Some(&0)));
+    }
+
+    #[tokio::test]
+    async fn a_denial_and_a_failure_that_a_server_states_are_answers() {
+        for (respond, rcode) in [(denied as fn(&[u8]) -> Vec<u8>, 3), (failed, 2), (refused, 5)] {
+            let (ended, heard) = fallen(respond, true).await;
+            let message = ended.result.unwrap().message;
+            assert_eq!((Header::parse(&message).unwrap().flags.rcode(), heard), (rcode, 0));
+        }
+    }
+
+    fn denied(query: &[u8]) -> Vec<u8> {
+        reply(query, 3)
+    }
+
+    fn failed(query: &[u8]) -> Vec<u8> {
+        reply(query, 2)
+    }
+
+    fn refused(query: &[u8]) -> Vec<u8> {
+        reply(query, 5)
     }
 }

@@ -134,7 +134,8 @@ impl PoolSettings {
 /// A pool under a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedPool {
-    /// The name, for people and for the route's fingerprint.
+    /// The name, for people and for the route's fingerprint. A pool that stands in a forward is called after its place, like
+    /// `forward[0]`.
     pub name: Box<str>,
     /// The pool.
     pub pool: PoolSettings,
@@ -185,6 +186,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The longest that a client waits for any pool.
+    #[must_use]
+    pub fn longest_timeout(&self) -> Duration {
+        self.pools.iter().map(|named| named.pool.timeout).fold(self.default.timeout, Duration::max)
+    }
+
     /// One pool and nothing else.
     #[must_use]
     pub const fn new(default: PoolSettings) -> Self {

@@ -169,7 +169,14 @@ mod tests {
             explain: Arc::new(|request| {
                 Box::pin(async move {
                     let client = request.from.unwrap_or(IpAddr::from([127, 0, 0, 1]));
-                    let asked = Asked { request: &request, client, door: "127.0.0.1:53".into(), route: 1, micros: 2 };
+                    let asked = Asked {
+                        request: &request,
+                        client,
+                        door: "127.0.0.1:53".into(),
+                        route: 1,
+                        pool: "default",
+                        micros: 2,
+                    };
                     let road = explained(&asked, Reached::Silence(Why::Limit), &|_| None);
                     if request.door.is_none() { Ok(road) } else { Err(ExplainRefused::NoSuchDoor) }
                 })

@@ -52,7 +52,7 @@ fn cache(lines: &mut Lines<'_>, cache: &Cache) -> fmt::Result {
             write!(text, ", {name}")?;
         }
     }
-    lines.more(&format!("{text}, route {}", key.route))
+    lines.more(&format!("{text}, route {} to pool {}", key.route, key.pool))
 }
 
 fn attempts(lines: &mut Lines<'_>, road: &Explained) -> fmt::Result {
@@ -147,6 +147,7 @@ mod tests {
             dnssec_ok: true,
             checking_disabled: false,
             route: "00000000000000ab".into(),
+            pool: "default".into(),
         };
         Explained {
             question: "Example.com. A IN".into(),
@@ -191,7 +192,7 @@ cookie      none
 limit       within the client's rate
 decision    looked up, asked upstream where needed
 cache       hit, 12 s old, 288 s left, supplied by tls://dns.quad9.net
-            key: example.com. A IN, DO, route 00000000000000ab
+            key: example.com. A IN, DO, route 00000000000000ab to pool default
 join        not needed
 upstream    not asked for this client
 added       OPT, padding

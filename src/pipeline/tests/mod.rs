@@ -5,7 +5,7 @@ mod denials;
 mod digested;
 mod edns;
 mod failures;
-mod rig;
+pub(super) mod rig;
 mod waiting;
 
 pub use rig::settings;

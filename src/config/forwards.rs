@@ -1,0 +1,118 @@
+//! `[[forward]]`: which domains go to which pool, named or written in place.
+
+use std::collections::BTreeMap;
+
+use super::kinds::{self, What};
+use super::node::Node;
+use super::reader::Fields;
+use super::{Origin, Reader, keys, routes, servers};
+use crate::pipeline::is_answered_here;
+use crate::upstream::settings::{Forward, NamedPool};
+use crate::upstream::{PoolSettings, Settings};
+use crate::wire::name;
+
+/// Reads all forwards into `settings`, whose pools are read already: servers in place become a pool of their own.
+pub fn read(reader: &mut Reader<'_>, settings: &mut Settings) {
+    let mut taken = BTreeMap::new();
+    for (key, node) in reader.read_items("forward") {
+        let Some(fields) = reader.fields(&key, node, keys::FORWARD, "forward") else { continue };
+        let domains = read_domains(reader, &fields, &mut taken);
+        let fallthrough = reader.field(&fields, "fallthrough", kinds::flag).unwrap_or_default();
+        if let Some(pool) = read_pool(reader, &fields, settings) {
+            settings.forwards.push(Forward { domains, pool, fallthrough });
+        }
+    }
+}
+
+/// The index of the pool that a forward names or holds.
+fn read_pool(reader: &mut Reader<'_>, fields: &Fields<'_>, settings: &mut Settings) -> Option<usize> {
+    let named = fields.get("pool").map(|node| (node.origin, reader.check(&fields.key("pool"), node, kinds::text)));
+    match (named, fields.get("servers")) {
+        (None, None) => {
+            reader.findings.error(fields.path(), fields.origin, "`pool` is missing, or `servers` in place");
+            None
+        }
+        (Some((origin, _)), Some(_)) => {
+            let what = "a forward has a `pool` or `servers` in place, not both";
+            reader.findings.error(&fields.key("pool"), origin, what);
+            None
+        }
+        (Some((origin, name)), None) => {
+            let name = name?;
+            let found = settings.pools.iter().position(|pool| *pool.name == *name);
+            if found.is_none() {
+                reader.findings.error(&fields.key("pool"), origin, format!("\"{name}\": there is no [pool.{name}]"));
+            }
+            found
+        }
+        (None, Some(node)) => {
+            let list = fields.key("servers");
+            reader.require_listed(&list, node, routes::NOBODY);
+            let servers = servers::read_list(reader, &list, node);
+            let bootstrap = settings.default.bootstrap.clone();
+            let pool = PoolSettings { bootstrap, ..PoolSettings::new(servers) };
+            routes::warn_of_weights(reader, &list, node, pool.strategy);
+            // Brackets: no [pool.NAME] can have this name.
+            settings.pools.push(NamedPool { name: fields.path().into(), pool });
+            settings.pools.len().checked_sub(1)
+        }
+    }
+}
+
+/// Each domain may stand in one place only: `taken` holds where each was written.
+fn read_domains(
+    reader: &mut Reader<'_>,
+    fields: &Fields<'_>,
+    taken: &mut BTreeMap<Box<[u8]>, String>,
+) -> Vec<Box<[u8]>> {
+    let Some(node) = fields.get("domains") else {
+        reader.require_field(fields, "domains");
+        return Vec::new();
+    };
+    let list = fields.key("domains");
+    reader.require_listed(&list, node, "[] forwards nothing: name at least one domain, or leave the forward out");
+    let mut domains = Vec::new();
+    for (key, item) in reader.items(&list, node) {
+        let Some(domain) = reader.check(&key, item, zone) else { continue };
+        if let Some(holder) = taken.get(&domain) {
+            let what = format!("{} is already forwarded by {holder}", item.shown());
+            reader.findings.error(&key, item.origin, what);
+        } else {
+            taken.insert(domain.clone(), key);
+            domains.push(domain);
+        }
+    }
+    domains
+}
+
+/// A domain to forward, as a wire name in lower case.
+fn zone(node: &Node) -> Result<Box<[u8]>, What> {
+    let text = kinds::domain(node)?;
+    let last = text.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    if !last.is_empty() && last.bytes().all(|octet| octet.is_ascii_digit()) {
+        let what = "must be a domain name; the reverse zone of 10.0.0.0/8 is written \"10.in-addr.arpa\"";
+        return Err(format!("{} {what}", node.shown()));
+    }
+    let wire = wire(&text).ok_or_else(|| format!("{} must be a domain name", node.shown()))?;
+    if is_answered_here(&wire) {
+        return Err(format!("{} is answered here and never forwarded (RFC 6761, 7686, 9462)", node.shown()));
+    }
+    Ok(wire)
+}
+
+/// A domain as a wire name in lower case.
+pub fn wire(text: &str) -> Option<Box<[u8]>> {
+    name::from_text(text).ok().map(|wire| wire.to_ascii_lowercase().into())
+}
+
+/// Warns of pools that no forward leads to.
+pub fn check_use(reader: &mut Reader<'_>, settings: &Settings, pools: &[(String, Origin)]) {
+    if reader.findings.is_fatal() {
+        return;
+    }
+    for (index, (path, origin)) in pools.iter().enumerate() {
+        if !settings.forwards.iter().any(|forward| forward.pool == index) {
+            reader.findings.warning(path, *origin, "no [[forward]] leads here: nobody in it is ever asked");
+        }
+    }
+}
