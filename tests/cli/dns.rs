@@ -92,7 +92,8 @@ impl Upstream {
         while !wanted.is_empty() {
             // Others are the gateway's own, to know whether its upstream lives, and the same once more.
             let asked = self.asked.recv_timeout(PATIENCE).expect("a question at the upstream");
-            wanted.retain(|question| !asked[12..].starts_with(&question[12..]));
+            let lower = asked[12..].to_ascii_lowercase();
+            wanted.retain(|question| !lower.starts_with(&question[12..]));
         }
     }
 
