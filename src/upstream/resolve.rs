@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::address::Host;
 use super::commons::Commons;
@@ -42,6 +43,9 @@ struct Memory {
 
 /// How long an address that failed is passed over while there are others.
 const SHUNNED: Duration = Duration::from_secs(30);
+
+/// What silent addresses still have once a server at another could not prove itself: that is to be told, not "no answer in time".
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 impl Addresses {
     /// Where `server` is, as far as its settings say.
@@ -82,20 +86,28 @@ impl Addresses {
         R: Future<Output = Result<T, Cause>> + Send,
     {
         let candidates = self.list(until).await?;
-        let reach = &reach;
+        let (reach, disproven) = (&reach, &Notify::new());
         let race = eyeballs::race(candidates, |address| async move {
             let reached = reach(address).await;
             self.note(address, reached.is_ok());
+            if reached.as_ref().err() == Some(&Cause::Tls) {
+                disproven.notify_one();
+            }
             reached
         });
-        match timeout_at(until, race).await {
-            Ok(Ok(reached)) => Ok(reached),
-            Ok(Err(failures)) => Err(most_telling(&failures)),
-            Err(_) => {
-                self.with_memory(|memory| memory.good = None);
-                Err(Cause::Timeout)
-            }
-        }
+        let enough = async {
+            disproven.notified().await;
+            sleep(LAST_WORD).await;
+        };
+        let raced = tokio::select! {
+            raced = timeout_at(until, race) => raced,
+            () = enough => return Err(Cause::Tls),
+        };
+        let Ok(raced) = raced else {
+            self.with_memory(|memory| memory.good = None);
+            return Err(Cause::Timeout);
+        };
+        raced.map_err(|failures| most_telling(&failures))
     }
 
     /// Tries `reach` at each address in turn until one succeeds, giving each an even share of the time that is left. One that
@@ -253,6 +265,21 @@ mod tests {
             .race(until, |address| async move { Err(if is_first(address) { Cause::Tls } else { Cause::Connect }) })
             .await;
         assert_eq!(failed, Err(Cause::Tls));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_proof_is_told_although_another_address_is_silent() {
+        let start = Instant::now();
+        let failed: Result<(), _> = two()
+            .race(start + Duration::from_secs(4), |address| async move {
+                if is_first(address) {
+                    std::future::pending::<()>().await;
+                }
+                Err(Cause::Tls)
+            })
+            .await;
+        assert_eq!(failed, Err(Cause::Tls));
+        assert_eq!(start.elapsed(), eyeballs::HEAD_START + LAST_WORD);
     }
 
     #[tokio::test]
