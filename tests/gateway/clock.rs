@@ -138,6 +138,17 @@ async fn a_stamp_newer_than_the_build_is_what_certificates_are_judged_by() {
     }
 }
 
+/// Is the server, which is spared handshakes for a moment after it could not prove itself, asked again?
+async fn is_asked_again(rig: &Rig) -> bool {
+    for number in 0..100 {
+        if rcode(rig, &format!("now{number}.example.org")).await == 0 {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    false
+}
+
 #[tokio::test]
 async fn time_servers_are_found_in_plain_dns_until_the_clock_has_been_right_and_never_after() {
     // The certificate has not begun at the build: it needs the true time.
@@ -160,7 +171,7 @@ async fn time_servers_are_found_in_plain_dns_until_the_clock_has_been_right_and_
     assert!((in_plain().await - 1.0).abs() < 0.5);
 
     hand.set(built() + 20 * DAY);
-    assert_eq!(rcode(&rig, "now.example.org").await, 0, "over TLS, under a clock that is right");
+    assert!(is_asked_again(&rig).await, "over TLS, under a clock that is right");
     dot.closing.store(true, Ordering::SeqCst);
     hand.set(0);
     assert_eq!(rcode(&rig, "3.ntp.example.org").await, 2);
