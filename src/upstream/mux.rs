@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ahash::RandomState;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -228,6 +228,33 @@ where
     S: AsyncRead + AsyncWrite + Send,
 {
     let (mut reader, mut writer) = tokio::io::split(stream);
+    let end = talk(&mut reader, &mut writer, &mut requests, &mut flights).await;
+    // Those who wait ask again as soon as they hear of the end: by then nobody may take this stream for open.
+    requests.close();
+    drop((flights, requests));
+    match end {
+        End::Ours => drop(timeout(FAREWELL, writer.shutdown()).await),
+        End::Broken => {}
+    }
+}
+
+/// How a stream comes to its end.
+enum End {
+    /// We have had enough of it, and say so.
+    Ours,
+    /// There is nobody to say anything to.
+    Broken,
+}
+
+async fn talk<S>(
+    reader: &mut ReadHalf<S>,
+    writer: &mut WriteHalf<S>,
+    requests: &mut mpsc::Receiver<Request>,
+    flights: &mut Flights,
+) -> End
+where
+    S: AsyncRead + AsyncWrite + Send,
+{
     let mut input = BytesMut::with_capacity(ROOM);
     let mut output = BytesMut::new();
     let mut unflushed = false;
@@ -239,26 +266,26 @@ where
         tokio::select! {
             read = reader.read_buf(&mut input) => {
                 if !read.is_ok_and(|octets| octets > 0) {
-                    return;
+                    return End::Broken;
                 }
                 if flights.land(&mut input).is_err() {
                     flights.fail(Cause::Malformed);
-                    return;
+                    return End::Broken;
                 }
             }
-            pushed = push(&mut writer, &mut output), if unflushed || !output.is_empty() => match pushed {
+            pushed = push(writer, &mut output), if unflushed || !output.is_empty() => match pushed {
                 Ok(flushed) => unflushed = !flushed,
-                Err(_) => return,
+                Err(_) => return End::Broken,
             },
             request = requests.recv(), if room => match request {
                 Some(request) => {
                     flights.take_off(request, &mut output);
-                    flights.take_off_queued(&mut requests, &mut output);
+                    flights.take_off_queued(requests, &mut output);
                 }
                 // Every asker's handle is gone: what is in flight may land, nothing else starts.
                 None => taking = false,
             },
-            () = cut.as_mut() => return,
+            () = cut.as_mut() => return End::Broken,
             () = sweep.as_mut() => {
                 sweep.as_mut().reset(Instant::now() + SWEEP);
                 // Also seen here: a stream that takes no octets leaves no room to look for requests.
@@ -270,8 +297,7 @@ where
             }
         }
     }
-    requests.close();
-    let _ = timeout(FAREWELL, writer.shutdown()).await;
+    End::Ours
 }
 
 /// Writes what there is, or flushes when all is written: answers whether nothing is left. Cancel-safe.
@@ -300,6 +326,7 @@ fn keepalive(message: &[u8]) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::future::Future as _;
     use std::pin::Pin;
     use std::task::{Context, Poll};
 
@@ -396,6 +423,35 @@ mod tests {
         let (mux, mut server) = pair();
         drop(mux);
         assert_eq!(read_frame(&mut server).await, None);
+    }
+
+    /// What an asker finds when it is told of the end: is the stream still open?
+    struct Look {
+        mux: Arc<Mux>,
+        found: std::sync::Mutex<Option<bool>>,
+    }
+
+    impl std::task::Wake for Look {
+        fn wake(self: Arc<Self>) {
+            self.found.lock().unwrap().get_or_insert(self.mux.is_open());
+        }
+    }
+
+    #[tokio::test]
+    async fn tcp_15_who_hears_of_the_end_of_a_stream_finds_it_closed() {
+        let (mux, mut server) = pair();
+        let look = Arc::new(Look { mux: Arc::clone(&mux), found: std::sync::Mutex::default() });
+        let question = question("a.example");
+        let mut asking = pin!(mux.ask(&question));
+        let waker = std::task::Waker::from(Arc::clone(&look));
+        assert!(asking.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        read_frame(&mut server).await.unwrap();
+        drop(server);
+        mux.closed().await;
+        while look.found.lock().unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*look.found.lock().unwrap(), Some(false));
     }
 
     #[tokio::test(start_paused = true)]
