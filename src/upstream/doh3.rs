@@ -1,5 +1,7 @@
 //! DNS over HTTPS toward servers, on HTTP/3 (RFC 8484, RFC 9114).
 
+mod bounded;
+
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -9,11 +11,11 @@ use h3::ConnectionState as _;
 use h3::client::{RequestStream, SendRequest};
 use h3::error::{Code, ConnectionError, StreamError};
 use h3::proto::frame::Frame;
-use h3_quinn::{BidiStream, OpenStreams};
 use quinn::VarInt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::bounded::{Carrier as Bounded, Opener};
 use super::Ask;
 use super::delivery::{Delivered, Facts, check_stream};
 use super::error::Cause;
@@ -23,7 +25,7 @@ use super::proof::Proof;
 use super::quic::{self, Quic};
 use crate::wire::MAX_MESSAGE;
 
-type Driver = h3::client::Connection<h3_quinn::Connection, Bytes>;
+type Driver = h3::client::Connection<Bounded, Bytes>;
 
 /// A server asked over HTTP/3.
 #[derive(Debug)]
@@ -34,7 +36,7 @@ pub struct Doh3 {
 
 /// A connection to it. Dropping it closes with `H3_NO_ERROR`.
 pub struct Connection {
-    sender: SendRequest<OpenStreams, Bytes>,
+    sender: SendRequest<Opener, Bytes>,
     quic: quinn::Connection,
     /// Requests from this index on are not looked at: what GOAWAY said, all may be before it.
     end: watch::Receiver<u64>,
@@ -72,7 +74,7 @@ impl Carrier for Doh3 {
         let (driver, sender) = h3::client::builder()
             .max_field_section_size(HEADER_LIMIT)
             .send_grease(false)
-            .build(h3_quinn::Connection::new(quic.clone()))
+            .build(Bounded::new(&quic))
             .await
             .map_err(|_| Cause::Connect)?;
         let (tell, end) = watch::channel(u64::MAX);
@@ -142,7 +144,7 @@ async fn follow(mut driver: Driver, quic: quinn::Connection, tell: watch::Sender
 
 /// A request's stream; giving up on it resets it.
 struct Exchange {
-    stream: RequestStream<BidiStream<Bytes>, Bytes>,
+    stream: RequestStream<bounded::Exchange, Bytes>,
     is_over: bool,
 }
 
@@ -194,6 +196,7 @@ impl Drop for Exchange {
 fn cause(error: &StreamError, quic: &quinn::Connection) -> Cause {
     match error {
         StreamError::HeaderTooBig { .. } | StreamError::StreamError { .. } => Cause::Malformed,
+        StreamError::Undefined(fault) if fault.is::<bounded::Excess>() => Cause::Malformed,
         StreamError::ConnectionError(ConnectionError::Local { .. }) if quic.close_reason().is_none() => {
             Cause::Malformed
         }

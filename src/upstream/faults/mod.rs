@@ -26,6 +26,7 @@ use super::tls::{Tls, Trust};
 
 mod answers;
 mod closings;
+mod endless;
 mod floods;
 mod h2_server;
 mod h3_server;
