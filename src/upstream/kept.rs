@@ -347,12 +347,13 @@ impl<C: Carrier> Inner<C> {
         None
     }
 
-    /// The server has closed `line`.
+    /// `line` has ended. One that had been given up before was ended by us, which says nothing about its server.
     fn note_close(&self, line: &Arc<Line<C::Connection>>) {
-        if line.flights() == 0 {
-            self.rest.closed_after(line.last_used().elapsed());
+        let rested = line.last_used().elapsed();
+        let is_offered = !self.with_lines(|lines| lines.remove(line)).is_empty();
+        if is_offered && line.flights() == 0 {
+            self.rest.closed_after(rested);
         }
-        self.forget(line);
     }
 
     /// A worker's own connection that serves few questions has had its day, if there is another.
@@ -617,6 +618,21 @@ mod tests {
         }
         assert_eq!(lives, [10.0, 10.0, 9.0], "the third is let go before the server does");
         assert_eq!((tally.handshakes.value(), tally.replayed.value()), (3, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_that_we_cut_ourselves_teach_nothing_of_rest() {
+        let (kept, _, _ends) = Server::new(Behaviour::Announces(100));
+        for _ in 0..3 {
+            kept.exchange(&question("a.example"), window(1500, 1)).await.unwrap();
+            let Boarding::Aboard(flight) = kept.inner.board(&Handle::current()) else { panic!("no connection") };
+            let line = Arc::clone(flight.line());
+            drop(flight);
+            sleep(Duration::from_secs(2)).await;
+            kept.inner.forget(&line);
+            kept.inner.note_close(&line);
+        }
+        assert_eq!(kept.inner.rest.limit(None), rest::USUAL);
     }
 
     #[tokio::test(start_paused = true)]

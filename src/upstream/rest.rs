@@ -26,7 +26,7 @@ struct Learned {
 /// The rest of a connection whose server has taught nothing (RFC 7766 6.2.3: seconds; public resolvers close after 10 to 30).
 pub const USUAL: Duration = Duration::from_secs(30);
 
-/// Not even a server that closes at once is left sooner.
+/// Not even a server that closes sooner is left sooner.
 const LEAST: Duration = Duration::from_secs(1);
 
 /// Whatever a server offers, no more is taken.
@@ -52,8 +52,12 @@ impl Rest {
 
     /// The server closed a connection that had rested for `rested`.
     ///
-    /// One that restarts closes early once; a habit shows in two, the longer of which is believed.
+    /// One that restarts closes early once; a habit shows in two, the longer of which is believed. What is closed at once had its
+    /// number of questions, not its time: that says nothing of rest.
     pub fn closed_after(&self, rested: Duration) {
+        if rested < LEAST {
+            return;
+        }
         self.with(|learned| {
             if let Some(before) = learned.closed.replace(rested) {
                 learned.limit = Some(shortly_before(before.max(rested)).clamp(LEAST, MOST));
@@ -100,9 +104,18 @@ mod tests {
         rest.closed_after(seconds(8));
         assert_eq!(rest.limit(None), seconds(7));
         assert_eq!(rest.limit(Some(seconds(60))), seconds(7), "what it does weighs more than what it says");
-        rest.closed_after(Duration::ZERO);
-        rest.closed_after(Duration::ZERO);
+        rest.closed_after(LEAST);
+        rest.closed_after(LEAST);
         assert_eq!(rest.limit(None), LEAST);
+    }
+
+    #[test]
+    fn a_server_that_ends_connections_after_so_many_questions_teaches_nothing_of_rest() {
+        let rest = Rest::new(USUAL);
+        for _ in 0..5 {
+            rest.closed_after(Duration::from_millis(20));
+        }
+        assert_eq!(rest.limit(None), USUAL);
     }
 
     #[test]
