@@ -234,6 +234,7 @@ mod tests {
     use hyper::body::Incoming;
     use hyper_util::rt::TokioExecutor;
 
+    use super::super::proof::TlsFault;
     use super::super::server::Upstream;
     use super::super::settings::Method;
     use super::super::testing::{
@@ -323,7 +324,10 @@ mod tests {
         let authority = Authority::new();
         let (config, _) = authority.identity(&["127.0.0.1"], &[]);
         let server = authority.server("https", https_server(config, strict).await);
-        assert_eq!(attempt(&server, &question("a.example")).await.0.unwrap_err().cause, Cause::Tls);
+        let upstream = Upstream::new(&server, UpstreamId(0), &home()).unwrap();
+        let result = upstream.attempt(&question("a.example"), window(10_000, 1), &mut Attempts::default()).await;
+        assert_eq!(result.unwrap_err().cause, Cause::Tls);
+        assert_eq!(upstream.proof().unwrap().fault(), Some(TlsFault::Protocol), "why is not told");
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use super::error::Cause;
 use super::kept::{Carrier, Terms};
 use super::mux::Mux;
 use super::proof::Proof;
-use super::tls::{Tls, TlsError, Trust};
+use super::tls::{Agreement, Tls, TlsError, Trust};
 use crate::peer::Transport;
 
 /// A server asked over TLS.
@@ -27,7 +27,7 @@ impl Dot {
     /// # Errors
     /// As [`Tls::new`].
     pub fn new(dialer: Dialer, trust: &Trust) -> Result<Self, TlsError> {
-        Ok(Self { dialer, tls: Tls::new(trust, b"dot")? })
+        Ok(Self { dialer, tls: Tls::new(trust, b"dot", Agreement::Welcome)? })
     }
 
     /// What is known of the server's proof.

@@ -30,7 +30,7 @@ use super::settings::Server;
 use super::spell::Spell;
 use super::tally::Tally;
 use super::tcp::Tcp;
-use super::tls::{Tls, TlsError, Trust};
+use super::tls::{Agreement, Tls, TlsError, Trust};
 use super::verdict::{Verdict, judge};
 use crate::trail::{Attempt, AttemptEnd, Attempts, UpstreamId};
 
@@ -333,7 +333,10 @@ fn dot(server: &Server, home: &Home, tally: &Arc<Tally>) -> Result<Line, BuildFa
 fn doh(server: &Server, version: Version, cover: Cover, home: &Home, tally: &Arc<Tally>) -> Result<Line, BuildFault> {
     let target = Target::new(&server.url, server.method, cover)?;
     let tls = match cover {
-        Cover::Tls => Some(Tls::new(&Trust::new(server, &home.commons.times)?, version.alpn().as_bytes())?),
+        Cover::Tls => {
+            let trust = Trust::new(server, &home.commons.times)?;
+            Some(Tls::new(&trust, version.alpn().as_bytes(), Agreement::Needed)?)
+        }
         Cover::Clear => None,
     };
     let doh = Doh::new(Dialer::new(server, home)?, target, version, tls);

@@ -138,7 +138,17 @@ fn file_verifier(file: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn 
 pub struct Tls {
     connector: TlsConnector,
     name: ServerName<'static>,
+    agreement: Agreement,
     proof: Arc<Proof>,
+}
+
+/// Must a server name the protocol that we offer (ALPN)? Another than that it cannot name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Agreement {
+    /// One that says nothing is not spoken to.
+    Needed,
+    /// It may be silent.
+    Welcome,
 }
 
 impl Tls {
@@ -146,10 +156,10 @@ impl Tls {
     ///
     /// # Errors
     /// As [`Trust::config`].
-    pub fn new(trust: &Trust, alpn: &[u8]) -> Result<Self, TlsError> {
+    pub fn new(trust: &Trust, alpn: &[u8], agreement: Agreement) -> Result<Self, TlsError> {
         let config = trust.config(alpn, rustls::ALL_VERSIONS)?;
         let (name, proof) = (trust.name.clone(), Arc::clone(&trust.proof));
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)), name, proof })
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)), name, agreement, proof })
     }
 
     /// What is known of the server's proof.
@@ -172,8 +182,12 @@ impl Tls {
             }
             Cause::Tls
         })?;
-        self.proof.succeed();
         let (_, session) = stream.get_ref();
+        if self.agreement == Agreement::Needed && session.alpn_protocol().is_none() {
+            self.proof.fail(TlsFault::Protocol);
+            return Err(Cause::Tls);
+        }
+        self.proof.succeed();
         let secured = Secured {
             version: session.protocol_version().ok_or(Cause::Tls)?,
             cipher: session.negotiated_cipher_suite().map(|suite| suite.suite()),

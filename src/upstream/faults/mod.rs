@@ -22,7 +22,7 @@ use super::quic::{Protocol, Quic};
 use super::resolve::Addresses;
 use super::settings::Server;
 use super::testing::{Authority, ask, home, reply};
-use super::tls::{Tls, Trust};
+use super::tls::{Agreement, Tls, Trust};
 
 mod answers;
 mod closings;
@@ -122,7 +122,7 @@ impl Leg {
         let target = || Target::new(&server.url, server.method, Cover::Tls).unwrap();
         match server.url.scheme {
             super::Scheme::Https => {
-                let tls = Some(Tls::new(&trust, b"h2").unwrap());
+                let tls = Some(Tls::new(&trust, b"h2", Agreement::Needed).unwrap());
                 let carrier = Doh::new(Dialer::new(server, &home).unwrap(), target(), Version::Http2, tls);
                 let connection = carrier.open(until).await.unwrap();
                 Self::H2(carrier, connection)
