@@ -63,7 +63,7 @@ pub struct Doh {
 pub struct Connection {
     sender: Sender,
     facts: Facts,
-    /// Its tasks hear when this is gone.
+    /// Its task hears when this is gone, and ends at once when anything is said.
     held: watch::Sender<()>,
 }
 
@@ -139,7 +139,9 @@ fn drive(driver: impl Future<Output: Send> + Send + 'static, mut held: watch::Re
         let mut driver = pin!(driver);
         tokio::select! {
             _ = driver.as_mut() => {}
-            _ = held.changed() => drop(timeout(FAREWELL, driver).await),
+            cut = held.changed() => if cut.is_err() {
+                let _ = timeout(FAREWELL, driver).await;
+            },
         }
     });
 }
@@ -201,6 +203,10 @@ impl Carrier for Doh {
         connection.held.closed().await;
     }
 
+    fn cut(connection: &Connection) {
+        connection.held.send_replace(());
+    }
+
     async fn ask(&self, connection: &Connection, ask: &Arc<Ask>) -> Result<Delivered, Cause> {
         let (request, body) = self.target.request(ask)?;
         let (age, message) = connection.sender.exchange(request, body).await?;
@@ -241,6 +247,7 @@ mod tests {
         Authority, Handler, ask as question, attempt, dns_response, home, https_server, reply, reply_as, strict,
         tls_server, window,
     };
+    use super::super::tls::{Agreement, Trust};
     use super::super::{Server, verdict::Verdict};
     use super::*;
     use crate::trail::{Attempts, UpstreamId};
@@ -359,6 +366,38 @@ mod tests {
             let result = upstream.attempt(&question("a.example"), window(10_000, 2), &mut Attempts::default()).await;
             assert!(result.is_ok(), "{result:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn doh_29_questions_on_a_connection_that_is_cut_hear_of_it_at_once() {
+        let authority = Authority::new();
+        let (config, _) = authority.identity(&["127.0.0.1"], &["h2"]);
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let address = tls_server(config, move |mut stream| {
+            let tell = tell.clone();
+            async move {
+                let mut octets = [0; 4096];
+                // Reads, as a path does that has died: nothing comes back.
+                while tokio::io::AsyncReadExt::read(&mut stream, &mut octets).await.is_ok_and(|read| read > 0) {
+                    let _ = tell.send(());
+                }
+            }
+        })
+        .await;
+        let server = authority.server("https", address);
+        let trust = Trust::new(&server, &Arc::default()).unwrap();
+        let tls = Tls::new(&trust, b"h2", Agreement::Needed).unwrap();
+        let target = Target::new(&server.url, Method::Post, Cover::Tls).unwrap();
+        let doh = Doh::new(Dialer::new(&server, &home()).unwrap(), target, Version::Http2, Some(tls));
+        let connection = doh.open(Instant::now() + Duration::from_secs(10)).await.unwrap();
+        let question = question("a.example");
+        let cut = async {
+            told.recv().await.unwrap();
+            Doh::cut(&connection);
+        };
+        let (outcome, ()) = tokio::join!(timeout(Duration::from_secs(10), doh.ask(&connection, &question)), cut);
+        assert_eq!(outcome.expect("it waits on").map(drop), Err(Cause::Closed));
+        assert!(!doh.is_open(&connection));
     }
 
     #[tokio::test(start_paused = true)]
