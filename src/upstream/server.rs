@@ -251,14 +251,19 @@ impl Upstream {
         }
     }
 
-    /// Asks once, for no client: neither counted nor part of what it owes.
+    /// Asks for no client: neither counted nor part of what it owes. A kept connection that has died
+    /// meanwhile says nothing of it, so a fresh one is tried; a datagram is sent once.
     ///
     /// # Errors
     /// Why there is no answer; any answer at all proves that it lives.
     pub async fn probe(&self, ask: &Arc<Ask>, until: Instant) -> Result<(), Cause> {
         let mut attempts = Attempts::default();
         let mut log = Log { upstream: self.id, since: Instant::now(), attempts: &mut attempts };
-        self.line.ask(ask, Window { until, sends: 1 }, &mut log).await.map(drop)
+        let sends = match self.line {
+            Line::Udp(_) => 1,
+            Line::Tcp(_) | Line::Tls(_) | Line::Http(_) | Line::H3(_) | Line::Quic(_) => 2,
+        };
+        self.line.ask(ask, Window { until, sends }, &mut log).await.map(drop)
     }
 
     /// Takes it into a pool: from now on it is probed while it is not asked. `has_others`: the pool has more than this one.
@@ -408,6 +413,25 @@ mod tests {
 
     fn upstream(server: &Server) -> Upstream {
         Upstream::new(server, UpstreamId(7), &home()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_probe_goes_on_to_a_fresh_connection_where_the_kept_one_has_died() {
+        let (listener, address) = super::super::testing::listener().await;
+        tokio::spawn(async move {
+            use super::super::testing::{read_frame, serve_stream, write_frame};
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let query = read_frame(&mut stream).await.unwrap();
+            write_frame(&mut stream, &reply(&query, 0)).await;
+            read_frame(&mut stream).await.unwrap();
+            drop(stream);
+            let (stream, _) = listener.accept().await.unwrap();
+            serve_stream(stream, |query| reply(query, 0)).await;
+        });
+        let upstream = upstream(&plain("tcp", address));
+        assert_eq!(attempt(&upstream, &question("a.example")).await.0, Ok(0));
+        let until = Instant::now() + Duration::from_secs(10);
+        assert_eq!(upstream.probe(&question("b.example"), until).await, Ok(()));
     }
 
     /// How an attempt with plenty of time ended, and what the server was asked for it.
