@@ -13,6 +13,7 @@ use super::kept::Home;
 use super::proxy::{ProxyError, Through};
 use super::resolve::Addresses;
 use super::settings::Server;
+use super::sockets;
 
 /// How streams to one server are opened.
 #[derive(Clone, Debug)]
@@ -67,7 +68,7 @@ impl Dialer {
     async fn connect(&self, address: SocketAddr) -> Result<TcpStream, Cause> {
         self.addresses.origin().connect(address).await.map_err(|error| {
             debug!(%address, %error, "no connection to an upstream");
-            Cause::Connect
+            sockets::fault(&error)
         })
     }
 }

@@ -16,6 +16,7 @@ use super::delivery::{Facts, Secured};
 use super::error::Cause;
 use super::proof::{Proof, TlsFault};
 use super::resolve::Addresses;
+use super::sockets;
 use super::tls::{TlsError, Trust, alpn_name};
 use crate::peer::Transport;
 
@@ -138,7 +139,8 @@ impl Quic {
                 Err(_) => return Err(Cause::Connect),
             }
         }
-        let endpoint = Endpoint::client(self.addresses.origin().local(address)).map_err(|_| Cause::Connect)?;
+        let endpoint =
+            Endpoint::client(self.addresses.origin().local(address)).map_err(|error| sockets::fault(&error))?;
         begin(place.insert(endpoint)).map_err(|_| Cause::Connect)
     }
 }

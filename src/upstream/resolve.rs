@@ -89,7 +89,7 @@ impl Addresses {
         let (reach, disproven) = (&reach, &Notify::new());
         let race = eyeballs::race(candidates, |address| async move {
             let reached = reach(address).await;
-            self.note(address, reached.is_ok());
+            self.note(address, reached.as_ref().err().copied());
             if reached.as_ref().err() == Some(&Cause::Tls) {
                 disproven.notify_one();
             }
@@ -129,7 +129,7 @@ impl Addresses {
             let end = now + until.saturating_duration_since(now) / left.max(1);
             left = left.saturating_sub(1);
             let reached = timeout_at(end, reach(address, end)).await.unwrap_or(Err(Cause::Timeout));
-            self.note(address, reached.is_ok());
+            self.note(address, reached.as_ref().err().copied());
             match reached {
                 Ok(reached) => return Ok(reached),
                 Err(cause) => failure = cause,
@@ -160,10 +160,14 @@ impl Addresses {
         if fine.is_empty() { addresses } else { fine }
     }
 
-    fn note(&self, address: SocketAddr, worked: bool) {
+    /// Remembers how `address` did. The want of files and the like is ours, and says nothing of it.
+    fn note(&self, address: SocketAddr, failure: Option<Cause>) {
+        if failure == Some(Cause::Busy) {
+            return;
+        }
         self.with_memory(|memory| {
             memory.bad.retain(|(other, _)| *other != address);
-            if worked {
+            if failure.is_none() {
                 memory.good = Some(address);
                 return;
             }
@@ -257,6 +261,16 @@ mod tests {
             assert!(!is_first(reached.await.unwrap()));
             assert_eq!(start.elapsed(), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn an_address_is_not_blamed_for_our_own_want() {
+        let (addresses, until) = (two(), Instant::now() + Duration::from_secs(5));
+        let second = |address| async move { if is_first(address) { Err(Cause::Connect) } else { Ok(address) } };
+        let good = addresses.race(until, second).await.unwrap();
+        let failed: Result<(), _> = addresses.race(until, |_| async { Err(Cause::Busy) }).await;
+        assert_eq!(failed, Err(Cause::Busy));
+        assert_eq!(addresses.list(until).await.unwrap().first(), Some(&good), "what worked last comes first");
     }
 
     #[tokio::test(start_paused = true)]
