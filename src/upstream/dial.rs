@@ -11,7 +11,7 @@ use super::error::Cause;
 use super::eyeballs;
 use super::kept::Home;
 use super::proxy::{ProxyError, Through};
-use super::resolve::Addresses;
+use super::resolve::{Addresses, most_telling};
 use super::settings::Server;
 use super::sockets;
 
@@ -60,7 +60,7 @@ impl Dialer {
             self.addresses.race(until, way).await
         });
         match timeout_at(until, race).await {
-            Ok(outcome) => outcome.map_err(|failures| failures.last().copied().unwrap_or(Cause::Unknown)),
+            Ok(outcome) => outcome.map_err(|failures| most_telling(&failures)),
             Err(_) => Err(Cause::Timeout),
         }
     }

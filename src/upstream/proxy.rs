@@ -380,6 +380,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_failed_proof_behind_a_proxy_is_told_before_an_address_it_cannot_reach() {
+        let authority = Authority::new();
+        let (config, _) = authority.identity(&["other.example"], &["dot"]);
+        let target = tls_server(config, |stream| serve_stream(stream, |query| reply(query, 0))).await;
+        let open = proxy(move |mut stream| async move {
+            let mut request = [0; 512];
+            let length = stream.read(&mut request).await.unwrap();
+            if request[..length].starts_with(b"CONNECT 192.0.2.1:") {
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                return join(stream, target).await;
+            }
+            stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n").await.unwrap();
+        })
+        .await;
+        let mut server = through(unreachable("tls"), ProxyKind::Connect, open, None);
+        server.ca = Some(authority.file.clone());
+        server.addresses = vec!["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
+        assert_eq!(attempt(&server, &ask("a.example")).await.0.unwrap_err().cause, Cause::Tls);
+    }
+
+    #[tokio::test]
     async fn a_proxy_that_refuses_or_talks_nonsense_is_no_connection_and_is_not_gone_around() {
         let (direct, address) = listener().await;
         let answers: [&'static [u8]; 8] = [

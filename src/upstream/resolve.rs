@@ -185,7 +185,7 @@ impl Addresses {
 }
 
 /// A server that could not prove itself is worth knowing, whatever became of its other addresses.
-fn most_telling(failures: &[Cause]) -> Cause {
+pub(super) fn most_telling(failures: &[Cause]) -> Cause {
     if failures.contains(&Cause::Tls) {
         return Cause::Tls;
     }
