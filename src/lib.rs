@@ -37,7 +37,19 @@
 //!   buffered at whatever length it claims. See [`listen::doh3`].
 //! - **AD is always asked of upstreams**, so that a stored answer does not depend on who asked first; what each client sees is decided
 //!   at the end ([`pipeline`]).
-//! - **Encrypted upstreams keep one connection already**, instead of one a question. See [`upstream`].
+//! - **A server's connections begin at home**, on one runtime for all workers, so that a quiet gateway keeps one warm connection; a busy
+//!   worker gets one of its own when that is crowded. See [`upstream::lines`].
+//! - **Health and hedging are counted per server, in atomics that all workers share**, not per worker: a server that falls silent is
+//!   silent for everybody at once. See [`upstream::health`] and [`upstream::tally`].
+//! - **Names of upstreams are found by a resolver of our own**, not by `getaddrinfo`: it knows times to live, asks only whom it may,
+//!   and never this gateway. See [`upstream::names`].
+//! - **HTTP/2 toward upstreams drives `h2` directly**, so that GOAWAY, refused streams and the server's bound on them are seen. See
+//!   [`upstream::doh2`].
+//! - **Certificates are judged by a floor of time**: the latest of the clock, the build and a stamp on disk. See
+//!   [`upstream::timekeeper`].
+//! - **The letters of names toward plain servers are in random case**, and each client has its own back. See [`upstream::case`].
+//! - **A failed forward never falls through** unless the operator says so, and which pool a question goes to is asked once for each
+//!   question, because it is part of the cache key. See [`upstream::route`].
 //! - `telemetry` may import `answer`: the query log stands around the pipeline as an `Answer` of its own, so that a gateway without one
 //!   has nothing of it in its path. `upstream` may import `peer` for the name of a transport.
 

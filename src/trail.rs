@@ -112,6 +112,10 @@ pub enum AttemptEnd {
     Timeout,
     /// No connection.
     Connect,
+    /// Nobody could say where it is.
+    Unknown,
+    /// It had too many questions to take this one.
+    Busy,
     /// No trust, or no common TLS ground.
     Tls,
     /// Closed under us.

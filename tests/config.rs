@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hushgate::cli::check;
+use hushgate::config::effect::EFFECT;
 use hushgate::config::keys::KEYS;
 use hushgate::config::{Config, Loaded, Origin, Severity, Source, Surroundings, effective, load, load_in};
 use hushgate::guard::Network;
@@ -174,6 +175,18 @@ fn every_key_of_the_example_stands_at_the_default_that_the_code_uses() {
         let written = [format!("# {leaf} = "), format!("# [[{}]]", key.path)];
         assert!(written.iter().any(|form| text.contains(form.as_str())), "{} is not in the example", key.path);
     }
+}
+
+#[test]
+fn the_example_marks_the_keys_without_effect_and_no_others() {
+    let text = std::fs::read_to_string("deploy/hushgate.toml").unwrap();
+    let marked: Vec<&str> =
+        text.lines().filter(|line| line.contains("(later)") && !line.contains("Keys marked")).collect();
+    for row in EFFECT {
+        let leaf = row.key.rsplit('.').next().unwrap();
+        assert!(marked.iter().any(|line| line.contains(leaf)), "{} is not marked", row.key);
+    }
+    assert_eq!(marked.len(), EFFECT.len(), "{marked:#?}");
 }
 
 #[test]

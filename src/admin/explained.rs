@@ -309,6 +309,8 @@ const fn end(end: AttemptEnd) -> &'static str {
         AttemptEnd::Truncated => "truncated, asked again over TCP",
         AttemptEnd::Timeout => "timed out",
         AttemptEnd::Connect => "no connection",
+        AttemptEnd::Unknown => "its address is not known",
+        AttemptEnd::Busy => "too many questions at once",
         AttemptEnd::Tls => "TLS failed",
         AttemptEnd::Closed => "closed the connection",
         AttemptEnd::Malformed => "sent no answer to the question",

@@ -27,8 +27,9 @@ Examples:
   hushgate check --set upstream.timeout=2s --json
   hushgate check --config hushgate.toml --live             ask every server that it names
 
-Exit status: 0 it can be used, perhaps with warnings; 2 it cannot. With --live: 0 every server answers; 1 some do not, and every
-pool has one that does; 2 a pool has nobody, or the configuration cannot be used.";
+Exit status: 0 it can be used, perhaps with warnings; 2 it cannot.
+With --live: 0 every server answers; 1 some do not, and every pool has one that does; 2 a pool has
+nobody, or the configuration cannot be used.";
 
 /// What to check, and how to say it.
 #[derive(Clone, Debug, Default, clap::Args)]

@@ -16,10 +16,10 @@ use crate::peer::Transport;
 const EXAMPLES: &str = "\
 Examples:
   hushgate explain example.com --door dot
-  hushgate explain example.com AAAA --from 192.0.2.7       may this client ask, and what would it hear?
+  hushgate explain example.com AAAA --from 192.0.2.7       may this client ask?
   hushgate explain example.com --admin unix:/run/hushgate/admin.sock --json
 
-Exit status: 0 the road was told, whatever it leads to; 1 it could not be; 2 the arguments are wrong.";
+Exit status: 0 the road was told, wherever it leads; 1 it could not be; 2 the arguments are wrong.";
 
 /// What the command line says.
 #[derive(Clone, Debug, clap::Args)]

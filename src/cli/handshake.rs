@@ -59,29 +59,36 @@ pub struct Words {
     pub tls_name: &'static str,
     /// How long to wait.
     pub timeout: &'static str,
+    /// How to find a server.
+    pub find: &'static str,
 }
 
 /// On the command line.
-pub const FLAGS: Words = Words { ca: "--ca", tls_name: "--tls-name", timeout: "--timeout" };
+pub const FLAGS: Words = Words { ca: "--ca", tls_name: "--tls-name", timeout: "--timeout", find: "the name" };
 
 /// In the configuration.
-pub const KEYS: Words = Words { ca: "`ca`", tls_name: "`tls_name`", timeout: "`attempt_timeout`" };
+pub const KEYS: Words = Words {
+    ca: "`ca`",
+    tls_name: "`tls_name`",
+    timeout: "`attempt_timeout`",
+    find: "the name, and `bootstrap` or `addresses`",
+};
 
 /// What went wrong, and what to do next.
 #[must_use]
 pub fn explain(cause: Cause, fault: Option<&TlsFault>, words: Words) -> String {
-    let Words { timeout, .. } = words;
+    let Words { timeout, find, .. } = words;
     let text = match (cause, fault) {
         (Cause::Tls, Some(fault)) => return format!("{fault}. {}", advice(fault, words)),
         (Cause::Tls, None) => "the TLS handshake failed",
         (Cause::Timeout, _) => return format!("no answer in time ({timeout} says how long to wait)"),
         (Cause::Connect, _) => "cannot connect: nothing listens there, or a firewall is between",
         (Cause::Closed, _) => "the connection was closed without an answer",
-        (Cause::Malformed, _) => "the answer is no DNS message, or an HTTP error",
+        (Cause::Malformed, _) => "the answer is no DNS message, or an HTTP error. Check port and path of the URL",
         (Cause::Mismatched, _) => "the answer belongs to another question",
         (Cause::Truncated, _) => "the answer is truncated and cannot be had over TCP",
         (Cause::Busy, _) => "too many questions at once",
-        (Cause::Unknown, _) => "the server's address cannot be found",
+        (Cause::Unknown, _) => return format!("the server's address cannot be found. Check {find}"),
     };
     text.to_owned()
 }

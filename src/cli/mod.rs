@@ -53,7 +53,7 @@ enum Command {
 
 const SERVE_EXAMPLES: &str = "\
 Examples:
-  hushgate serve                                    the defaults: all doors on loopback, a public resolver over TLS
+  hushgate serve                                    the defaults: all doors on loopback
   hushgate serve --config /etc/hushgate/hushgate.toml
   hushgate serve --set log.level=debug --set 'upstream.servers=[\"tls://dns.quad9.net\"]'
 
@@ -120,5 +120,17 @@ mod tests {
     #[test]
     fn the_arguments_are_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_example_is_wider_than_help_is_printed() {
+        let wide: Vec<String> = std::iter::once(&Cli::command())
+            .chain(Cli::command().get_subcommands())
+            .filter_map(|command| command.get_after_help().map(ToString::to_string))
+            .flat_map(|text| {
+                text.lines().filter(|line| line.chars().count() > 100).map(str::to_owned).collect::<Vec<_>>()
+            })
+            .collect();
+        assert!(wide.is_empty(), "{wide:#?}");
     }
 }

@@ -83,7 +83,8 @@ fn row(key: &str) -> Option<&'static Row> {
     EFFECT.iter().find(|row| row.key == key)
 }
 
-fn is_default(key: &str, asked: &str) -> bool {
+/// Does `asked`, as TOML, say no more than the default of `key`?
+pub fn is_default(key: &str, asked: &str) -> bool {
     let path: Vec<&str> = key.split('.').collect();
     let default = KEYS.iter().find(|known| known.is_at(&path)).and_then(|known: &keys::Key| known.default);
     default.is_some_and(|text| node::parse_value(text, Origin::Default).to_toml() == asked)

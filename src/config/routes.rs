@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::node::{Node, Value};
-use super::{Reader, capacity, doors, forwards, kinds, servers};
+use super::{Reader, capacity, doors, effect, forwards, kinds, servers};
 use crate::listen::{Door, DoorKind};
 use crate::upstream::address::Host;
 use crate::upstream::route::DEFAULT;
@@ -21,6 +21,8 @@ const STRATEGIES: [(&str, Strategy); 5] = [
 
 /// Why a list of servers may not be empty.
 pub const NOBODY: &str = "[] would leave nobody to ask: name at least one server";
+
+const TIME_SERVERS: &str = "upstream.time_servers_plain";
 
 /// All pools and forwards.
 pub fn read(reader: &mut Reader<'_>) -> Settings {
@@ -42,8 +44,11 @@ pub fn read(reader: &mut Reader<'_>) -> Settings {
     }
     forwards::read(reader, &mut settings);
     forwards::check_use(reader, &settings, &written);
-    let times = reader.read_list("upstream.time_servers_plain", kinds::domain);
+    let times = reader.read_list(TIME_SERVERS, kinds::domain);
     settings.time_servers_plain = times.iter().filter_map(|text| forwards::wire(text)).collect();
+    if !times.is_empty() && settings.default.bootstrap.is_empty() {
+        warn_of_time_servers(reader);
+    }
     settings.datagrams =
         Datagrams { cookies: reader.read("cookies.client", kinds::flag), sockets: capacity::sockets(reader.around) };
     settings
@@ -102,6 +107,16 @@ fn warn(reader: &mut Reader<'_>, prefix: &str, settings: &PoolSettings) {
         if let Some(node) = reader.values.get(&key) {
             warn_of_weights(reader, &key, node, settings.strategy);
         }
+    }
+}
+
+/// Warns of names that somebody chose and that nobody will be asked for.
+fn warn_of_time_servers(reader: &mut Reader<'_>) {
+    let Some(node) = reader.values.get(TIME_SERVERS) else { return };
+    let origin = node.origin;
+    if origin.is_explicit() && !effect::is_default(TIME_SERVERS, &node.to_toml()) {
+        let what = "has no effect without upstream.bootstrap: only the servers named there are asked in plain DNS";
+        reader.findings.warning(TIME_SERVERS, origin, what);
     }
 }
 

@@ -86,11 +86,25 @@ impl ExchangeError {
     pub const fn end(&self) -> AttemptEnd {
         match self.cause {
             Cause::Timeout => AttemptEnd::Timeout,
-            Cause::Connect | Cause::Busy | Cause::Unknown => AttemptEnd::Connect,
+            Cause::Connect => AttemptEnd::Connect,
+            Cause::Unknown => AttemptEnd::Unknown,
+            Cause::Busy => AttemptEnd::Busy,
             Cause::Tls => AttemptEnd::Tls,
             Cause::Closed => AttemptEnd::Closed,
             Cause::Malformed | Cause::Mismatched => AttemptEnd::Malformed,
             Cause::Truncated => AttemptEnd::Truncated,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_that_has_its_own_remedy_is_told_apart() {
+        let end = |cause| ExchangeError { upstream: UpstreamId::default(), cause }.end();
+        let ends = [Cause::Connect, Cause::Unknown, Cause::Busy, Cause::Tls].map(end);
+        assert_eq!(ends, [AttemptEnd::Connect, AttemptEnd::Unknown, AttemptEnd::Busy, AttemptEnd::Tls]);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -267,4 +267,34 @@ async fn a_server_with_broken_connections_is_a_failure_alone_and_unnoticed_besid
     let authority = Authority::new();
     let found = unexpected(of_connections(&authority).await).await;
     assert!(found.is_empty(), "{found:#?}");
+}
+
+/// A silent place, over UDP and TCP alike.
+async fn silence() -> (UdpSocket, TcpListener, SocketAddr) {
+    loop {
+        let (datagrams, address) = datagrams().await;
+        // The port may be taken on TCP.
+        if let Ok(streams) = TcpListener::bind(address).await {
+            return (datagrams, streams, address);
+        }
+    }
+}
+
+#[tokio::test]
+async fn doq_31_a_silent_quic_server_is_stood_in_for_by_another_of_the_list_and_by_nothing_weaker() {
+    let authority = Authority::new();
+    let (datagrams, streams, address) = silence().await;
+    let quic = authority.server("quic", address);
+    assert!(!is_answered(vec![quic.clone()], ATTEMPT).await);
+    let (identity, _) = authority.identity(&["127.0.0.1"], &["dot"]);
+    let dot = tls_server(identity, |stream| serve_stream(stream, good)).await;
+    assert!(is_answered(vec![quic, authority.server("tls", dot)], ATTEMPT).await);
+
+    let mut datagram = [0; 1500];
+    let mut heard = datagrams.recv(&mut datagram).await;
+    while heard.is_ok() {
+        assert_eq!(datagram[0] & 0xc0, 0xc0, "a long header of QUIC, and no question");
+        heard = datagrams.try_recv(&mut datagram);
+    }
+    assert!(timeout(Duration::from_millis(10), streams.accept()).await.is_err(), "nobody came over TCP");
 }

@@ -1,6 +1,26 @@
 //! Asking a server: one trait, [`Exchange`], behind which every transport, a pool and a route look alike.
 //!
 //! Raw answers pass through: a leg checks that an answer belongs to its question, `pipeline/digest` judges it.
+//!
+//! The way of a question:
+//!
+//! ```text
+//!  time_names   a time server's name, while the clock is wrong? in plain DNS by bootstrap servers
+//!  route        the forward of the longest matching domain ─▶ its pool, or the default one
+//!  pool         servers, and those asked only while none of them answers
+//!  round        one question's way: choice (who), budget (hedges, rescues), verdict (good enough, or elsewhere?)
+//!  server       one attempt, told to health, latency and tally; probe asks while the others do not
+//!    │
+//!    ├─ plain ───── udp (case, jar, sockets, spell), then tcp where it must be
+//!    └─ kept ────── lines (which connection, or one more?), rest (how long it may idle)
+//!         │
+//!         ├─ tcp, dot ── mux: many questions on one stream
+//!         ├─ doh ─────── doh2, http
+//!         └─ doh3, doq ─ quic
+//!              │
+//!  opened by dial (eyeballs, origin, proxy), at an address from resolve (names ─▶ bootstrap or hosts, known over a restart),
+//!  proven by tls (proof, and timekeeper for the time)
+//! ```
 
 use std::fmt;
 use std::future::Future;
@@ -12,51 +32,57 @@ use tokio::time::Instant;
 
 use crate::trail::{Attempts, UpstreamId};
 
+// What is asked of whom, and what the operator says of them.
 pub mod address;
 pub mod ask;
 pub mod error;
 pub mod settings;
 
+// Which pool, which server of it, and how that goes.
+pub mod route;
+
 pub mod budget;
 pub mod choice;
-pub mod commons;
+pub mod pool;
+pub mod round;
+pub mod verdict;
+
+// One server: how it does, what it has cost, what is told of it.
 pub mod facts;
 pub mod flight;
 pub mod health;
 pub mod latency;
 pub mod probe;
-pub mod round;
-pub mod route;
+pub mod server;
 pub mod tally;
 
-pub mod pool;
-pub mod server;
-pub mod verdict;
-
+// Its connections, kept.
+pub mod commons;
 pub mod delivery;
+pub mod kept;
+pub mod lines;
+pub mod rest;
+
+// The way there: its address, a proxy, where we leave from.
 pub mod dial;
 pub mod eyeballs;
-pub mod kept;
 pub mod origin;
 pub mod proxy;
 
 pub mod bootstrap;
 pub mod hosts;
 pub mod known;
-pub mod lines;
 pub mod names;
-pub mod proof;
 pub mod resolve;
-pub mod rest;
+
+// Its proof, and the time that it is judged by.
+pub mod proof;
 pub mod stamp;
 pub mod time_names;
 pub mod timekeeper;
 pub mod tls;
 
-pub mod dot;
-pub mod mux;
-pub mod tcp;
-
+// Plain DNS over UDP, and what guards it.
 pub mod case;
 pub mod hop;
 pub mod jar;
@@ -65,6 +91,12 @@ pub mod sockets;
 pub mod spell;
 pub mod udp;
 
+// Streams.
+pub mod dot;
+pub mod mux;
+pub mod tcp;
+
+// HTTP and QUIC.
 pub mod doh;
 pub mod doh2;
 pub mod doh3;

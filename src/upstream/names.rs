@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::bootstrap::{self, Found, LookUpError};
 use super::error::Cause;
@@ -55,6 +55,19 @@ struct Entry {
     failures: u32,
     /// Open while a look-up is under way: closed by its end, however that comes about.
     flight: Option<watch::Receiver<()>>,
+    /// Why the last look-up failed, as far as the log has told: it is asked every few seconds, and said once.
+    told: Option<LookUpError>,
+}
+
+/// What the end of a look-up has to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// No more than the one before it.
+    Nothing,
+    /// There is an address again.
+    Found,
+    /// There is none, or no newer one, for this reason.
+    Lost(LookUpError),
 }
 
 /// What a dial does about a name.
@@ -140,18 +153,22 @@ impl Resolver {
 
     fn settle(&self, name: &str, outcome: Result<Found, LookUpError>) {
         let now = Instant::now();
-        match &outcome {
-            Ok(found) => {
-                debug!(upstream = name, addresses = ?found.addresses, ttl = found.ttl.as_secs(), "upstream found");
-                self.known.learn(name, &found.addresses, &self.runtime);
-            }
-            Err(why) => warn!("upstream {name}: {why}"),
+        if let Ok(found) = &outcome {
+            debug!(name, addresses = ?found.addresses, ttl = found.ttl.as_secs(), "upstream found");
+            self.known.learn(name, &found.addresses, &self.runtime);
         }
-        self.with_entries(|entries| {
-            if let Some(entry) = entries.get_mut(name) {
-                entry.settle(outcome, now);
-            }
+        let settled = self.with_entries(|entries| {
+            let entry = entries.get_mut(name)?;
+            Some((entry.settle(outcome, now), entry.addresses.len()))
         });
+        match settled {
+            None | Some((News::Nothing, _)) => {}
+            Some((News::Found, _)) => info!(name, "the address of an upstream is found again"),
+            Some((News::Lost(why), 0)) => warn!(name, %why, "an upstream has no address and is not asked"),
+            Some((News::Lost(why), _)) => {
+                warn!(name, %why, "an upstream's address could not be looked up again; the last good one is used");
+            }
+        }
     }
 
     fn with_entries<R>(&self, act: impl FnOnce(&mut HashMap<Box<str>, Entry>) -> R) -> R {
@@ -161,7 +178,7 @@ impl Resolver {
 
 impl Entry {
     const fn new(remembered: Vec<IpAddr>, now: Instant) -> Self {
-        Self { addresses: remembered, confirmed: false, due: now, failures: 0, flight: None }
+        Self { addresses: remembered, confirmed: false, due: now, failures: 0, flight: None, told: None }
     }
 
     fn is_under_way(&self) -> bool {
@@ -183,16 +200,21 @@ impl Entry {
         }
     }
 
-    fn settle(&mut self, outcome: Result<Found, LookUpError>, now: Instant) {
-        if let Ok(found) = outcome {
-            let ttl = found.ttl.clamp(TTL.0, TTL.1);
-            // A little before it ends, so that the new addresses are there when the old have had their time.
-            self.due = now + ttl - ttl / 10;
-            (self.addresses, self.confirmed, self.failures) = (found.addresses, true, 0);
-        } else {
-            let most = if self.addresses.is_empty() { BACKOFF.1 } else { BACKOFF.0 };
-            self.due = now + most.min(Duration::from_secs(1 << self.failures.min(6)));
-            self.failures = self.failures.saturating_add(1);
+    fn settle(&mut self, outcome: Result<Found, LookUpError>, now: Instant) -> News {
+        match outcome {
+            Ok(found) => {
+                let ttl = found.ttl.clamp(TTL.0, TTL.1);
+                // A little before it ends, so that the new addresses are there when the old have had their time.
+                self.due = now + ttl - ttl / 10;
+                (self.addresses, self.confirmed, self.failures) = (found.addresses, true, 0);
+                self.told.take().map_or(News::Nothing, |_| News::Found)
+            }
+            Err(why) => {
+                let most = if self.addresses.is_empty() { BACKOFF.1 } else { BACKOFF.0 };
+                self.due = now + most.min(Duration::from_secs(1 << self.failures.min(6)));
+                self.failures = self.failures.saturating_add(1);
+                if self.told.replace(why) == Some(why) { News::Nothing } else { News::Lost(why) }
+            }
         }
     }
 }
@@ -306,6 +328,25 @@ mod tests {
             entry.settle(Err(LookUpError::Unanswered), later);
         }
         assert!(!entry.is_due(later + Duration::from_secs(59)) && entry.is_due(later + BACKOFF.0));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_stays_lost_is_told_once_and_so_is_its_return() {
+        let now = Instant::now();
+        let mut entry = Entry::new(Vec::new(), now);
+        let (lost, silent) = (LookUpError::NoSuchName, LookUpError::Unanswered);
+        for (outcome, news) in [
+            (Ok(found("192.0.2.1", 60)), News::Nothing),
+            (Err(lost), News::Lost(lost)),
+            (Err(lost), News::Nothing),
+            (Err(silent), News::Lost(silent)),
+            (Err(silent), News::Nothing),
+            (Ok(found("192.0.2.1", 60)), News::Found),
+            (Ok(found("192.0.2.1", 60)), News::Nothing),
+            (Err(silent), News::Lost(silent)),
+        ] {
+            assert_eq!(entry.settle(outcome, now), news);
+        }
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::commons::Commons;
 use super::delivery::Window;
@@ -52,9 +52,6 @@ impl TimeNames {
     pub fn new(settings: &Settings, commons: &Commons) -> Result<Self, BuildError> {
         let names = &settings.time_servers_plain;
         let bootstrap = if names.is_empty() { &[][..] } else { &settings.default.bootstrap };
-        if !names.is_empty() && bootstrap.is_empty() {
-            warn!("time_servers_plain has no effect without bootstrap servers to ask");
-        }
         let home = Home::new(commons, settings.default.attempt_timeout);
         let enlist = |server| {
             let id = commons.next_id().ok_or(BuildFault::TooMany);

@@ -195,6 +195,26 @@ fn a_pool_with_nobody_and_a_server_that_cannot_be_set_up_are_status_2() {
 }
 
 #[test]
+fn a_proxy_that_is_not_there_and_a_name_that_is_not_found_are_told_as_such() {
+    let home = Home::new();
+    let (_held, refused) = closed();
+    let nobody = udp(Some(3));
+    let upstream = format!(
+        "servers = [{{ url = \"tcp://far.example\", proxy = \"socks5://{refused}\" }}, \"tls://dns.example\"]\n\
+         fallback = []\nbootstrap = [\"{nobody}\"]"
+    );
+    let ended = live(&home, &upstream, &[]);
+    let row = ended.output.lines().find(|line| line.contains("tcp://far.example")).unwrap();
+    assert!(row.contains("  proxy  "), "{row}");
+    assert!(ended.output.contains("\n          cannot connect through its `proxy`: "), "{}", ended.output);
+    assert!(
+        ended.output.contains("cannot be found. Check the name, and `bootstrap` or `addresses`\n"),
+        "{}",
+        ended.output
+    );
+}
+
+#[test]
 fn query_tells_whose_certificate_it_was_and_why_there_was_none() {
     let (home, authority) = (Home::new(), Authority::new());
     let ca = home.write("ca.pem", &authority.pem);

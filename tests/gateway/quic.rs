@@ -154,7 +154,7 @@ async fn doq_28_and_doq_32_slow_streams_hold_up_no_other_and_credit_comes_back()
 }
 
 #[tokio::test]
-async fn doq_22_early_data_is_not_offered_to_a_client_that_comes_again() {
+async fn doq_22_and_doh_31_early_data_is_not_offered_to_a_client_that_comes_again() {
     let rig = Rig::start().await;
     for (address, alpn) in [(rig.doq(), &b"doq"[..]), (rig.doh(), b"h3")] {
         let mut config = client::trust(&rig.authority(), &[alpn]);

@@ -67,7 +67,7 @@ async fn dot_04_tls_10_and_doq_01_each_door_speaks_its_own_protocol_alone() {
 }
 
 #[tokio::test]
-async fn dot_07_sessions_resume_at_any_worker_and_dot_08_early_data_is_never_offered() {
+async fn dot_07_sessions_resume_at_any_worker_and_dot_08_and_doh_31_early_data_is_never_offered() {
     let rig = Rig::start().await;
     let doors: [(SocketAddr, &[u8]); 2] = [(rig.dot(), b"dot"), (rig.doh(), b"http/1.1")];
     for (address, alpn) in doors {

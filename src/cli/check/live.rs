@@ -16,6 +16,7 @@ use crate::trail::Attempts;
 use crate::upstream::address::Host;
 use crate::upstream::commons::Commons;
 use crate::upstream::delivery::{Facts, Window};
+use crate::upstream::error::Cause;
 use crate::upstream::kept::Home;
 use crate::upstream::proof::Proof;
 use crate::upstream::server::{BuildFault, Upstream};
@@ -56,7 +57,7 @@ pub struct Tried {
     pub role: Role,
     /// Its URL.
     pub url: String,
-    /// Who knows its address: `given`, `bootstrap` or `system`.
+    /// Who knows its address: `given`, `proxy`, `bootstrap` or `system`.
     pub found_by: &'static str,
     /// An answer, or why there is none and what to do next.
     pub outcome: Result<Told, String>,
@@ -86,6 +87,8 @@ struct Trial {
     upstream: Arc<Upstream>,
     ask: Arc<Ask>,
     timeout: Duration,
+    /// Is a proxy between?
+    is_proxied: bool,
 }
 
 /// Asks every server of `settings`; `progress` hears how many of how many are done. Must run on a tokio runtime.
@@ -126,13 +129,14 @@ fn trials(name: &str, pool: &PoolSettings, ask: Ask, commons: &Commons) -> Resul
     let trial = |server: &Server, role, upstream: Arc<Upstream>, ask: &Arc<Ask>| {
         let found_by = match server.url.host {
             Host::Name(_) if !server.addresses.is_empty() => "given",
+            Host::Name(_) if server.proxy.is_some() => "proxy",
             Host::Name(_) if pool.bootstrap.is_empty() => "system",
             Host::Name(_) => "bootstrap",
             Host::Address(_) => "given",
         };
         let (pool_name, url) = (Arc::clone(&name), server.url.to_string());
         let tried = Tried { pool: pool_name, role, url, found_by, outcome: Err(String::new()) };
-        Trial { tried, upstream, ask: Arc::clone(ask), timeout: pool.timeout }
+        Trial { tried, upstream, ask: Arc::clone(ask), timeout: pool.timeout, is_proxied: server.proxy.is_some() }
     };
     let ready = Pool::new(pool, commons)?;
     let servers = pool.servers.iter().map(|server| (server, Role::Server));
@@ -161,8 +165,10 @@ impl Trial {
         let window = Window { until: start + self.timeout, sends: 2 };
         let asking = || async { self.upstream.attempt(&self.ask, window, &mut Attempts::default()).await };
         let proof = self.upstream.proof();
-        let (delivered, _) =
-            asking().await.map_err(|error| explain(error.cause, proof.and_then(Proof::fault).as_ref(), KEYS))?;
+        let (delivered, _) = asking().await.map_err(|error| match error.cause {
+            Cause::Connect if self.is_proxied => BEHIND_PROXY.to_owned(),
+            cause => explain(cause, proof.and_then(Proof::fault).as_ref(), KEYS),
+        })?;
         let first = start.elapsed();
         let rcode = Header::parse(&delivered.message).unwrap_or_default().flags.rcode();
         if !matches!(rcode, NOERROR | NXDOMAIN) {
@@ -175,6 +181,9 @@ impl Trial {
         Ok(Told { facts: delivered.facts, certificate, rcode: rcode_name(rcode), first, again })
     }
 }
+
+const BEHIND_PROXY: &str =
+    "cannot connect through its `proxy`: nothing listens there, it refuses, or it cannot reach the server";
 
 const NOERROR: u16 = 0;
 const NXDOMAIN: u16 = 3;

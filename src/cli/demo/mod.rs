@@ -17,8 +17,8 @@ use super::serve::Signals;
 use crate::peer::Transport;
 
 const EXAMPLES: &str = "\
-Needs no configuration, no internet, no root. Uses the ports of `hushgate serve` and the same private authority, or
-other ports where those are taken.
+Needs no configuration, no internet, no root. Uses the ports of `hushgate serve`, or other ports
+where those are taken, and the same private authority.
 
 Examples:
   hushgate demo                the table, then it stays up for you to try

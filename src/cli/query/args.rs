@@ -15,8 +15,8 @@ Examples:
   hushgate query https://localhost:8443 example.com --ca ~/.local/state/hushgate/authority.pem
   hushgate query udp://127.0.0.1:8053 example.com TXT --json
 
-Schemes: udp tcp tls https h3 quic; https+h1 for HTTP/1.1; http and http+h2 in clear text. https:// without a path means
-/dns-query.
+Schemes: udp tcp tls https h3 quic; https+h1 for HTTP/1.1; http and http+h2 in clear text.
+https:// without a path means /dns-query.
 Exit status: 0 an answer came, whatever its RCODE; 1 none did; 2 the arguments are wrong.";
 
 /// Arguments of `query`.
