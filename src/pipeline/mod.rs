@@ -184,7 +184,7 @@ impl Pipeline {
             }
             ticket = self.shared.joins.join(keys.own().as_bytes(), || false);
         }
-        let mut follow = match ticket {
+        let follow = match ticket {
             Ticket::Lead(lead) => {
                 walk.trail.join = Join::Led;
                 let follow = lead.follow();
