@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ahash::RandomState;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::rcode::Problem;
 use crate::reply::StoredBuf;
@@ -17,7 +17,7 @@ use crate::trail::Attempts;
 /// Flights at one time, all workers together.
 pub const FLIGHTS: usize = 10_000;
 
-/// Clients that wait for one flight, its leader aside.
+/// Clients that wait for one flight, who leads it among them.
 pub const FOLLOWERS: usize = 4096;
 
 const SHARDS: usize = 16;
@@ -31,9 +31,8 @@ pub struct Landed {
     pub attempts: Attempts,
 }
 
-type Shard = HashMap<Box<[u8]>, Flight, RandomState>;
-
-type Outcome = Option<Arc<Landed>>;
+/// Each wait holds a clone, so the count tells how many still wait.
+type Shard = HashMap<Box<[u8]>, Arc<Landing>, RandomState>;
 
 /// The table of flights.
 #[derive(Debug)]
@@ -46,12 +45,16 @@ pub struct Joins {
     followers: usize,
 }
 
-#[derive(Debug)]
-struct Flight {
-    landing: watch::Receiver<Outcome>,
-    /// Each follower holds a clone, so the count is the number of those who still wait.
-    places: Arc<()>,
+/// Where a flight ends.
+#[derive(Debug, Default)]
+struct Landing {
+    /// How; None inside if its task died.
+    outcome: OnceLock<Option<Landed>>,
+    ended: Notify,
 }
+
+/// Holders of a [`Landing`] that do not wait: the table and the [`Lead`].
+const HOLDERS: usize = 2;
 
 /// What a client that has to wait does.
 #[derive(Debug)]
@@ -71,14 +74,13 @@ pub enum Ticket {
 pub struct Lead {
     joins: Arc<Joins>,
     key: Box<[u8]>,
-    landing: watch::Sender<Outcome>,
+    landing: Arc<Landing>,
 }
 
 /// A wait for a flight.
 #[derive(Debug)]
 pub struct Follow {
-    landing: watch::Receiver<Outcome>,
-    _place: Option<Arc<()>>,
+    landing: Arc<Landing>,
 }
 
 impl Joins {
@@ -109,12 +111,11 @@ impl Joins {
     /// Joins the flight of `key`, or leads one unless `landed` says that its answer has been kept meanwhile.
     pub fn join(self: &Arc<Self>, key: &[u8], landed: impl FnOnce() -> bool) -> Ticket {
         let mut shard = self.shard(key);
-        if let Some(flight) = shard.get(key) {
-            if Arc::strong_count(&flight.places) > self.followers {
+        if let Some(landing) = shard.get(key) {
+            if Arc::strong_count(landing) >= HOLDERS + self.followers {
                 return Ticket::Full;
             }
-            let place = Some(Arc::clone(&flight.places));
-            return Ticket::Follow(Follow { landing: flight.landing.clone(), _place: place });
+            return Ticket::Follow(Follow { landing: Arc::clone(landing) });
         }
         // Flights keep their answer before they leave the table: under its lock, no entry and no answer means not asked.
         if landed() {
@@ -124,9 +125,9 @@ impl Joins {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
             return Ticket::Full;
         }
-        let (sender, receiver) = watch::channel(None);
-        shard.insert(key.into(), Flight { landing: receiver, places: Arc::default() });
-        Ticket::Lead(Lead { joins: Arc::clone(self), key: key.into(), landing: sender })
+        let landing = Arc::new(Landing::default());
+        shard.insert(key.into(), Arc::clone(&landing));
+        Ticket::Lead(Lead { joins: Arc::clone(self), key: key.into(), landing })
     }
 }
 
@@ -134,12 +135,13 @@ impl Lead {
     /// A wait for this flight.
     #[must_use]
     pub fn follow(&self) -> Follow {
-        Follow { landing: self.landing.subscribe(), _place: None }
+        Follow { landing: Arc::clone(&self.landing) }
     }
 
     /// Tells everyone how the flight ended.
     pub fn land(self, landed: Landed) {
-        self.landing.send_replace(Some(Arc::new(landed)));
+        // Whoever waits is woken when the flight has left the table.
+        let _ = self.landing.outcome.set(Some(landed));
     }
 }
 
@@ -147,14 +149,20 @@ impl Drop for Lead {
     fn drop(&mut self) {
         self.joins.shard(&self.key).remove(&self.key);
         self.joins.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let _ = self.landing.outcome.set(None);
+        self.landing.ended.notify_waiters();
     }
 }
 
 impl Follow {
     /// Waits for the flight to end; `None` if its task died.
-    pub async fn landed(&mut self) -> Option<Arc<Landed>> {
-        let outcome = self.landing.wait_for(Option::is_some).await;
-        outcome.ok().and_then(|outcome| outcome.clone())
+    pub async fn landed(&self) -> Option<&Landed> {
+        // Made before the look: from here on no end is missed.
+        let ended = self.landing.ended.notified();
+        if self.landing.outcome.get().is_none() {
+            ended.await;
+        }
+        self.landing.outcome.get()?.as_ref()
     }
 }
 
@@ -178,11 +186,11 @@ mod tests {
     async fn ttl_14_followers_hear_what_the_leader_heard() {
         let joins = Joins::new(10, 10);
         let leading = lead(&joins, b"a");
-        let mut own = leading.follow();
-        let Ticket::Follow(mut follow) = joins.join(b"a", || false) else { panic!("no follower") };
+        let own = leading.follow();
+        let Ticket::Follow(follow) = joins.join(b"a", || false) else { panic!("no follower") };
         assert_eq!(joins.in_flight(), 1);
         leading.land(landed());
-        assert!(Arc::ptr_eq(&own.landed().await.unwrap(), &follow.landed().await.unwrap()));
+        assert!(std::ptr::eq(own.landed().await.unwrap(), follow.landed().await.unwrap()));
         assert_eq!(joins.in_flight(), 0);
         assert!(matches!(joins.join(b"a", || true), Ticket::Landed), "the cache is looked at again under the entry");
         drop(lead(&joins, b"a"));
@@ -192,7 +200,7 @@ mod tests {
     async fn followers_are_answered_when_the_task_dies() {
         let joins = Joins::new(10, 10);
         let leading = lead(&joins, b"a");
-        let Ticket::Follow(mut follow) = joins.join(b"a", || false) else { panic!("no follower") };
+        let Ticket::Follow(follow) = joins.join(b"a", || false) else { panic!("no follower") };
         let task = tokio::spawn(async move {
             let _leading = leading;
             panic!("as a fault would");

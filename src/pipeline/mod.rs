@@ -184,7 +184,7 @@ impl Pipeline {
             }
             ticket = self.shared.joins.join(keys.own().as_bytes(), || false);
         }
-        let mut follow = match ticket {
+        let follow = match ticket {
             Ticket::Lead(lead) => {
                 walk.trail.join = Join::Led;
                 let follow = lead.follow();
@@ -203,7 +203,12 @@ impl Pipeline {
                 return self.refuse(walk, &rcode::OVERLOADED, Source::Error, out);
             }
         };
-        let Ok(landed) = timeout_at(deadline + HEARING, follow.landed()).await else {
+        let landed = match walk.trail.join {
+            // Its exchange keeps the deadline itself, on this very thread.
+            Join::Led => Ok(follow.landed().await),
+            Join::Unasked | Join::Followed | Join::Full => timeout_at(deadline + HEARING, follow.landed()).await,
+        };
+        let Ok(landed) = landed else {
             return self.refuse(walk, &rcode::TIMED_OUT, Source::Error, out);
         };
         let Some(landed) = landed else {

@@ -125,6 +125,9 @@ impl<'a> Round<'a> {
     fn begin(&mut self, now: Instant) {
         let Some(place) = self.next(Reach::Anyone, now) else { return };
         self.start(place, Why::First, now);
+        if !self.has_others() {
+            return;
+        }
         match self.roster.strategy {
             Strategy::Race => {
                 if let Some(place) = self.next(Reach::Up, now) {
@@ -157,7 +160,7 @@ impl<'a> Round<'a> {
 
     /// When to look at the attempts under way; None where there is nobody to help out.
     fn wake(&self) -> Option<Instant> {
-        if self.running.len() >= AT_ONCE || self.candidates(Reach::Fallback).is_empty() {
+        if !self.has_others() || self.running.len() >= AT_ONCE || self.candidates(Reach::Fallback).is_empty() {
             return None;
         }
         self.running.iter().filter_map(|running| running.look).chain(self.hedge).min()
@@ -202,6 +205,11 @@ impl<'a> Round<'a> {
         }
         self.start(place, why, now);
         true
+    }
+
+    /// Is there anybody to help out?
+    const fn has_others(&self) -> bool {
+        self.roster.all.len() > 1
     }
 
     fn server(&self, place: usize) -> Option<&'a Arc<Upstream>> {
@@ -267,7 +275,7 @@ impl<'a> Round<'a> {
         let why = if self.roster.is_fallback(place) && why != Why::Rescue { Why::Fallback } else { why };
         self.tried.push(place);
         let window = self.window(now);
-        let look = Some(server.health().look(now));
+        let look = self.has_others().then(|| server.health().look(now));
         let ask = Arc::clone(&self.ask);
         let attempt = Box::pin(async move {
             let mut attempts = Attempts::default();
