@@ -7,6 +7,7 @@ use super::node::Node;
 use super::reader::Fields;
 use super::{Origin, Reader, keys, routes, servers};
 use crate::pipeline::is_answered_here;
+use crate::upstream::address::ends_in_a_number;
 use crate::upstream::settings::{Forward, NamedPool};
 use crate::upstream::{PoolSettings, Settings};
 use crate::wire::name;
@@ -88,8 +89,7 @@ fn read_domains(
 /// A domain to forward, as a wire name in lower case.
 fn zone(node: &Node) -> Result<Box<[u8]>, What> {
     let text = kinds::domain(node)?;
-    let last = text.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
-    if !last.is_empty() && last.bytes().all(|octet| octet.is_ascii_digit()) {
+    if ends_in_a_number(&text) {
         let what = "must be a domain name; the reverse zone of 10.0.0.0/8 is written \"10.in-addr.arpa\"";
         return Err(format!("{} {what}", node.shown()));
     }
@@ -98,6 +98,18 @@ fn zone(node: &Node) -> Result<Box<[u8]>, What> {
         return Err(format!("{} is answered here and never forwarded (RFC 6761, 7686, 9462)", node.shown()));
     }
     Ok(wire)
+}
+
+/// A name that may be asked in plain while the clock is wrong. The root would let every name out.
+pub fn time_server(node: &Node) -> Result<String, What> {
+    let text = kinds::domain(node)?;
+    if text == "." || ends_in_a_number(&text) {
+        return Err(format!(
+            "{} must be the name of a time server, or of a domain that holds nothing else",
+            node.shown()
+        ));
+    }
+    Ok(text)
 }
 
 /// A domain as a wire name in lower case.

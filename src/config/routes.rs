@@ -44,7 +44,7 @@ pub fn read(reader: &mut Reader<'_>) -> Settings {
     }
     forwards::read(reader, &mut settings);
     forwards::check_use(reader, &settings, &written);
-    let times = reader.read_list(TIME_SERVERS, kinds::domain);
+    let times = reader.read_list(TIME_SERVERS, forwards::time_server);
     settings.time_servers_plain = times.iter().filter_map(|text| forwards::wire(text)).collect();
     if !times.is_empty() && settings.default.bootstrap.is_empty() {
         warn_of_time_servers(reader);
@@ -150,7 +150,13 @@ pub fn check_loops(reader: &mut Reader<'_>, upstream: &Settings, doors: &[Door])
     for (path, list, pool) in lists(upstream) {
         let nodes = written(reader, &path);
         servers::check_finding(reader, &nodes, list, pool, &upstream.own);
-        for ((key, node), server) in nodes.into_iter().zip(list) {
+        for (index, ((key, node), server)) in nodes.into_iter().zip(list).enumerate() {
+            let mut earlier =
+                list.iter().take(index).chain(pool.servers.iter().filter(|_| path.ends_with(".fallback")));
+            if node.origin.is_explicit() && earlier.any(|earlier| earlier == server) {
+                let what = format!("\"{}\" is in this pool already, and would be asked as if it were two", server.url);
+                reader.findings.warning(&key, node.origin, what);
+            }
             if doors.iter().any(|door| leads_to(server, door)) {
                 let what = format!("\"{}\" is a door of this gateway: it would ask itself", server.url);
                 reader.findings.error(&key, node.origin, what);
@@ -201,11 +207,16 @@ fn leads_to(server: &Server, door: &Door) -> bool {
         Scheme::Https | Scheme::H3 => DoorKind::Doh,
         Scheme::Quic => DoorKind::Doq,
     };
+    let localhost = [IpAddr::from([127, 0, 0, 1]), IpAddr::from(std::net::Ipv6Addr::LOCALHOST)];
     let host = match &server.url.host {
-        Host::Address(address) => Some(*address),
-        Host::Name(_) => None,
+        Host::Address(address) => std::slice::from_ref(address),
+        Host::Name(name) if &**name == "localhost" && server.addresses.is_empty() => &localhost[..],
+        Host::Name(_) => &[],
     };
-    let (own, port) = (door.address.ip(), door.address.port());
-    let is_own = |address: IpAddr| address == own || (own.is_unspecified() && doors::is_loopback(address));
-    spoken == door.kind && port == server.url.port && host.iter().chain(&server.addresses).copied().any(is_own)
+    let (own, port) = (door.address.ip().to_canonical(), door.address.port());
+    let is_own = |address: &IpAddr| {
+        let address = address.to_canonical();
+        address == own || (own.is_unspecified() && doors::is_loopback(address))
+    };
+    spoken == door.kind && port == server.url.port && host.iter().chain(&server.addresses).any(is_own)
 }

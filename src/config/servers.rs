@@ -9,7 +9,7 @@ use super::kinds::{self, What};
 use super::node::{Node, Value};
 use super::reader::Fields;
 use super::{Reader, keys, privacy};
-use crate::upstream::address::{Host, Scheme, parse_authority};
+use crate::upstream::address::{AddressError, Host, Scheme, is_of_a_server, parse_authority};
 use crate::upstream::hosts::is_own;
 use crate::upstream::proxy::Login;
 use crate::upstream::settings::{Method, Proxy, ProxyKind};
@@ -38,7 +38,7 @@ fn server(reader: &mut Reader<'_>, key: &str, node: &Node) -> Option<Server> {
         let file = reader.file(node);
         reader.check(&fields.key("ca"), node, |_| file)
     });
-    let addresses = reader.field_list(&fields, "addresses", ip).unwrap_or_default();
+    let addresses = reader.field_list(&fields, "addresses", server_ip).unwrap_or_default();
     let tls_name = reader.field(&fields, "tls_name", kinds::host);
     let pins = reader.field_list(&fields, "pins", pin).unwrap_or_default();
     let method = reader.field(&fields, "method", kinds::choice(&methods)).unwrap_or_default();
@@ -117,6 +117,14 @@ fn ip(node: &Node) -> Result<IpAddr, What> {
     kinds::parsed(node, |_| "must be an IP address without a port".to_owned())
 }
 
+/// An address that a server may have.
+fn server_ip(node: &Node) -> Result<IpAddr, What> {
+    ip(node).and_then(|address| {
+        let what = || format!("{}: {}", node.shown(), AddressError::Nobody);
+        is_of_a_server(address).then_some(address).ok_or_else(what)
+    })
+}
+
 /// RFC 7858 4.2: the SHA-256 digest of a `SubjectPublicKeyInfo`.
 fn pin(node: &Node) -> Result<[u8; 32], What> {
     let digest = kinds::text(node)?.strip_prefix("sha256/").and_then(|text| STANDARD.decode(text).ok());
@@ -143,7 +151,8 @@ fn proxy(node: &Node) -> Result<Proxy, What> {
 pub fn plain(node: &Node) -> Result<Server, What> {
     let text = kinds::text(node)?;
     let by_address = text.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, Scheme::Udp.port()));
-    let by_socket = by_address.or_else(|| text.parse().ok()).filter(|address| address.port() != 0);
+    let by_socket = by_address.or_else(|| text.parse().ok());
+    let by_socket = by_socket.filter(|address| address.port() != 0 && is_of_a_server(address.ip()));
     let url = match by_socket {
         Some(at) => {
             Some(Address { scheme: Scheme::Udp, host: Host::Address(at.ip()), port: at.port(), path: Box::default() })

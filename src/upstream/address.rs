@@ -61,6 +61,12 @@ pub enum AddressError {
     /// A path on a scheme that has none.
     #[error("only https:// and h3:// take a path")]
     Path,
+    /// A path with something that no request can carry, or with a URI template's braces (RFC 8484 4.1).
+    #[error("the path must be ASCII without spaces, # and braces, like /dns-query (without {{?dns}})")]
+    PathOctets,
+    /// An address that no single server can have.
+    #[error("the address must be one server's own, not unspecified, broadcast or multicast")]
+    Nobody,
 }
 
 impl Scheme {
@@ -114,6 +120,9 @@ impl FromStr for Address {
         if !scheme.is_http() && !path.is_empty() {
             return Err(AddressError::Path);
         }
+        if path.len() > LONGEST_PATH || !path.bytes().all(is_of_path) {
+            return Err(AddressError::PathOctets);
+        }
         let (host, port) = parse_authority(authority)?;
         let port = port.unwrap_or(scheme.port());
         if port == 53 && scheme.is_encrypted() {
@@ -124,14 +133,35 @@ impl FromStr for Address {
     }
 }
 
+/// Octets of the longest path: HTTP servers take hardly more.
+const LONGEST_PATH: usize = 2048;
+
+const fn is_of_path(octet: u8) -> bool {
+    octet.is_ascii_graphic() && !matches!(octet, b'#' | b'{' | b'}' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'|')
+}
+
+/// Can a server have `address`? An unspecified one would lead to this very machine, and so perhaps to the gateway itself.
+#[must_use]
+pub const fn is_of_a_server(address: IpAddr) -> bool {
+    let broadcast = matches!(address.to_canonical(), IpAddr::V4(v4) if v4.is_broadcast());
+    let canonical = address.to_canonical();
+    !canonical.is_unspecified() && !canonical.is_multicast() && !broadcast
+}
+
 /// `host` or `host:port`, an IPv6 address in brackets.
 ///
 /// # Errors
 /// [`AddressError::Host`] or [`AddressError::Port`].
 pub fn parse_authority(authority: &str) -> Result<(Host, Option<u16>), AddressError> {
     let (host, port) = split_port(authority)?;
-    let port = port.map(|port| port.parse().ok().filter(|&port| port != 0).ok_or(AddressError::Port)).transpose()?;
+    let port = port.map(|port| parse_port(port).ok_or(AddressError::Port)).transpose()?;
     Ok((parse_host(host)?, port))
+}
+
+fn parse_port(text: &str) -> Option<u16> {
+    // A sign would be taken by `parse` alone.
+    let digits = text.bytes().all(|octet| octet.is_ascii_digit());
+    text.parse().ok().filter(|&port| digits && port != 0)
 }
 
 fn split_port(authority: &str) -> Result<(&str, Option<&str>), AddressError> {
@@ -151,16 +181,25 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), AddressError> {
 }
 
 fn parse_host(host: &str) -> Result<Host, AddressError> {
-    if let Ok(address) = host.parse() {
-        return Ok(Host::Address(address));
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return if is_of_a_server(address) { Ok(Host::Address(address)) } else { Err(AddressError::Nobody) };
     }
     let wire = crate::wire::name::from_text(host).map_err(|_| AddressError::Host)?;
     let plain = host.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_' | b'.'));
-    if plain && wire.len() > 1 {
+    // "10.0.0.256" is a mistyped address, and must not be looked up as a name (RFC 1123 2.1: no top-level domain is a number).
+    if plain && wire.len() > 1 && !ends_in_a_number(host) {
         Ok(Host::Name(host.trim_end_matches('.').to_ascii_lowercase().into()))
     } else {
         Err(AddressError::Host)
     }
+}
+
+/// Is the last label of `host` a number, decimal or hexadecimal?
+#[must_use]
+pub fn ends_in_a_number(host: &str) -> bool {
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let hexadecimal = last.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|octet| octet.is_ascii_hexdigit()));
+    hexadecimal || (!last.is_empty() && last.bytes().all(|octet| octet.is_ascii_digit()))
 }
 
 /// Paths of DoH servers that are the same for all their clients.
@@ -241,5 +280,30 @@ mod tests {
         assert_eq!("tls://dns.example/x".parse::<Address>(), Err(AddressError::Path));
         assert_eq!("udp://10.0.0.1:0".parse::<Address>(), Err(AddressError::Port));
         assert_eq!("udp://".parse::<Address>(), Err(AddressError::Host));
+        assert_eq!("udp://10.0.0.1:+53".parse::<Address>(), Err(AddressError::Port));
+    }
+
+    #[test]
+    fn a_mistyped_address_is_no_name_and_nobody_is_no_server() {
+        for text in ["10.0.0.256", "10.0.1", "10.0.0.0x7f", "resolver.53."] {
+            assert_eq!(format!("udp://{text}").parse::<Address>(), Err(AddressError::Host), "{text}");
+        }
+        for text in ["0.0.0.0", "[::]", "224.0.0.1", "[ff02::1]", "255.255.255.255", "[::ffff:0.0.0.0]"] {
+            assert_eq!(format!("udp://{text}").parse::<Address>(), Err(AddressError::Nobody), "{text}");
+        }
+        for text in ["10.0.0.255", "[::1]", "dns.9.example", "1dot1dot1dot1.example", "dns.0x"] {
+            let taken = format!("udp://{text}").parse::<Address>();
+            assert_eq!(taken.is_ok(), text != "dns.0x", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_what_a_request_can_carry() {
+        let path = |path: &str| format!("https://dns.example{path}").parse::<Address>().map(|address| address.path);
+        for text in ["/dns-query{?dns}", "/a b", "/#a", "/\0", "/\u{e9}", "/a\\b"] {
+            assert_eq!(path(text), Err(AddressError::PathOctets), "{text}");
+        }
+        assert_eq!(path(&format!("/{}", "a".repeat(LONGEST_PATH))), Err(AddressError::PathOctets));
+        assert_eq!(path("/%C3%A9?token=a&b=%7B").as_deref(), Ok("/%C3%A9?token=a&b=%7B"));
     }
 }

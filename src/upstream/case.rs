@@ -44,7 +44,9 @@ pub fn restore(answer: &mut [u8], question: &[u8]) {
     put(answer, HEADER_LEN, question);
 }
 
-fn has_no_question(answer: &[u8]) -> bool {
+/// Is `answer` without a question, as some errors are?
+#[must_use]
+pub fn has_no_question(answer: &[u8]) -> bool {
     Header::parse(answer).is_ok_and(|header| header.questions == 0)
 }
 

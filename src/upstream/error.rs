@@ -26,6 +26,23 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// How much it tells a client, where several servers failed each for its own reason: a server that was there and failed us
+    /// (RFC 8914 4.24) tells more than one that could not be reached (4.23), and our own bounds tell least of all. A truncated
+    /// answer comes first: it is there to be had over a stream.
+    #[must_use]
+    pub const fn weight(self) -> u8 {
+        match self {
+            Self::Unknown => 0,
+            Self::Busy => 1,
+            Self::Timeout => 2,
+            Self::Connect => 3,
+            Self::Closed => 4,
+            Self::Malformed | Self::Mismatched => 5,
+            Self::Tls => 6,
+            Self::Truncated => 7,
+        }
+    }
+
     /// What happened, for logs and people.
     #[must_use]
     pub const fn words(self) -> &'static str {

@@ -101,10 +101,13 @@ impl Plain {
     }
 
     async fn over_udp(&self, ask: &Arc<Ask>, window: Window, log: &mut Log<'_>) -> Result<Delivered, Cause> {
-        let mut heard = self.datagram(ask, window, self.manner()).await?;
-        if heard.0 == Heard::BadCookie {
+        let (mut heard, sent) = self.datagram(ask, window, self.manner()).await?;
+        let mut left = Window { sends: window.sends.saturating_sub(sent), ..window };
+        if heard.0 == Heard::BadCookie && left.sends > 0 {
             log.end(AttemptEnd::Failed);
-            heard = self.datagram(ask, window, self.manner()).await?;
+            let (again, sent) = self.datagram(ask, left, self.manner()).await?;
+            left.sends = left.sends.saturating_sub(sent);
+            heard = again;
         }
         let (end, cause, habit) = match heard {
             (Heard::Answer(message), address) => {
@@ -131,7 +134,7 @@ impl Plain {
                 if !skip {
                     log.end(AttemptEnd::Connect);
                 }
-                self.once_more(ask, window, habit).await.ok_or(cause)
+                self.once_more(ask, left, habit).await.ok_or(cause)
             }
             (Err(_), _) => Err(cause),
         }
@@ -139,11 +142,16 @@ impl Plain {
 
     /// Asks again without the check that `habit` fails.
     async fn once_more(&self, ask: &Ask, window: Window, habit: Habit) -> Option<Delivered> {
+        if window.sends == 0 {
+            return None;
+        }
         let manner = match habit {
             Habit::Folding => Manner { mixed: false, ..self.manner() },
             Habit::Uncookied => Manner { jar: None, ..self.manner() },
         };
-        let (Heard::Answer(message), address) = self.datagram(ask, window, manner).await.ok()? else { return None };
+        let ((Heard::Answer(message), address), _) = self.datagram(ask, window, manner).await.ok()? else {
+            return None;
+        };
         self.confirm(Some(habit));
         Some(delivered(message, address))
     }
@@ -161,11 +169,17 @@ impl Plain {
         Manner { origin: self.addresses.origin(), mixed: !self.folding.lasts(), jar: self.jar.as_ref() }
     }
 
-    async fn datagram(&self, ask: &Ask, window: Window, manner: Manner<'_>) -> Result<(Heard, SocketAddr), Cause> {
+    /// What is heard of whom, and how many datagrams it took.
+    async fn datagram(
+        &self,
+        ask: &Ask,
+        window: Window,
+        manner: Manner<'_>,
+    ) -> Result<((Heard, SocketAddr), u8), Cause> {
         let _socket = self.sockets.enter(window.until).await?;
         let reach = |address, until| async move {
             let window = Window { until, ..window };
-            udp::ask(ask, address, window, manner).await.map(|heard| (heard, address))
+            udp::ask(ask, address, window, manner).await.map(|(heard, sent)| ((heard, address), sent))
         };
         self.addresses.in_turn(window.until, reach).await
     }
@@ -197,6 +211,7 @@ mod tests {
     use super::*;
     use crate::trail::{Attempts, UpstreamId};
     use crate::wire::{Flags, Header};
+    use std::sync::atomic::Ordering;
 
     /// UDP that sends `times` of `respond`, and TCP that answers with AA, on one port.
     async fn both(mut respond: impl FnMut(&[u8]) -> Vec<u8> + Send + 'static, times: usize) -> SocketAddr {
@@ -331,6 +346,22 @@ mod tests {
         assert_eq!(ask_at(&server, false).await, (Ok(Transport::Udp), vec![answered]));
         let never = upstream(both(|query| cookied(query, 23, &rand::random::<[u8; 8]>()), 1).await, &home());
         assert_eq!(ask_at(&never, false).await, (Ok(Transport::Tcp), vec![failed, failed, answered]));
+    }
+
+    #[tokio::test]
+    async fn neg_15_badcookie_and_folded_case_together_take_no_more_datagrams_than_an_attempt_may_send() {
+        let (address, heard) = udp_server(|query| {
+            let mut message = cookied(query, 23, &rand::random::<[u8; 8]>());
+            if cookie_of(query).len() > 8 {
+                let end = 12 + question("some.long.name.with.letters.example").question.len();
+                message[12..end].make_ascii_lowercase();
+            }
+            message
+        })
+        .await;
+        let (result, _) = ask_at(&upstream(address, &home()), false).await;
+        assert_eq!(result, Err(Cause::Mismatched));
+        assert_eq!(heard.load(Ordering::SeqCst), 2);
     }
 
     #[tokio::test]

@@ -47,6 +47,7 @@ pub struct Round<'a> {
     attempts: Attempts,
     /// A failure that a server did answer: better than none.
     second_best: Option<Answered>,
+    /// The most telling failure so far.
     error: ExchangeError,
     /// Servers whose failure would only repeat itself, by id.
     hopeless: Vec<UpstreamId>,
@@ -224,7 +225,7 @@ impl<'a> Round<'a> {
                 return Some(place);
             }
             // With nobody else to ask, a server whose trust failed this very moment is spared another handshake.
-            self.error = ExchangeError { upstream: server.id(), cause: Cause::Tls };
+            self.complain(ExchangeError { upstream: server.id(), cause: Cause::Tls });
             self.hopeless.push(server.id());
         }
     }
@@ -301,7 +302,7 @@ impl<'a> Round<'a> {
             Ok(delivered) => delivered,
             Err(error) => {
                 self.attempts.append(&attempts, landed.why);
-                self.error = error;
+                self.complain(error);
                 if !is_worth_repeating(error.cause) {
                     self.hopeless.push(error.upstream);
                 }
@@ -319,6 +320,13 @@ impl<'a> Round<'a> {
         self.attempts.append(&attempts, landed.why);
         self.second_best = Some(answered);
         None
+    }
+
+    /// Of several failures the most telling is kept, the later of two equals.
+    fn complain(&mut self, error: ExchangeError) {
+        if error.cause.weight() >= self.error.cause.weight() {
+            self.error = error;
+        }
     }
 
     fn leave_others(&mut self) {

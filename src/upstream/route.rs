@@ -382,6 +382,7 @@ mod tests {
             changed(|all| server(all).source = Some([192, 0, 2, 9].into())),
             changed(|all| server(all).url.scheme = Scheme::Tcp),
             changed(|all| {
+                // No proxy carries datagrams.
                 server(all).url.scheme = Scheme::Tcp;
                 server(all).proxy = Some(proxy);
             }),

@@ -316,7 +316,7 @@ impl Upstream {
             return Err(Cause::Malformed);
         }
         log.end(AttemptEnd::Failed);
-        let delivered = self.line.ask(&without(), window, log).await?;
+        let delivered = self.line.ask(&without(), Window { sends: 1, ..window }, log).await?;
         // The same again: the question itself is what the server takes exception to.
         if !Hop::read(&delivered.message).is_without_edns() {
             self.without_edns.begin(WITHOUT_EDNS);

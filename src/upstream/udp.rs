@@ -60,16 +60,18 @@ const MISMATCHES: u32 = 10;
 /// How long the true answer may still take after something that looks like the end: it may have been forged.
 pub const GRACE: Duration = Duration::from_millis(200);
 
-/// Asks `address`, and asks once more after a third of the window if `window.sends` allows.
+/// Asks `address`, and asks once more after a third of the window if `window.sends` allows; says with how many datagrams.
 ///
 /// The second datagram is the first one again, id and port included: two ids in flight would double a forger's chances.
 ///
 /// # Errors
 /// [`Cause::Timeout`], [`Cause::Connect`] where the network says that nobody is there, [`Cause::Busy`] where there is no socket.
-pub async fn ask(ask: &Ask, address: SocketAddr, window: Window, manner: Manner<'_>) -> Result<Heard, Cause> {
+pub async fn ask(ask: &Ask, address: SocketAddr, window: Window, manner: Manner<'_>) -> Result<(Heard, u8), Cause> {
     let socket = open(address, manner.origin).await.map_err(|error| fault(&error))?;
     let source = socket.local_addr().map_err(|_| Cause::Connect)?.ip();
-    Siege::new(ask, (address, source), window, manner).run(&socket).await
+    let mut siege = Siege::new(ask, (address, source), window, manner);
+    let heard = siege.run(&socket).await?;
+    Ok((heard, window.sends.saturating_sub(siege.sends)))
 }
 
 async fn open(address: SocketAddr, origin: Origin) -> io::Result<UdpSocket> {
@@ -92,11 +94,15 @@ struct Siege<'a> {
     until: Instant,
     /// When the question is sent once more.
     again_at: Option<Instant>,
+    /// How often it may still be sent.
+    sends: u8,
     mismatches: u32,
     /// Has there been an answer with nothing wrong but its cookie?
     doubted: bool,
     /// Has the network said once that nobody is there?
     refused: bool,
+    /// An error without a question, which shows nothing of the letter case: taken if nothing better comes.
+    bare: Option<Bytes>,
     buffer: Vec<u8>,
 }
 
@@ -113,9 +119,13 @@ impl<'a> Siege<'a> {
         }
         let (now, until) = (Instant::now(), window.until);
         let again_at = (window.sends > 1).then(|| now + until.saturating_duration_since(now) / 3);
-        let (mismatches, doubted, refused) = (0, false, false);
+        let (sends, mismatches, doubted, refused, bare) = (window.sends, 0, false, false, None);
         let buffer = Vec::with_capacity(MAX_MESSAGE);
-        Self { ask, id, query, mixed, jar, cookie, place, until, again_at, mismatches, doubted, refused, buffer }
+        #[rustfmt::skip]
+        let siege = Self {
+            ask, id, query, mixed, jar, cookie, place, until, again_at, sends, mismatches, doubted, refused, bare, buffer,
+        };
+        siege
     }
 
     async fn run(&mut self, socket: &UdpSocket) -> Result<Heard, Cause> {
@@ -142,11 +152,17 @@ impl<'a> Siege<'a> {
         }
     }
 
-    /// Sends the question. An ICMP error that has come in meanwhile is told by the call that sends.
+    /// Sends the question, if it may be sent again. An ICMP error that has come in meanwhile is told by the call that sends.
     async fn send(&mut self, socket: &UdpSocket) -> Result<(), Cause> {
         for _ in 0..2 {
+            if self.sends == 0 {
+                return Ok(());
+            }
             match socket.send(&self.query).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    self.sends -= 1;
+                    return Ok(());
+                }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => self.refuse()?,
                 Err(_) => return Err(Cause::Connect),
             }
@@ -169,7 +185,10 @@ impl<'a> Siege<'a> {
         self.again_at = None;
     }
 
-    fn give_up(&self) -> Result<Heard, Cause> {
+    fn give_up(&mut self) -> Result<Heard, Cause> {
+        if let Some(bare) = self.bare.take() {
+            return Ok(if is_truncated(&bare) { Heard::Truncated } else { Heard::Answer(bare) });
+        }
         match (self.doubted, self.refused) {
             (true, _) => Ok(Heard::Uncookied),
             (false, true) => Err(Cause::Connect),
@@ -186,6 +205,13 @@ impl<'a> Siege<'a> {
             return Some(Heard::Folded);
         }
         match self.taste() {
+            // A forger need not guess the letters for this one: the server's own answer, if there is another, comes first.
+            Taste::Fine if self.mixed && case::has_no_question(&self.buffer) => {
+                let bare = Bytes::copy_from_slice(&self.buffer);
+                self.bare.get_or_insert(bare);
+                self.end_soon();
+                self.mismatch()
+            }
             Taste::Fine if is_truncated(&self.buffer) => Some(Heard::Truncated),
             Taste::Fine => {
                 case::restore(&mut self.buffer, &self.ask.question);
@@ -218,6 +244,10 @@ mod tests {
     use super::super::testing::{ask as question, cookie_of, cookied, datagrams, reply, reply_as, window};
     use super::*;
     use crate::wire::{Flags, u16_at};
+
+    async fn ask(ask: &Ask, address: SocketAddr, window: Window, manner: Manner<'_>) -> Result<Heard, Cause> {
+        super::ask(ask, address, window, manner).await.map(|(heard, _)| heard)
+    }
 
     const CAREFUL: Manner<'static> = Manner { origin: Origin::new(None), mixed: true, jar: None };
 
@@ -344,6 +374,21 @@ mod tests {
         assert!(query[12..].to_ascii_lowercase().starts_with(b"\x04good\x07example"));
     }
 
+    fn without_question(query: &[u8], rcode: u16) -> Vec<u8> {
+        let mut bare = reply(query, 0)[..12].to_vec();
+        bare[3] |= rcode.to_be_bytes()[1];
+        bare[4..12].fill(0);
+        bare
+    }
+
+    #[tokio::test]
+    async fn spf_07_an_error_that_shows_no_letters_is_taken_only_where_nothing_better_comes() {
+        let (heard, _) = hear(&Jar::default(), |query| vec![without_question(query, 1), reply(query, Flags::AA)]).await;
+        assert!(matches!(&heard, Ok(Heard::Answer(answer)) if answer.len() > 12), "{heard:?}");
+        let (heard, _) = hear(&Jar::default(), |query| vec![without_question(query, 1)]).await;
+        assert!(matches!(&heard, Ok(Heard::Answer(answer)) if answer.len() == 12), "{heard:?}");
+    }
+
     #[tokio::test]
     async fn tcf_04_truncation_with_junk_behind_it_is_truncation_all_the_same() {
         let (heard, _) = hear(&Jar::default(), |query| {
@@ -415,7 +460,7 @@ mod tests {
         let question = question("a.example");
         let socket = open(address, Origin::default()).await.unwrap();
         let place = (address, socket.local_addr().unwrap().ip());
-        let mut siege = Siege::new(&question, place, window(LONG, 1), CAREFUL);
+        let mut siege = Siege::new(&question, place, window(LONG, 2), CAREFUL);
         siege.send(&socket).await.unwrap();
         let server = UdpSocket::bind(address).await.unwrap();
         let serving = async {

@@ -2,7 +2,7 @@
 
 use hushgate::peer::Transport;
 
-use crate::harness::{Act, Answer, Ask, Rig, STREAMS, message};
+use crate::harness::{Act, Answer, Ask, Rig, STREAMS, Upstream, message};
 use crate::over_all;
 
 /// All extended errors of `reply`: code and text.
@@ -149,6 +149,42 @@ async fn ede_07_an_upstream_that_is_not_there_is_22_and_one_with_a_wrong_certifi
             assert_discreet(&reply);
         });
     }
+}
+
+#[tokio::test]
+async fn ede_07_of_servers_that_fail_each_in_its_own_way_the_most_telling_failure_is_told() {
+    let other = Rig::start().await;
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (stranger, nobody) = (format!("\"tls://{}\"", other.dot()), format!("\"tcp://{nobody}\""));
+    for servers in [[&stranger, &nobody], [&nobody, &stranger]] {
+        let servers = format!("upstream.servers=[{}, {}]", servers[0], servers[1]);
+        let rig = Rig::set("", &[&servers, "upstream.strategy=\"ordered\""]).await;
+        over_all!(Transport::ALL, |transport| {
+            let ask = Ask::a(&format!("{}.example", transport.name())).id(0).edns();
+            let reply = rig.ask(transport, &ask.bytes()).await.message;
+            assert_eq!((message::rcode(&reply), codes(&reply)), (2, vec![23]), "{servers}");
+            assert_discreet(&reply);
+        });
+    }
+}
+
+#[tokio::test]
+async fn ede_03_a_failure_that_somebody_meant_is_passed_on_and_no_way_round_it_is_tried() {
+    let (first, second) = (Upstream::start().await, Upstream::start().await);
+    second.always(Answer::new().a(300, [192, 0, 2, 1]));
+    for (rcode, code) in [(2, 6u16), (2, 9), (5, 15), (5, 16), (5, 17), (5, 18)] {
+        first.always(Answer::new().rcode(rcode).opt(&[(15, &code.to_be_bytes())]));
+        let servers = format!("upstream.servers=[\"udp://{}\", \"udp://{}\"]", first.address, second.address);
+        let rig = Rig::set("", &[&servers, "upstream.strategy=\"ordered\""]).await;
+        over_all!(Transport::ALL, |transport| {
+            let ask = Ask::a(&format!("{}.example", transport.name())).id(0);
+            let reply = rig.ask(transport, &ask.clone().edns().bytes()).await.message;
+            assert_eq!((message::rcode(&reply), codes(&reply)), (rcode, vec![code]));
+            let without = rig.ask(transport, &ask.bytes()).await.message;
+            assert_eq!((message::rcode(&without), message::options(&without)), (message::rcode(&reply), None));
+        });
+    }
+    assert_eq!(second.count(), 0);
 }
 
 #[tokio::test]

@@ -363,3 +363,18 @@ async fn dot_14_doq_31_failed_trust_is_remembered_and_a_lone_server_is_retried_s
         assert!(!health.needs_breath(Instant::now() + Duration::from_secs(2)), "but soon again");
     }
 }
+
+#[tokio::test]
+async fn ede_07_of_servers_that_fail_each_in_its_own_way_the_most_telling_failure_is_told() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let config = other.identity(&["127.0.0.1"], &["dot"]).0;
+    let stranger = tls_server(config, |stream| serve_stream(stream, |query| reply(query, 0))).await;
+    let stranger = authority.server("tls", stranger);
+    let (socket, address) = datagrams().await;
+    drop(socket);
+    let nobody = plain("udp", address);
+    for servers in [vec![stranger.clone(), nobody.clone()], vec![nobody, stranger]] {
+        let pool = pool(&PoolSettings { strategy: Strategy::Ordered, ..PoolSettings::new(servers) });
+        assert_eq!(run(&pool).await.result.unwrap_err().cause, Cause::Tls);
+    }
+}
