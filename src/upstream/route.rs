@@ -228,6 +228,7 @@ mod tests {
 
     use tokio::runtime::Handle;
 
+    use super::super::address::Scheme;
     use super::super::settings::{Method, PoolSettings, Proxy, ProxyKind, Server};
     use super::super::testing::{ask, plain, reply, udp_server};
     use super::*;
@@ -379,7 +380,11 @@ mod tests {
             changed(|all| server(all).pins.push([1; 32])),
             changed(|all| server(all).method = Method::Get),
             changed(|all| server(all).source = Some([192, 0, 2, 9].into())),
-            changed(|all| server(all).proxy = Some(proxy)),
+            changed(|all| server(all).url.scheme = Scheme::Tcp),
+            changed(|all| {
+                server(all).url.scheme = Scheme::Tcp;
+                server(all).proxy = Some(proxy);
+            }),
             changed(|all| all.pools[0].pool.fallback = nowhere(9).servers),
             changed(|all| all.forwards[0].fallthrough = true),
             changed(|all| {
