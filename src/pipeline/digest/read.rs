@@ -3,7 +3,7 @@
 use super::Flaw;
 use crate::upstream::Ask;
 use crate::wire::registry::{option, rtype};
-use crate::wire::{Flags, HEADER_LEN, Header, Options, Question, Record, Records, Section, Span, WireError, name};
+use crate::wire::{Flags, HEADER_LEN, Header, Options, Question, Record, Records, Section, Span, WireError};
 
 /// An answer that can be read.
 pub struct Received<'a> {
