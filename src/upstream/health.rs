@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::error::Cause;
-use super::latency::Latency;
+use super::ledger::{Ledger, UNKNOWN};
 
 /// Whether a server is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,19 @@ impl State {
             Self::Suspect => "suspect",
         }
     }
+}
+
+/// How willingly a server is asked, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It answers.
+    Up,
+    /// It answers, but has had nothing but SERVFAIL and REFUSED to say lately.
+    Refusing,
+    /// See [`State::Suspect`].
+    Suspect,
+    /// See [`State::Open`].
+    Open,
 }
 
 /// What changed, for whoever must say so and have the server probed.
@@ -106,42 +119,8 @@ pub struct Health {
     ledger: Mutex<Ledger>,
 }
 
-#[derive(Debug, Default)]
-struct Ledger {
-    state: State,
-    latency: Latency,
-    outstanding: u32,
-    /// Since when it has owed an answer and given none.
-    owing: Option<Instant>,
-    heard: Option<Instant>,
-    asked: Option<Instant>,
-    failures: u32,
-    failed: Option<(Cause, Instant)>,
-    /// When the state last changed.
-    changed: Option<Instant>,
-    probe: Option<Instant>,
-    /// Probes that failed, or openings that came soon after one another: doubles the pause.
-    strikes: u32,
-    watched: bool,
-    has_others: bool,
-}
-
-/// Failures in a row that open the breaker.
-const FAILURES: u32 = 3;
 /// Questions it must owe before silence makes it suspect.
 const OWED: u32 = 8;
-/// Silence that is never suspicious.
-const SILENCE: Duration = Duration::from_millis(100);
-/// What an answer may usually take before it is known what it does.
-const UNKNOWN: Duration = Duration::from_millis(200);
-/// What a failure costs in the estimate, at least.
-const PENALTY: Duration = Duration::from_secs(1);
-/// The pause before the first probe, and the longest.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
-/// The longest pause where trust has failed and there are others to ask (RFC 7858 3.1, RFC 9250 5.2).
-const LONG_PAUSE: Duration = Duration::from_hours(1);
-/// A server that has been up for this long starts with short pauses again.
-const STEADY: Duration = Duration::from_mins(1);
 /// A server alone is not asked for another handshake this soon after one failed.
 const BREATH: Duration = Duration::from_secs(1);
 
@@ -159,6 +138,17 @@ impl Health {
     #[must_use]
     pub fn state(&self) -> State {
         self.with(|ledger| ledger.state)
+    }
+
+    /// How willingly it is asked.
+    #[must_use]
+    pub fn standing(&self, now: Instant) -> Standing {
+        self.with(|ledger| match ledger.state {
+            State::Closed if ledger.is_refusing(now) => Standing::Refusing,
+            State::Closed => Standing::Up,
+            State::Suspect => Standing::Suspect,
+            State::Open => Standing::Open,
+        })
     }
 
     /// The time within which nineteen of twenty of its answers come, in microseconds; None before it is known.
@@ -259,7 +249,7 @@ impl Health {
     #[must_use]
     pub fn probed(&self, answered: Result<(), Cause>, now: Instant) -> Change {
         self.with(|ledger| match answered {
-            Ok(()) => ledger.revive(now),
+            Ok(()) => ledger.admit(now),
             Err(cause) => {
                 ledger.failed = Some((cause, now));
                 match ledger.state {
@@ -282,104 +272,5 @@ impl Health {
             ledger.watched = ledger.state != State::Closed;
             ledger.probe
         })
-    }
-}
-
-impl Ledger {
-    fn usual(&self) -> Duration {
-        self.latency.percentile(95).unwrap_or(UNKNOWN)
-    }
-
-    fn patience(&self) -> Duration {
-        (self.usual() * 3).max(SILENCE)
-    }
-
-    fn settle(&mut self, asked: Instant, outcome: Outcome, now: Instant) -> Change {
-        let took = now.saturating_duration_since(asked);
-        match outcome {
-            Outcome::Answered => {
-                self.latency.answered(took, now);
-                self.revive(now)
-            }
-            Outcome::Failed => {
-                // Quick failures must not look like quick answers.
-                self.latency.waited(took.max(PENALTY / 4), now);
-                self.revive(now)
-            }
-            Outcome::Lost(cause) => self.lose(asked, cause, now),
-            Outcome::Overtaken => {
-                self.latency.waited(took, now);
-                let silent = self.heard.is_none_or(|heard| heard < asked) && took >= self.patience();
-                if !silent {
-                    return Change::None;
-                }
-                self.failures = self.failures.saturating_add(1);
-                if self.failures >= FAILURES && self.state == State::Closed { self.suspect(now) } else { Change::None }
-            }
-        }
-    }
-
-    /// Counts a failure, unless it is our own or says nothing about the server.
-    fn lose(&mut self, asked: Instant, cause: Cause, now: Instant) -> Change {
-        let is_evidence = match cause {
-            Cause::Busy => false,
-            Cause::Truncated => return self.revive(now),
-            // It answered others meanwhile: the name is slow, not the server.
-            Cause::Timeout => self.heard.is_none_or(|heard| heard < asked),
-            // One connection that closes fails all questions on it at once: that is one event.
-            Cause::Closed => self.failed.is_none_or(|(_, at)| at < asked),
-            Cause::Connect | Cause::Tls | Cause::Malformed | Cause::Mismatched | Cause::Unknown => true,
-        };
-        if cause != Cause::Busy {
-            self.latency.waited(now.saturating_duration_since(asked).max(PENALTY), now);
-        }
-        if !is_evidence {
-            return Change::None;
-        }
-        self.failures = self.failures.saturating_add(1);
-        self.failed = Some((cause, now));
-        let enough = self.failures >= FAILURES || (cause == Cause::Tls && self.has_others);
-        match self.state {
-            State::Closed | State::Suspect if enough => self.open(cause, now),
-            State::Closed | State::Suspect | State::Open => Change::None,
-        }
-    }
-
-    /// A sign of life.
-    fn revive(&mut self, now: Instant) -> Change {
-        self.heard = Some(now);
-        self.owing = (self.outstanding > 0).then_some(now);
-        self.failures = 0;
-        self.probe = None;
-        match std::mem::take(&mut self.state) {
-            State::Closed => Change::None,
-            State::Open | State::Suspect => {
-                self.changed = Some(now);
-                Change::Closed
-            }
-        }
-    }
-
-    fn suspect(&mut self, now: Instant) -> Change {
-        self.state = State::Suspect;
-        self.changed = Some(now);
-        self.probe = Some(now);
-        Change::Suspected { unwatched: !std::mem::replace(&mut self.watched, true) }
-    }
-
-    fn open(&mut self, cause: Cause, now: Instant) -> Change {
-        let steady = self.changed.is_none_or(|at| now.saturating_duration_since(at) > STEADY);
-        self.strikes = if steady { 0 } else { self.strikes.saturating_add(1) };
-        self.state = State::Open;
-        self.changed = Some(now);
-        self.schedule(cause, now);
-        Change::Opened { cause, unwatched: !std::mem::replace(&mut self.watched, true) }
-    }
-
-    /// The next probe: doubling pauses, spread so that gateways do not probe in step.
-    fn schedule(&mut self, cause: Cause, now: Instant) {
-        let longest = if cause == Cause::Tls && self.has_others { LONG_PAUSE } else { PAUSE.1 };
-        let pause = (PAUSE.0 * 2u32.saturating_pow(self.strikes.min(16))).min(longest);
-        self.probe = Some(now + pause.mul_f32(rand::random_range(0.75..1.25)));
     }
 }

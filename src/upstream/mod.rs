@@ -52,6 +52,7 @@ pub mod facts;
 pub mod flight;
 pub mod health;
 pub mod latency;
+pub mod ledger;
 pub mod probe;
 pub mod server;
 pub mod tally;

@@ -228,9 +228,8 @@ impl Upstream {
         self.tally.questions.add_one();
         let flight = Flight::depart(self);
         let mut log = Log { upstream: self.id, since: Instant::now(), attempts };
-        match self.ask(ask, window, &mut log).await {
-            Ok(delivered) => {
-                let verdict = judge(&delivered.message);
+        match self.ask(ask, window, &mut log).await.and_then(judged) {
+            Ok((delivered, verdict)) => {
                 let (count, end, outcome) = match verdict {
                     Verdict::Final => (&self.tally.answers, AttemptEnd::Answered, Outcome::Answered),
                     Verdict::Elsewhere => (&self.tally.failures, AttemptEnd::Failed, Outcome::Failed),
@@ -254,7 +253,7 @@ impl Upstream {
     /// meanwhile says nothing of it, so a fresh one is tried; a datagram is sent once.
     ///
     /// # Errors
-    /// Why there is no answer; any answer at all proves that it lives.
+    /// Why there is no answer; any answer that can be read proves that it lives.
     pub async fn probe(&self, ask: &Arc<Ask>, until: Instant) -> Result<(), Cause> {
         let mut attempts = Attempts::default();
         let mut log = Log { upstream: self.id, since: Instant::now(), attempts: &mut attempts };
@@ -262,7 +261,7 @@ impl Upstream {
             Line::Udp(_) => 1,
             Line::Tcp(_) | Line::Tls(_) | Line::Http(_) | Line::H3(_) | Line::Quic(_) => 2,
         };
-        self.line.ask(ask, Window { until, sends }, &mut log).await.map(drop)
+        self.line.ask(ask, Window { until, sends }, &mut log).await.and_then(judged).map(drop)
     }
 
     /// Takes it into a pool: from now on it is probed while it is not asked. `has_others`: the pool has more than this one.
@@ -323,6 +322,11 @@ impl Upstream {
         }
         Ok(delivered)
     }
+}
+
+fn judged(delivered: Delivered) -> Result<(Delivered, Verdict), Cause> {
+    let verdict = judge(&delivered.message).map_err(|_| Cause::Malformed)?;
+    Ok((delivered, verdict))
 }
 
 fn tcp(server: &Server, home: &Home, tally: &Arc<Tally>) -> Result<Kept<Tcp>, BuildFault> {
