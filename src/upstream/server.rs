@@ -31,7 +31,7 @@ use super::spell::Spell;
 use super::tally::Tally;
 use super::tcp::Tcp;
 use super::tls::{Tls, TlsError, Trust};
-use super::verdict::{Verdict, judge};
+use super::verdict::{Verdict, is_readable, judge};
 use crate::trail::{Attempt, AttemptEnd, Attempts, UpstreamId};
 
 /// Why a server of the settings cannot be used.
@@ -230,6 +230,10 @@ impl Upstream {
         let mut log = Log { upstream: self.id, since: Instant::now(), attempts };
         let outcome = timeout_at(window.until, self.ask(ask, window, &mut log)).await;
         match outcome.unwrap_or(Err(Cause::Timeout)) {
+            // It lives and spoke to the question: what cannot be read may be the fault of that name's own servers.
+            Ok(delivered) if !is_readable(&delivered.message) => {
+                Err(self.lose(Cause::Malformed, Outcome::Failed, flight, log))
+            }
             Ok(delivered) => {
                 let verdict = judge(&delivered.message);
                 let (count, end, outcome) = match verdict {
@@ -241,14 +245,16 @@ impl Upstream {
                 flight.land(outcome);
                 Ok((delivered, verdict))
             }
-            Err(cause) => {
-                let error = ExchangeError { upstream: self.id, cause };
-                self.tally.failures.add_one();
-                log.end(error.end());
-                flight.land(Outcome::Lost(cause));
-                Err(error)
-            }
+            Err(cause) => Err(self.lose(cause, Outcome::Lost(cause), flight, log)),
         }
+    }
+
+    fn lose(&self, cause: Cause, outcome: Outcome, flight: Flight<'_>, mut log: Log<'_>) -> ExchangeError {
+        let error = ExchangeError { upstream: self.id, cause };
+        self.tally.failures.add_one();
+        log.end(error.end());
+        flight.land(outcome);
+        error
     }
 
     /// Asks once, for no client: neither counted nor part of what it owes.

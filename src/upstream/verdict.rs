@@ -22,6 +22,20 @@ pub fn judge(message: &[u8]) -> Verdict {
     }
 }
 
+/// Can every record of `message` be read? If not, another server of the pool may do better than a SERVFAIL.
+#[must_use]
+pub fn is_readable(message: &[u8]) -> bool {
+    let Ok(mut records) = Header::parse(message).and_then(|header| Records::new(message, &header)) else {
+        return false;
+    };
+    records.all(|record| {
+        record.is_ok_and(|record| match record.rtype {
+            rtype::OPT => Options::new(message, record.rdata).all(|entry| entry.is_ok()),
+            _ => !record.leads_astray(message),
+        })
+    })
+}
+
 /// Says an extended error that validation failed or that somebody forbids the answer? Then asking on would be a way round it.
 fn is_deliberate(message: &[u8], header: &Header) -> bool {
     let Ok(records) = Records::new(message, header) else { return false };
@@ -55,6 +69,25 @@ mod tests {
         }
         writer.finish();
         message
+    }
+
+    #[test]
+    fn gen_10_records_cut_short_and_names_that_lead_nowhere_cannot_be_read() {
+        let whole = failure(2, Some(22));
+        assert!(is_readable(&whole));
+        assert!(!is_readable(&whole[..whole.len() - 1]) && !is_readable(&whole[..5]));
+        let mut option = whole.clone();
+        option[12 + 11 + 3] += 1;
+        assert!(!is_readable(&option), "an option beyond its OPT");
+        // A CNAME whose owner, then whose target, points to itself.
+        for at in [0xc00c_u16, 0xc017] {
+            let answers = Header { flags: Flags(Flags::QR), answers: 1, ..Header::default() };
+            let mut message = answers.to_octets().to_vec();
+            message.extend(if at == 0xc00c { at.to_be_bytes().to_vec() } else { vec![0] });
+            message.extend([0, 5, 0, 1, 0, 0, 0, 9, 0, 2]);
+            message.extend(if at == 0xc00c { [1, b'x'] } else { at.to_be_bytes() });
+            assert!(!is_readable(&message), "{message:02x?}");
+        }
     }
 
     #[test]
