@@ -30,6 +30,7 @@ mod edns;
 mod explain;
 mod extended_errors;
 mod failover;
+mod faults;
 mod forwards;
 mod herds;
 mod http;
