@@ -67,8 +67,6 @@ pub enum Fault {
 }
 
 impl Leg {
-    pub const ALL: [Self; 6] = [Self::Udp, Self::Tcp, Self::Tls, Self::Https, Self::H3, Self::Quic];
-
     pub const fn scheme(self) -> &'static str {
         match self {
             Self::Udp => "udp",
