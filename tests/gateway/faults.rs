@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use hushgate::peer::Transport;
 
+use crate::harness::raw::resident;
 use crate::harness::servers::{Authority, Fault, Leg, Server};
 use crate::harness::{Ask, Rig, message};
 
@@ -162,4 +163,69 @@ async fn ede_07_every_fault_of_a_tls_server_is_a_reason_alone_and_unnoticed_besi
 #[tokio::test]
 async fn ede_07_every_fault_of_a_quic_server_is_a_reason_alone_and_unnoticed_beside_a_good_one() {
     every_fault(&[Leg::H3, Leg::Quic]).await;
+}
+
+/// How many files this process has open.
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Says that the test runs in a process of its own, where all that is open and in memory is its own.
+const ALONE: &str = "HUSHGATE_TEST_ALONE";
+
+#[test]
+fn nothing_stays_behind_of_faults_however_often_they_come_back() {
+    if std::env::var_os(ALONE).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(two_hundred_times());
+    }
+    let this = "faults::nothing_stays_behind_of_faults_however_often_they_come_back";
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    let ended = command.args(["--exact", this, "--nocapture"]).env(ALONE, "1").output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+async fn two_hundred_times() {
+    let authority = Authority::new();
+    let mut servers = Vec::new();
+    for (leg, fault) in [
+        (Leg::Udp, Fault::Garbage),
+        (Leg::Tcp, Fault::Closes),
+        (Leg::Tcp, Fault::Reset),
+        (Leg::Tls, Fault::Alert),
+        (Leg::Tls, Fault::CutShort),
+        (Leg::Https, Fault::Reset),
+        (Leg::Https, Fault::Garbage),
+        (Leg::H3, Fault::Reset),
+        (Leg::Quic, Fault::Closes),
+        (Leg::Quic, Fault::Drip),
+    ] {
+        servers.push(Server::broken(leg, fault, &authority).await);
+    }
+    let good = Server::good(Leg::Udp, 1, &authority, None).await;
+    let rig = Arc::new(before(&servers, &good, &authority).await);
+    let mut measured = Vec::new();
+    // The first quarter fills what is kept for good: caches, pools of memory, sessions.
+    for quarter in 0..4 {
+        let asking: Vec<_> = (0..servers.len() * 5)
+            .map(|number| {
+                let (rig, place) = (Arc::clone(&rig), number / 5);
+                tokio::spawn(async move {
+                    let name = format!("n{number}.q{quarter}.alone{place}.example");
+                    assert_eq!(message::rcode(&ask(&rig, Transport::Tcp, &name).await), 2, "{name}");
+                })
+            })
+            .collect();
+        for one in asking {
+            one.await.unwrap();
+        }
+        measured.push((open_files(), resident() >> 20));
+    }
+    let heard: Vec<usize> = servers.iter().map(|server| server.connections().max(server.questions())).collect();
+    // A server that could not prove itself is spared handshakes for a moment.
+    assert!(heard.iter().all(|&count| count >= 4), "each was asked again and again: {heard:?}");
+    let [first, .., last] = measured[..] else { panic!("four measurements") };
+    eprintln!("files and MiB: {measured:?}, connections: {heard:?}");
+    assert!(last.0 <= first.0 + 15, "open files: {measured:?}");
+    assert!(last.1 <= first.1 + 24, "MiB: {measured:?}");
 }
