@@ -355,6 +355,8 @@ mod tests {
     /// What the fingerprint of `a.corp.example` is after `change`.
     fn changed(change: impl FnOnce(&mut Settings)) -> u64 {
         let mut settings = three();
+        // Over TCP, as datagrams cannot pass a proxy.
+        settings.pools[0].pool.servers[0].url.scheme = Scheme::Tcp;
         change(&mut settings);
         build(&settings).route(&question("a.corp.example")).fingerprint
     }

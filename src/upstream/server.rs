@@ -228,8 +228,12 @@ impl Upstream {
         self.tally.questions.add_one();
         let flight = Flight::depart(self);
         let mut log = Log { upstream: self.id, since: Instant::now(), attempts };
-        match self.ask(ask, window, &mut log).await.and_then(judged) {
-            Ok((delivered, verdict)) => {
+        match self.ask(ask, window, &mut log).await {
+            Ok(delivered) => {
+                // It lives and spoke to the question: what cannot be read may be the fault of that name's own servers.
+                let Ok(verdict) = judge(&delivered.message) else {
+                    return Err(self.lose(Cause::Malformed, Outcome::Failed, flight, log));
+                };
                 let (count, end, outcome) = match verdict {
                     Verdict::Final => (&self.tally.answers, AttemptEnd::Answered, Outcome::Answered),
                     Verdict::Elsewhere => (&self.tally.failures, AttemptEnd::Failed, Outcome::Failed),
@@ -239,14 +243,16 @@ impl Upstream {
                 flight.land(outcome);
                 Ok((delivered, verdict))
             }
-            Err(cause) => {
-                let error = ExchangeError { upstream: self.id, cause };
-                self.tally.failures.add_one();
-                log.end(error.end());
-                flight.land(Outcome::Lost(cause));
-                Err(error)
-            }
+            Err(cause) => Err(self.lose(cause, Outcome::Lost(cause), flight, log)),
         }
+    }
+
+    fn lose(&self, cause: Cause, outcome: Outcome, flight: Flight<'_>, mut log: Log<'_>) -> ExchangeError {
+        let error = ExchangeError { upstream: self.id, cause };
+        self.tally.failures.add_one();
+        log.end(error.end());
+        flight.land(outcome);
+        error
     }
 
     /// Asks for no client: neither counted nor part of what it owes. A kept connection that has died

@@ -83,6 +83,25 @@ mod tests {
     }
 
     #[test]
+    fn gen_10_records_cut_short_and_names_that_lead_nowhere_cannot_be_read() {
+        let whole = failure(2, Some(22));
+        assert!(judge(&whole).is_ok());
+        assert!(judge(&whole[..whole.len() - 1]).is_err() && judge(&whole[..5]).is_err());
+        let mut option = whole.clone();
+        option[12 + 11 + 3] += 1;
+        assert!(judge(&option).is_err(), "an option beyond its OPT");
+        // A CNAME whose owner, then whose target, points to itself.
+        for at in [0xc00c_u16, 0xc017] {
+            let answers = Header { flags: Flags(Flags::QR), answers: 1, ..Header::default() };
+            let mut message = answers.to_octets().to_vec();
+            message.extend(if at == 0xc00c { at.to_be_bytes().to_vec() } else { vec![0] });
+            message.extend([0, 5, 0, 1, 0, 0, 0, 9, 0, 2]);
+            message.extend(if at == 0xc00c { [1, b'x'] } else { at.to_be_bytes() });
+            assert!(judge(&message).is_err(), "{message:02x?}");
+        }
+    }
+
+    #[test]
     fn plain_failures_go_on_to_the_next_server() {
         for (rcode, ede) in [(2, None), (5, None), (2, Some(22)), (2, Some(0)), (2, Some(14))] {
             assert_eq!(judge(&failure(rcode, ede)), Ok(Verdict::Elsewhere), "{rcode} {ede:?}");

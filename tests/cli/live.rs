@@ -227,3 +227,38 @@ fn query_tells_whose_certificate_it_was_and_why_there_was_none() {
     assert_eq!(expired.code, 1);
     assert!(expired.errors.contains("its certificate expired on 2021-12-31"), "{}", expired.errors);
 }
+
+#[test]
+fn pools_and_bootstrap_servers_are_rows_of_their_own_and_one_pool_with_nobody_is_status_2() {
+    let home = Home::new();
+    let (_held, refused) = closed();
+    let (good, other, bootstrap) = (udp(Some(0)), udp(Some(0)), udp(Some(0)));
+    let config = |inside: &str| {
+        format!(
+            "servers = [\"udp://{good}\"]\nfallback = []\nbootstrap = [\"{bootstrap}\"]\n\
+             [pool.corp]\nservers = [{inside}]\ntimeout = \"25s\"\nattempt_timeout = \"20s\"\n\
+             [[forward]]\ndomains = [\"corp.example\"]\npool = \"corp\"\n\
+             [[forward]]\ndomains = [\"lan\"]\nservers = [\"udp://{other}\"]\n"
+        )
+    };
+    let dead = format!("\"tcp://{refused}\"");
+    let both = format!("{dead}, \"udp://{other}\"");
+    // The bootstrap server is each pool's.
+    for (inside, status, last) in [
+        (format!("\"udp://{other}\""), 0, "6 of 6 servers answer.\n"),
+        (both, 1, "6 of 7 servers answer; every pool has one that does.\n"),
+        (dead, 2, "5 of 6 servers answer; nobody in corp.\n"),
+    ] {
+        let ended = live(&home, &config(&inside), &[]);
+        assert_eq!((ended.code, ended.errors.as_str()), (status, ""), "{ended:?}");
+        assert!(ended.output.ends_with(last), "{}", ended.output);
+        let json: Value = serde_json::from_str(&live(&home, &config(&inside), &["--json"]).output).unwrap();
+        let rows = json["upstreams"].as_array().unwrap();
+        let pools: Vec<&str> = rows.iter().map(|row| row["pool"].as_str().unwrap()).collect();
+        for pool in ["upstream", "corp", "forward[1]"] {
+            assert!(pools.contains(&pool), "{pools:?}");
+        }
+        assert_eq!(rows.iter().filter(|row| row["role"] == "bootstrap").count(), 3, "{json}");
+        assert_eq!(json["ok"], status == 0);
+    }
+}

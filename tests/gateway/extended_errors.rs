@@ -109,9 +109,11 @@ async fn ede_06_a_remembered_failure_says_so_and_what_it_was() {
 
 #[tokio::test]
 async fn ede_07_silence_is_22_and_nonsense_is_23() {
-    let rig = Rig::set("", &["upstream.timeout=\"300ms\"", "upstream.attempt_timeout=\"100ms\""]).await;
+    // Silence is waited out; nonsense never is, so its time may be long enough for any machine.
+    let brief = Rig::set("", &["upstream.timeout=\"300ms\"", "upstream.attempt_timeout=\"100ms\""]).await;
+    let rig = Rig::start().await;
+    brief.upstream.script(|_| Act::Silence);
     rig.upstream.script(|asked| match asked.name().split('.').next() {
-        Some("silent") => Act::Silence,
         Some("closing") if asked.tcp => Act::Close,
         Some("closing") => Act::Answer(Answer::new().flag(0x0200)),
         _ => {
@@ -121,7 +123,7 @@ async fn ede_07_silence_is_22_and_nonsense_is_23() {
         }
     });
     over_all!(Transport::ALL, |transport| {
-        for (name, code) in [("silent", 22), ("garbage", 23)] {
+        for (rig, name, code) in [(&brief, "silent", 22), (&rig, "garbage", 23)] {
             let ask = Ask::a(&format!("{name}.{}.example", transport.name())).id(0).edns();
             let reply = rig.ask(transport, &ask.bytes()).await.message;
             assert_eq!((message::rcode(&reply), codes(&reply)), (2, vec![code]), "{name}");

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod message;
 pub mod raw;
+pub mod servers;
 pub mod upstream;
 
 use std::net::SocketAddr;
@@ -58,11 +59,30 @@ impl Rig {
         Self::adjusted(extra, sets, WallClock::default(), |_| {}).await
     }
 
+    /// The same beside files that the configuration speaks of: their names and what they hold.
+    pub async fn beside(files: &[(&str, &str)], extra: &str, sets: &[&str]) -> Self {
+        Self::built(files, extra, sets, WallClock::default(), |_| {}).await
+    }
+
     /// The same on a machine with this clock, with a configuration that `adjust` has changed; it is handed the rig's folder and the
     /// address of its upstream too.
     pub async fn adjusted(extra: &str, sets: &[&str], clock: WallClock, adjust: impl FnOnce(Adjusting<'_>)) -> Self {
+        Self::built(&[], extra, sets, clock, adjust).await
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "all that a gateway under test is made of")]
+    async fn built(
+        files: &[(&str, &str)],
+        extra: &str,
+        sets: &[&str],
+        clock: WallClock,
+        adjust: impl FnOnce(Adjusting<'_>),
+    ) -> Self {
         let upstream = Upstream::start().await;
         let state = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            std::fs::write(state.path().join(name), content).unwrap();
+        }
         let file = state.path().join("hushgate.toml");
         let text = format!(
             "state_dir = {:?}\nworkers = 2\n[listen]\ndns = [\"127.0.0.1:0\"]\ndot = [\"127.0.0.1:0\"]\n\
