@@ -39,8 +39,9 @@
 //!   at the end ([`pipeline`]).
 //! - **A server's connections begin at home**, on one runtime for all workers, so that a quiet gateway keeps one warm connection; a busy
 //!   worker gets one of its own when that is crowded. See [`upstream::lines`].
-//! - **Health and hedging are counted per server, in atomics that all workers share**, not per worker: a server that falls silent is
-//!   silent for everybody at once. See [`upstream::health`] and [`upstream::tally`].
+//! - **Health is kept per server and budgets per pool, shared by all workers**, not per worker: a server that falls silent is silent
+//!   for everybody at once. Counts and budgets are atomics, health is behind a lock of its server's own. See [`upstream::health`],
+//!   [`upstream::tally`] and [`upstream::budget`].
 //! - **Names of upstreams are found by a resolver of our own**, not by `getaddrinfo`: it knows times to live, asks only whom it may,
 //!   and never this gateway. See [`upstream::names`].
 //! - **HTTP/2 toward upstreams drives `h2` directly**, so that GOAWAY, refused streams and the server's bound on them are seen. See
