@@ -49,7 +49,32 @@ fn a_query_again(query: &[u8]) -> Vec<u8> {
     query.to_vec()
 }
 
-const MESSAGES: [(&str, Respond); 5] = [
+/// Announces a record that is not there.
+fn cut_short(query: &[u8]) -> Vec<u8> {
+    let mut message = reply(query, 0);
+    message[7] = 1;
+    message
+}
+
+/// A CNAME whose name points ahead of itself.
+fn astray(query: &[u8]) -> Vec<u8> {
+    let mut message = cut_short(query);
+    message.extend([0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 2, 0xc0, 0xff]);
+    message
+}
+
+/// An OPT with an option longer than itself.
+fn torn_options(query: &[u8]) -> Vec<u8> {
+    let mut message = reply(query, 0);
+    message[11] = 1;
+    message.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 4, 0, 15, 0, 9]);
+    message
+}
+
+const MESSAGES: [(&str, Respond); 8] = [
+    ("cut short", cut_short),
+    ("a name that leads astray", astray),
+    ("torn options", torn_options),
     ("wrong id", wrong_id),
     ("wrong question", wrong_question),
     ("truncated", truncated),
@@ -67,7 +92,8 @@ fn status(code: u16, body: Vec<u8>) -> Response<Bytes> {
     response
 }
 
-const HTTP: [(&str, Handler); 7] = [
+const HTTP: [(&str, Handler); 8] = [
+    ("cut short", |_, body| dns_response(cut_short(body))),
     ("status 500", |_, body| status(500, good(body))),
     ("status 404", |_, body| status(404, good(body))),
     ("redirect", |_, body| {

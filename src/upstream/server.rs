@@ -229,9 +229,8 @@ impl Upstream {
         let flight = Flight::depart(self);
         let mut log = Log { upstream: self.id, since: Instant::now(), attempts };
         let outcome = timeout_at(window.until, self.ask(ask, window, &mut log)).await;
-        match outcome.unwrap_or(Err(Cause::Timeout)) {
-            Ok(delivered) => {
-                let verdict = judge(&delivered.message);
+        match outcome.unwrap_or(Err(Cause::Timeout)).and_then(judged) {
+            Ok((delivered, verdict)) => {
                 let (count, end, outcome) = match verdict {
                     Verdict::Final => (&self.tally.answers, AttemptEnd::Answered, Outcome::Answered),
                     Verdict::Elsewhere => (&self.tally.failures, AttemptEnd::Failed, Outcome::Failed),
@@ -254,11 +253,11 @@ impl Upstream {
     /// Asks once, for no client: neither counted nor part of what it owes.
     ///
     /// # Errors
-    /// Why there is no answer; any answer at all proves that it lives.
+    /// Why there is no answer; any answer that can be read proves that it lives.
     pub async fn probe(&self, ask: &Arc<Ask>, until: Instant) -> Result<(), Cause> {
         let mut attempts = Attempts::default();
         let mut log = Log { upstream: self.id, since: Instant::now(), attempts: &mut attempts };
-        self.line.ask(ask, Window { until, sends: 1 }, &mut log).await.map(drop)
+        self.line.ask(ask, Window { until, sends: 1 }, &mut log).await.and_then(judged).map(drop)
     }
 
     /// Takes it into a pool: from now on it is probed while it is not asked. `has_others`: the pool has more than this one.
@@ -319,6 +318,11 @@ impl Upstream {
         }
         Ok(delivered)
     }
+}
+
+fn judged(delivered: Delivered) -> Result<(Delivered, Verdict), Cause> {
+    let verdict = judge(&delivered.message).map_err(|_| Cause::Malformed)?;
+    Ok((delivered, verdict))
 }
 
 fn tcp(server: &Server, home: &Home, tally: &Arc<Tally>) -> Result<Kept<Tcp>, BuildFault> {

@@ -1,7 +1,7 @@
 //! Does an answer settle the question, or might another server do better?
 
 use crate::wire::registry::{option, rcode, rtype};
-use crate::wire::{Header, Options, Records, u16_at};
+use crate::wire::{Header, Options, Record, Records, Section, WireError, u16_at};
 
 /// What an answer means for the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,26 +12,51 @@ pub enum Verdict {
     Elsewhere,
 }
 
-/// Judges `message` by its RCODE and, for a failure, by its extended errors (RFC 8914).
-#[must_use]
-pub fn judge(message: &[u8]) -> Verdict {
-    let failed = |header: &Header| matches!(header.flags.rcode(), rcode::SERVFAIL | rcode::REFUSED);
-    match Header::parse(message).ok().filter(failed) {
-        Some(header) if !is_deliberate(message, &header) => Verdict::Elsewhere,
-        _ => Verdict::Final,
+/// An answer that cannot be read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the answer cannot be read to its end")]
+pub struct Unusable;
+
+impl From<WireError> for Unusable {
+    fn from(_: WireError) -> Self {
+        Self
     }
 }
 
+/// Judges `message` by its RCODE and, for a failure, by its extended errors (RFC 8914).
+///
+/// # Errors
+/// It is one that `pipeline/digest` would not take either: then it is no answer, and another server is asked.
+pub fn judge(message: &[u8]) -> Result<Verdict, Unusable> {
+    let header = Header::parse(message)?;
+    let (mut edns, mut deliberate) = (false, false);
+    for record in Records::new(message, &header)? {
+        let record = record?;
+        if record.rtype == rtype::OPT {
+            let is_root = message.get(usize::from(record.owner)) == Some(&0);
+            if edns || record.section != Section::Additional || !is_root {
+                return Err(Unusable);
+            }
+            edns = true;
+            deliberate = is_deliberate(message, &record)?;
+        } else if record.leads_astray(message) {
+            return Err(Unusable);
+        }
+    }
+    let failed = matches!(header.flags.rcode(), rcode::SERVFAIL | rcode::REFUSED);
+    Ok(if failed && !deliberate { Verdict::Elsewhere } else { Verdict::Final })
+}
+
 /// Says an extended error that validation failed or that somebody forbids the answer? Then asking on would be a way round it.
-fn is_deliberate(message: &[u8], header: &Header) -> bool {
-    let Ok(records) = Records::new(message, header) else { return false };
-    records
-        .flatten()
-        .filter(|record| record.rtype == rtype::OPT)
-        .flat_map(|record| Options::new(message, record.rdata).flatten())
-        .filter(|&(code, _)| code == option::EDE)
-        .filter_map(|(_, data)| u16_at(data.of(message), 0).ok())
-        .any(is_deliberate_code)
+fn is_deliberate(message: &[u8], opt: &Record) -> Result<bool, Unusable> {
+    let mut found = false;
+    for entry in Options::new(message, opt.rdata) {
+        let (code, data) = entry?;
+        if code == option::EDE {
+            found |= is_deliberate_code(u16_at(data.of(message), 0)?);
+        }
+    }
+    Ok(found)
 }
 
 /// Unsupported algorithm or digest, the bogus family, blocked, censored, filtered, prohibited.
@@ -60,16 +85,16 @@ mod tests {
     #[test]
     fn plain_failures_go_on_to_the_next_server() {
         for (rcode, ede) in [(2, None), (5, None), (2, Some(22)), (2, Some(0)), (2, Some(14))] {
-            assert_eq!(judge(&failure(rcode, ede)), Verdict::Elsewhere, "{rcode} {ede:?}");
+            assert_eq!(judge(&failure(rcode, ede)), Ok(Verdict::Elsewhere), "{rcode} {ede:?}");
         }
     }
 
     #[test]
     fn bogus_and_blocked_answers_stand() {
         for ede in [1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 15, 16, 17, 18] {
-            assert_eq!(judge(&failure(2, Some(ede))), Verdict::Final, "{ede}");
+            assert_eq!(judge(&failure(2, Some(ede))), Ok(Verdict::Final), "{ede}");
         }
-        assert_eq!(judge(&failure(3, None)), Verdict::Final);
-        assert_eq!(judge(&failure(0, None)), Verdict::Final);
+        assert_eq!(judge(&failure(3, None)), Ok(Verdict::Final));
+        assert_eq!(judge(&failure(0, None)), Ok(Verdict::Final));
     }
 }

@@ -32,6 +32,26 @@ pub struct Record {
     pub rdata: Span,
 }
 
+impl Record {
+    /// Does a name in the RDATA hold a pointer that no reader could follow (GEN-10)? Asked of the types that RFC 1035 lets be
+    /// compressed; whatever else is odd about an RDATA is nobody's business on the way.
+    #[must_use]
+    pub fn leads_astray(&self, message: &[u8]) -> bool {
+        let start = usize::from(self.rdata.start);
+        let (names_at, names) = match self.rtype {
+            // NS MD MF CNAME MB MG MR PTR
+            2 | 3 | 4 | 5 | 7 | 8 | 9 | 12 => (start, 1),
+            // SOA MINFO
+            6 | 14 => (start, 2),
+            // MX
+            15 => (start + 2, 1),
+            _ => return false,
+        };
+        let walk = (0..names).try_fold(names_at, |at, _| name::skip(message, at));
+        walk == Err(WireError::BadPointer)
+    }
+}
+
 /// Iterates over all records after the question section, in message order.
 ///
 /// After an error it ends. [`Records::position`] is then the offset of the record that could not be read.

@@ -3,7 +3,7 @@
 use super::Flaw;
 use crate::upstream::Ask;
 use crate::wire::registry::{option, rtype};
-use crate::wire::{Flags, HEADER_LEN, Header, Options, Question, Record, Records, Section, Span, WireError, name};
+use crate::wire::{Flags, HEADER_LEN, Header, Options, Question, Record, Records, Section, Span, WireError};
 
 /// An answer that can be read.
 pub struct Received<'a> {
@@ -74,7 +74,7 @@ impl<'a> Received<'a> {
                 rtype::TSIG | rtype::SIG if record.section == Section::Additional => {
                     received.hop_at.get_or_insert(record.owner);
                 }
-                _ if leads_astray(message, &record) => return Err(Flaw::Malformed),
+                _ if record.leads_astray(message) => return Err(Flaw::Malformed),
                 _ => received.records.push(record),
             }
         }
@@ -94,23 +94,6 @@ impl<'a> Received<'a> {
         }
         Ok(())
     }
-}
-
-/// Does a name in the RDATA hold a pointer that no reader could follow (GEN-10)? Asked of the types that RFC 1035 lets be compressed;
-/// whatever else is odd about an RDATA is relayed as it is.
-fn leads_astray(message: &[u8], record: &Record) -> bool {
-    let start = usize::from(record.rdata.start);
-    let (names_at, names) = match record.rtype {
-        // NS MD MF CNAME MB MG MR PTR
-        2 | 3 | 4 | 5 | 7 | 8 | 9 | 12 => (start, 1),
-        // SOA MINFO
-        6 | 14 => (start, 2),
-        // MX
-        15 => (start + 2, 1),
-        _ => return false,
-    };
-    let walk = (0..names).try_fold(names_at, |at, _| name::skip(message, at));
-    walk == Err(WireError::BadPointer)
 }
 
 /// The offset after the question, which must be the one asked; some servers cut it from errors.
