@@ -124,6 +124,8 @@ struct Ledger {
     strikes: u32,
     watched: bool,
     has_others: bool,
+    /// Only a probe has been answered since it was last in trouble: it may know `. NS` by heart and nothing else.
+    on_probation: bool,
 }
 
 /// Failures in a row that open the breaker.
@@ -259,7 +261,7 @@ impl Health {
     #[must_use]
     pub fn probed(&self, answered: Result<(), Cause>, now: Instant) -> Change {
         self.with(|ledger| match answered {
-            Ok(()) => ledger.revive(now),
+            Ok(()) => ledger.admit(now),
             Err(cause) => {
                 ledger.failed = Some((cause, now));
                 match ledger.state {
@@ -345,11 +347,25 @@ impl Ledger {
         }
     }
 
-    /// A sign of life.
+    /// A question has been answered.
     fn revive(&mut self, now: Instant) -> Change {
         self.heard = Some(now);
-        self.owing = (self.outstanding > 0).then_some(now);
         self.failures = 0;
+        self.on_probation = false;
+        self.close(now)
+    }
+
+    /// A probe has been answered. The next failure would be one too many; that answer disproves none.
+    fn admit(&mut self, now: Instant) -> Change {
+        if self.state != State::Closed {
+            self.on_probation = true;
+            self.failures = FAILURES - 1;
+        }
+        self.close(now)
+    }
+
+    fn close(&mut self, now: Instant) -> Change {
+        self.owing = (self.outstanding > 0).then_some(now);
         self.probe = None;
         match std::mem::take(&mut self.state) {
             State::Closed => Change::None,
@@ -361,6 +377,10 @@ impl Ledger {
     }
 
     fn suspect(&mut self, now: Instant) -> Change {
+        if self.on_probation {
+            // Another probe would be answered as well, and the next questions would wait in vain again.
+            return self.open(Cause::Timeout, now);
+        }
         self.state = State::Suspect;
         self.changed = Some(now);
         self.probe = Some(now);
@@ -368,7 +388,7 @@ impl Ledger {
     }
 
     fn open(&mut self, cause: Cause, now: Instant) -> Change {
-        let steady = self.changed.is_none_or(|at| now.saturating_duration_since(at) > STEADY);
+        let steady = !self.on_probation && self.changed.is_none_or(|at| now.saturating_duration_since(at) > STEADY);
         self.strikes = if steady { 0 } else { self.strikes.saturating_add(1) };
         self.state = State::Open;
         self.changed = Some(now);

@@ -266,6 +266,42 @@ async fn the_fallback_stands_in_while_the_pool_is_down_and_the_pool_is_asked_aft
     assert_eq!(server(&pool, 0).health().state(), State::Closed, "an answer closes it");
 }
 
+/// A server that has `. NS` in its cache and nobody to ask for anything else.
+async fn cut_off() -> (SocketAddr, Arc<AtomicU32>) {
+    let (heard, (socket, address)) = (Arc::new(AtomicU32::new(0)), datagrams().await);
+    let counter = Arc::clone(&heard);
+    tokio::spawn(async move {
+        let mut buffer = [0; 2048];
+        while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
+            if buffer[12] == 0 {
+                socket.send_to(&reply(&buffer[..length], 0), peer).await.unwrap();
+            } else {
+                counter.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    (address, heard)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_answers_probes_and_no_question_is_asked_ever_more_rarely() {
+    for crowd in [1, 20] {
+        let ((address, heard), second) = (cut_off().await, Fake::new(1).await);
+        let mut settings = settings(Strategy::Ordered, &[&second], &[]);
+        settings.servers.insert(0, plain("udp", address));
+        let pool = pool(&settings);
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_mins(5) {
+            assert!(together(&pool, crowd).await.iter().all(|ended| ended.result.is_ok()));
+            sleep(Duration::from_millis(200)).await;
+        }
+        let opened = server(&pool, 0).tally().opened.value();
+        assert!((4..=14).contains(&opened), "{opened}");
+        let heard = usize::try_from(heard.load(Ordering::SeqCst)).unwrap();
+        assert!(heard < 40 * crowd, "{heard} of {crowd} at a time");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lone_server_that_is_down_is_asked_all_the_same() {
     let only = Fake::new(NEVER).await;
