@@ -24,6 +24,7 @@ pub mod facts;
 pub mod flight;
 pub mod health;
 pub mod latency;
+pub mod ledger;
 pub mod probe;
 pub mod round;
 pub mod route;
