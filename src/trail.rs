@@ -189,9 +189,20 @@ impl Attempts {
 
     /// Adds what another record tells of, as made for the reason `why`.
     pub fn append(&mut self, others: &Self, why: Why) {
-        for attempt in others.kept() {
-            self.push(Attempt { why, ..*attempt });
-        }
+        self.take_in(others, |attempt| Attempt { why, ..attempt });
+    }
+
+    /// Adds what another record tells of, as it tells it.
+    pub fn follow(&mut self, others: &Self) {
+        self.take_in(others, |attempt| attempt);
+    }
+
+    fn take_in(&mut self, others: &Self, tell: impl Fn(Attempt) -> Attempt) {
+        let (made, overtaken) =
+            (self.made.saturating_add(others.made), self.overtaken.saturating_add(others.overtaken));
+        others.kept().iter().for_each(|attempt| self.push(tell(*attempt)));
+        // Those that are not told of in full were made all the same.
+        (self.made, self.overtaken) = (made, overtaken);
     }
 
     /// The first three and the last, in order.
@@ -290,4 +301,26 @@ pub struct Trail {
     pub cut: Cut,
     /// The extended error that was (or would have been) sent, RFC 8914.
     pub ede: Option<u16>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_taken_in_are_all_counted_though_four_are_kept() {
+        let attempt = |end, micros| Attempt { end, micros, ..Attempt::default() };
+        let mut others = Attempts::default();
+        (1..=6).for_each(|micros| others.push(attempt(AttemptEnd::Overtaken, micros)));
+        others.push(attempt(AttemptEnd::Answered, 7));
+        let mut all = Attempts::default();
+        all.push(attempt(AttemptEnd::Timeout, 0));
+        all.follow(&others);
+        assert_eq!((all.made(), all.overtaken()), (8, 6));
+        assert_eq!([0, 1, 2, 7], *all.kept().iter().map(|attempt| attempt.micros).collect::<Vec<_>>());
+        let mut retried = Attempts::default();
+        retried.append(&others, Why::Retry);
+        assert_eq!((retried.made(), retried.overtaken(), retried.kept().len()), (7, 6, 4));
+        assert!(retried.kept().iter().all(|attempt| attempt.why == Why::Retry));
+    }
 }

@@ -153,7 +153,7 @@ fn fall_through(first: &Gathered, second: &Gathered, ask: Arc<Ask>, deadline: In
             return Ended { result, attempts };
         }
         let ended = second.exchange(ask, until).await;
-        ended.attempts.kept().iter().for_each(|attempt| attempts.push(*attempt));
+        attempts.follow(&ended.attempts);
         Ended { result: ended.result, attempts }
     })
 }
