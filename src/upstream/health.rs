@@ -35,6 +35,19 @@ impl State {
     }
 }
 
+/// How willingly a server is asked, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It answers.
+    Up,
+    /// It answers, but has had nothing but SERVFAIL and REFUSED to say lately.
+    Refusing,
+    /// See [`State::Suspect`].
+    Suspect,
+    /// See [`State::Open`].
+    Open,
+}
+
 /// What changed, for whoever must say so and have the server probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -125,6 +138,17 @@ impl Health {
     #[must_use]
     pub fn state(&self) -> State {
         self.with(|ledger| ledger.state)
+    }
+
+    /// How willingly it is asked.
+    #[must_use]
+    pub fn standing(&self, now: Instant) -> Standing {
+        self.with(|ledger| match ledger.state {
+            State::Closed if ledger.is_refusing(now) => Standing::Refusing,
+            State::Closed => Standing::Up,
+            State::Suspect => Standing::Suspect,
+            State::Open => Standing::Open,
+        })
     }
 
     /// The time within which nineteen of twenty of its answers come, in microseconds; None before it is known.

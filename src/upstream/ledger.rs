@@ -31,10 +31,14 @@ pub struct Ledger {
     pub(super) has_others: bool,
     /// Only a probe has been answered since it was last in trouble: it may know `. NS` by heart and nothing else.
     pub(super) on_probation: bool,
+    /// SERVFAIL and REFUSED in a row, one at most of those asked at the same time, and when the last came.
+    refusals: (u32, Option<Instant>),
 }
 
 /// Failures in a row that open the breaker.
 const FAILURES: u32 = 3;
+/// Answers in a row that helped nobody, after which others are asked first.
+const REFUSALS: u32 = 8;
 /// Silence that is never suspicious.
 const SILENCE: Duration = Duration::from_millis(100);
 /// What an answer may usually take before it is known what it does.
@@ -57,16 +61,26 @@ impl Ledger {
         (self.usual() * 3).max(SILENCE)
     }
 
+    /// Has it had nothing but SERVFAIL and REFUSED to say lately? Now and then it may be asked all the same.
+    pub(super) fn is_refusing(&self, now: Instant) -> bool {
+        let Some(more) = self.refusals.0.checked_sub(REFUSALS) else { return false };
+        self.asked.is_some_and(|at| now < at + doubled(more).min(PAUSE.1))
+    }
+
     pub(super) fn settle(&mut self, asked: Instant, outcome: Outcome, now: Instant) -> Change {
         let took = now.saturating_duration_since(asked);
         match outcome {
             Outcome::Answered => {
                 self.latency.answered(took, now);
+                self.refusals.0 = 0;
                 self.revive(now)
             }
             Outcome::Failed => {
                 // Quick failures must not look like quick answers.
                 self.latency.waited(took.max(PENALTY / 4), now);
+                if self.refusals.1.is_none_or(|last| last <= asked) {
+                    self.refusals = (self.refusals.0.saturating_add(1), Some(now));
+                }
                 self.revive(now)
             }
             Outcome::Lost(cause) => self.lose(asked, cause, now),
@@ -161,7 +175,11 @@ impl Ledger {
     /// The next probe: doubling pauses, spread so that gateways do not probe in step.
     pub(super) fn schedule(&mut self, cause: Cause, now: Instant) {
         let longest = if cause == Cause::Tls && self.has_others { LONG_PAUSE } else { PAUSE.1 };
-        let pause = (PAUSE.0 * 2u32.saturating_pow(self.strikes.min(16))).min(longest);
+        let pause = doubled(self.strikes).min(longest);
         self.probe = Some(now + pause.mul_f32(rand::random_range(0.75..1.25)));
     }
+}
+
+fn doubled(times: u32) -> Duration {
+    PAUSE.0 * 2u32.saturating_pow(times.min(16))
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::choice::{Candidate, choose};
 use super::delivery::{Delivered, Window};
 use super::error::{Cause, ExchangeError};
-use super::health::State;
+use super::health::Standing;
 use super::pool::Roster;
 use super::server::Upstream;
 use super::settings::Strategy;
@@ -157,7 +157,7 @@ impl<'a> Round<'a> {
 
     /// When to look at the attempts under way; None where there is nobody to help out.
     fn wake(&self) -> Option<Instant> {
-        if self.running.len() >= AT_ONCE || self.candidates(Reach::Fallback).is_empty() {
+        if self.running.len() >= AT_ONCE || self.candidates(Reach::Fallback, Instant::now()).is_empty() {
             return None;
         }
         self.running.iter().filter_map(|running| running.look).chain(self.hedge).min()
@@ -210,7 +210,7 @@ impl<'a> Round<'a> {
 
     fn next(&mut self, reach: Reach, now: Instant) -> Option<usize> {
         loop {
-            let place = choose(self.roster.strategy, &self.candidates(reach), self.turn, now)?;
+            let place = choose(self.roster.strategy, &self.candidates(reach, now), self.turn, now)?;
             let server = self.server(place)?;
             if !server.health().needs_breath(now) {
                 return Some(place);
@@ -222,13 +222,13 @@ impl<'a> Round<'a> {
     }
 
     /// The untried servers of the best sort that there is.
-    fn candidates(&self, reach: Reach) -> Vec<Candidate<'a>> {
+    fn candidates(&self, reach: Reach, now: Instant) -> Vec<Candidate<'a>> {
         let (mut found, mut best) = (Vec::new(), self.worst(reach));
         for (place, server) in self.roster.all.iter().enumerate() {
             if self.tried.contains(&place) || self.hopeless.contains(&server.id()) {
                 continue;
             }
-            let sort = self.sort(place, server);
+            let sort = self.sort(place, server.health().standing(now));
             if sort < best {
                 found.clear();
                 best = sort;
@@ -241,13 +241,15 @@ impl<'a> Round<'a> {
     }
 
     /// 0 is asked before 1, and so on.
-    fn sort(&self, place: usize, server: &Upstream) -> u8 {
-        match (self.roster.is_fallback(place), server.health().state()) {
-            (false, State::Closed) => 0,
-            (true, State::Closed) => 1,
-            (false, State::Suspect) => 2,
-            (false, State::Open) => 3,
-            (true, State::Suspect | State::Open) => 4,
+    fn sort(&self, place: usize, standing: Standing) -> u8 {
+        match (self.roster.is_fallback(place), standing) {
+            (false, Standing::Up) => 0,
+            (false, Standing::Refusing) => 1,
+            (true, Standing::Up) => 2,
+            (true, Standing::Refusing) => 3,
+            (false, Standing::Suspect) => 4,
+            (false, Standing::Open) => 5,
+            (true, Standing::Suspect | Standing::Open) => 6,
         }
     }
 
@@ -256,9 +258,10 @@ impl<'a> Round<'a> {
         let answered = self.second_best.as_ref().map(|answered| answered.upstream);
         let by_fallback = answered.and_then(|id| self.roster.all.iter().position(|server| server.id() == id));
         match (by_fallback.map(|place| self.roster.is_fallback(place)), reach) {
-            (Some(false), _) | (None, Reach::Up) => 0,
-            (Some(true), _) | (None, Reach::Fallback) => 1,
-            (None, Reach::Anyone) => 4,
+            (None, Reach::Up) => 0,
+            (Some(false), _) => 1,
+            (Some(true), _) | (None, Reach::Fallback) => 3,
+            (None, Reach::Anyone) => 6,
         }
     }
 

@@ -211,7 +211,7 @@ pub async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, resp
 }
 
 /// A plain server on UDP that answers each datagram; none where `respond` answers nothing. Counts what it hears.
-pub async fn udp_server(respond: Respond) -> (SocketAddr, Arc<AtomicU32>) {
+pub async fn udp_server(respond: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> (SocketAddr, Arc<AtomicU32>) {
     let (socket, address) = datagrams().await;
     let heard = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&heard);

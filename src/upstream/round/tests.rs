@@ -10,8 +10,9 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
 use super::super::commons::Commons;
+use super::super::health::State;
 use super::super::testing::{
-    Authority, ask, datagrams, plain, quic_server, reply, serve_doq, serve_stream, tls_server,
+    Authority, ask, datagrams, plain, quic_server, reply, serve_doq, serve_stream, tls_server, udp_server,
 };
 use super::super::{Ended, Exchange as _, Pool, PoolSettings, Server};
 use super::*;
@@ -300,6 +301,50 @@ async fn a_server_that_answers_probes_and_no_question_is_asked_ever_more_rarely(
         let heard = usize::try_from(heard.load(Ordering::SeqCst)).unwrap();
         assert!(heard < 40 * crowd, "{heard} of {crowd} at a time");
     }
+}
+
+/// A server that refuses everything at once while it is told to.
+async fn refuser() -> (Server, Arc<AtomicU32>, Arc<AtomicU64>) {
+    let refuses = Arc::new(AtomicU64::new(5));
+    let rcode = Arc::clone(&refuses);
+    let (address, heard) =
+        udp_server(move |query| reply(query, u16::try_from(rcode.load(Ordering::SeqCst)).unwrap())).await;
+    (plain("udp", address), heard, refuses)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_everything_is_asked_after_the_others_until_it_helps_again() {
+    for strategy in [Strategy::Ordered, Strategy::RoundRobin, Strategy::Weighted, Strategy::Adaptive] {
+        let ((server, heard, rcode), good) = (refuser().await, Fake::new(20).await);
+        let mut settings = settings(strategy, &[&good], &[]);
+        settings.servers.insert(0, server);
+        let pool = pool(&settings);
+        for _ in 0..100 {
+            assert!(together(&pool, 40).await.iter().all(|ended| ended.result.as_ref().unwrap().upstream.0 == 1));
+            sleep(Duration::from_millis(50)).await;
+        }
+        let during = heard.load(Ordering::SeqCst);
+        assert!(during < 40 * 15, "{strategy:?}: {during} of 4000");
+        rcode.store(0, Ordering::SeqCst);
+        sleep(Duration::from_mins(2)).await;
+        for _ in 0..500 {
+            run(&pool).await;
+        }
+        assert!(heard.load(Ordering::SeqCst) > during + 100, "{strategy:?}: it helps again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_all_refuse_all_are_asked_and_the_fallback_is_not() {
+    let ((one, heard_one, _), (two, heard_two, _), fallback) = (refuser().await, refuser().await, Fake::new(0).await);
+    let mut settings = settings(Strategy::Ordered, &[], &[&fallback]);
+    settings.servers = vec![one, two];
+    let pool = pool(&settings);
+    for _ in 0..20 {
+        assert!(run(&pool).await.result.is_ok());
+    }
+    let heard = [heard_one, heard_two].map(|heard| heard.load(Ordering::SeqCst));
+    assert_eq!((heard, fallback.heard()), ([20, 20], 0));
 }
 
 #[tokio::test(start_paused = true)]
