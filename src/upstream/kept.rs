@@ -316,14 +316,16 @@ impl<C: Carrier> Inner<C> {
     }
 
     /// A question put on `line` at `asked` has had its time. Nothing at all since then: the path may be dead without our having
-    /// been told, and then its fellows are told too.
+    /// been told, and then its fellows are told too. Silence after some answers may be that of a server which answers in the order
+    /// asked and is held up: whoever asks again must not queue behind the same question.
     fn judge(&self, line: &Arc<Line<C::Connection>>, asked: Instant) {
-        let silence = asked.elapsed();
-        if line.heard_since(asked) || silence < SILENCE {
+        let heard = line.heard_since(asked);
+        let silence = heard.unwrap_or(asked).elapsed();
+        if silence < heard.map_or(SILENCE, |_| DEATH) {
             return;
         }
         self.forget(line);
-        if silence >= DEATH {
+        if heard.is_none() && silence >= DEATH {
             C::cut(&line.connection);
         }
     }
@@ -508,6 +510,8 @@ mod tests {
         Announces(u16),
         /// The first connection brings nothing, those that follow do.
         SilentAtFirst,
+        /// Answers in the order asked, `late.` after 300 ms and `stuck.` after a minute.
+        InOrder,
     }
 
     impl Server {
@@ -533,6 +537,16 @@ mod tests {
                     writer.finish();
                     patch::add_additional(&mut answer);
                     write_frame(&mut stream, &answer).await;
+                }
+            }
+            Behaviour::InOrder => {
+                while let Some(query) = read_frame(&mut stream).await {
+                    match label(&query).as_str() {
+                        "late" => sleep(Duration::from_millis(300)).await,
+                        "stuck" => sleep(Duration::from_mins(1)).await,
+                        _ => {}
+                    }
+                    write_frame(&mut stream, &reply(&query, 0)).await;
                 }
             }
             Behaviour::SilentAtFirst => {
@@ -652,6 +666,25 @@ mod tests {
         assert_eq!(lost.unwrap_err(), Cause::Timeout);
         assert!(saved.is_ok() && began.elapsed() < Duration::from_secs(2), "{saved:?}");
         assert_eq!((tally.handshakes.value(), tally.replayed.value()), (2, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_again_does_not_queue_behind_the_question_that_holds_up_an_orderly_server() {
+        let (kept, tally, _ends) = Server::new(Behaviour::InOrder);
+        let ask = |name: &str, millis| {
+            let (kept, ask) = (Arc::clone(&kept), question(name));
+            async move { kept.exchange(&ask, window(millis, 2)).await }
+        };
+        assert!(ask("quick.example", 1500).await.is_ok());
+        let late = tokio::spawn(ask("late.example", 1500));
+        sleep(Duration::from_millis(50)).await;
+        let stuck = tokio::spawn(ask("stuck.example", 90_000));
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!(ask("quick.example", 1500).await.unwrap_err(), Cause::Timeout);
+        assert!(ask("quick.example", 1500).await.is_ok());
+        assert!(late.await.unwrap().is_ok());
+        assert!(stuck.await.unwrap().is_ok(), "what holds up the others is answered in the end");
+        assert_eq!(tally.handshakes.value(), 2);
     }
 
     /// Takes `held` questions on its first connection and closes it; answers on all others.

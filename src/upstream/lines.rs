@@ -209,10 +209,10 @@ impl<T> Line<T> {
         self.with_used(|&mut (asked, heard)| asked.max(heard))
     }
 
-    /// Has it brought anything since `asked`?
+    /// When it last brought anything, if that was after `asked`.
     #[must_use]
-    pub fn heard_since(&self, asked: Instant) -> bool {
-        self.with_used(|used| used.1 > asked)
+    pub fn heard_since(&self, asked: Instant) -> Option<Instant> {
+        self.with_used(|used| Some(used.1).filter(|&heard| heard > asked))
     }
 
     /// Ends when it has been taken out of the offer, or its server has announced another rest.
