@@ -38,6 +38,27 @@ impl Latency {
     /// Notes an answer.
     pub fn answered(&mut self, took: Duration, now: Instant) {
         self.weigh(took, now);
+        self.sort_in(took);
+    }
+
+    /// Notes that an answer of a server which lives was not waited for: it would have taken at least this long.
+    ///
+    /// Among the slowest it counts. Were those left out that another server overtook, the slow end of the range would never be
+    /// seen, and ever more answers would be taken to be late.
+    pub fn overtaken(&mut self, at_least: Duration, now: Instant) {
+        self.waited(at_least, now);
+        // The usual is told as the upper end of its class, a fifth above the lower.
+        if self.percentile(95).is_some_and(|usual| at_least * 6 / 5 >= usual) {
+            self.sort_in(at_least);
+        }
+    }
+
+    /// Forgets the range, which has turned out to be wrong, and keeps the estimate.
+    pub fn forget_range(&mut self) {
+        (self.classes, self.total) = ([0; CLASSES], 0);
+    }
+
+    fn sort_in(&mut self, took: Duration) {
         if let Some(count) = self.classes.get_mut(class(took)) {
             *count += 1;
             self.total += 1;
@@ -135,6 +156,21 @@ mod tests {
         assert!(latency.estimate().unwrap() > millis(19), "a lower bound says nothing");
         latency.waited(millis(500), start + millis(120_000));
         assert!(latency.estimate().unwrap() > millis(400));
+    }
+
+    #[test]
+    fn answers_that_were_overtaken_keep_the_range_from_shrinking() {
+        let (mut latency, now) = (Latency::default(), Instant::now());
+        (0..100).for_each(|_| latency.answered(millis(10), now));
+        // One answer in ten takes 100 ms, and another server overtakes it soon after it is late.
+        for number in 0..2000 {
+            if number % 10 == 0 { latency.overtaken(millis(30), now) } else { latency.answered(millis(10), now) }
+        }
+        assert!(is_near(latency.percentile(95), 30), "{:?}", latency.percentile(95));
+        (0..500).for_each(|_| latency.overtaken(millis(1), now));
+        assert!(is_near(latency.percentile(50), 10), "what was let go early says nothing");
+        latency.forget_range();
+        assert_eq!(latency.percentile(95), None);
     }
 
     #[test]

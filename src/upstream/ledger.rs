@@ -85,11 +85,12 @@ impl Ledger {
             }
             Outcome::Lost(cause) => self.lose(asked, cause, now),
             Outcome::Overtaken => {
-                self.latency.waited(took, now);
                 let silent = self.heard.is_none_or(|heard| heard < asked) && took >= self.patience();
                 if !silent {
+                    self.latency.overtaken(took, now);
                     return Change::None;
                 }
+                self.latency.waited(took, now);
                 self.failures = self.failures.saturating_add(1);
                 if self.failures >= FAILURES && self.state == State::Closed { self.suspect(now) } else { Change::None }
             }
@@ -132,6 +133,10 @@ impl Ledger {
 
     /// A probe has been answered. The next failure would be one too many; that answer disproves none.
     pub(super) fn admit(&mut self, now: Instant) -> Change {
+        if self.state == State::Suspect {
+            // It was only slower than it used to be.
+            self.latency.forget_range();
+        }
         if self.state != State::Closed {
             self.on_probation = true;
             self.failures = FAILURES - 1;
