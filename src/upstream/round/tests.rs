@@ -292,9 +292,9 @@ async fn a_server_that_answers_probes_and_no_question_is_asked_ever_more_rarely(
         settings.servers.insert(0, plain("udp", address));
         let pool = pool(&settings);
         let start = Instant::now();
-        while start.elapsed() < Duration::from_mins(5) {
+        while start.elapsed() < Duration::from_mins(3) {
             assert!(together(&pool, crowd).await.iter().all(|ended| ended.result.is_ok()));
-            sleep(Duration::from_millis(200)).await;
+            sleep(Duration::from_millis(500)).await;
         }
         let opened = server(&pool, 0).tally().opened.value();
         assert!((4..=14).contains(&opened), "{opened}");
@@ -319,18 +319,23 @@ async fn a_server_that_refuses_everything_is_asked_after_the_others_until_it_hel
         let mut settings = settings(strategy, &[&good], &[]);
         settings.servers.insert(0, server);
         let pool = pool(&settings);
-        for _ in 0..100 {
-            assert!(together(&pool, 40).await.iter().all(|ended| ended.result.as_ref().unwrap().upstream.0 == 1));
-            sleep(Duration::from_millis(50)).await;
+        for _ in 0..40 {
+            assert!(together(&pool, 20).await.iter().all(|ended| ended.result.as_ref().unwrap().upstream.0 == 1));
+            sleep(Duration::from_millis(100)).await;
         }
         let during = heard.load(Ordering::SeqCst);
-        assert!(during < 40 * 15, "{strategy:?}: {during} of 4000");
+        assert!(during < 20 * 15, "{strategy:?}: {during} of 800");
         rcode.store(0, Ordering::SeqCst);
         sleep(Duration::from_mins(2)).await;
-        for _ in 0..500 {
+        // Whom adaptive explores, and when, is drawn by lot.
+        let helps = || heard.load(Ordering::SeqCst) > during + 50;
+        for _ in 0..3000 {
+            if helps() {
+                break;
+            }
             run(&pool).await;
         }
-        assert!(heard.load(Ordering::SeqCst) > during + 100, "{strategy:?}: it helps again");
+        assert!(helps(), "{strategy:?}: it helps again");
     }
 }
 
