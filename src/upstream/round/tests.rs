@@ -327,12 +327,6 @@ async fn a_server_that_refuses_everything_is_asked_after_the_others_until_it_hel
         assert!(during < 20 * 15, "{strategy:?}: {during} of 800");
         rcode.store(0, Ordering::SeqCst);
         sleep(Duration::from_mins(2)).await;
-<<<<<<< HEAD
-        for _ in 0..200 {
-            run(&pool).await;
-        }
-        assert!(heard.load(Ordering::SeqCst) > during + 50, "{strategy:?}: it helps again");
-=======
         // Whom adaptive explores, and when, is drawn by lot.
         let helps = || heard.load(Ordering::SeqCst) > during + 50;
         for _ in 0..3000 {
@@ -342,7 +336,6 @@ async fn a_server_that_refuses_everything_is_asked_after_the_others_until_it_hel
             run(&pool).await;
         }
         assert!(helps(), "{strategy:?}: it helps again");
->>>>>>> review-choice
     }
 }
 
