@@ -17,7 +17,7 @@ use crate::trail::Attempts;
 /// Flights at one time, all workers together.
 pub const FLIGHTS: usize = 10_000;
 
-/// Clients that wait for one flight, who leads it among them.
+/// Clients that wait for one flight, its leader aside.
 pub const FOLLOWERS: usize = 4096;
 
 const SHARDS: usize = 16;
@@ -53,8 +53,8 @@ struct Landing {
     ended: Notify,
 }
 
-/// Holders of a [`Landing`] that do not wait: the table and the [`Lead`].
-const HOLDERS: usize = 2;
+/// Holders of a [`Landing`] that do not follow: the table, the [`Lead`], and the client who leads.
+const HOLDERS: usize = 3;
 
 /// What a client that has to wait does.
 #[derive(Debug)]
@@ -215,6 +215,7 @@ mod tests {
         let joins = Joins::new(2, 1);
         let (first, _second) = (lead(&joins, b"a"), lead(&joins, b"b"));
         assert!(matches!(joins.join(b"c", || false), Ticket::Full));
+        let _leader = first.follow();
         let follower = joins.join(b"a", || false);
         assert!(matches!(follower, Ticket::Follow(_)));
         assert!(matches!(joins.join(b"a", || false), Ticket::Full));

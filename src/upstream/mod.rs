@@ -9,7 +9,7 @@
 //!  route        the forward of the longest matching domain ─▶ its pool, or the default one
 //!  pool         servers, and those asked only while none of them answers
 //!  round        one question's way: choice (who), budget (hedges, rescues), verdict (good enough, or elsewhere?)
-//!  server       one attempt, told to health, latency and tally; probe asks while the others do not
+//!  server       one attempt over its line, told to health, latency and tally; probe asks while the others do not
 //!    │
 //!    ├─ plain ───── udp (case, jar, sockets, spell), then tcp where it must be
 //!    └─ kept ────── lines (which connection, or one more?), rest (how long it may idle)
@@ -53,6 +53,7 @@ pub mod flight;
 pub mod health;
 pub mod latency;
 pub mod ledger;
+mod line;
 pub mod probe;
 pub mod server;
 pub mod tally;

@@ -382,12 +382,8 @@ mod tests {
             changed(|all| server(all).pins.push([1; 32])),
             changed(|all| server(all).method = Method::Get),
             changed(|all| server(all).source = Some([192, 0, 2, 9].into())),
-            changed(|all| server(all).url.scheme = Scheme::Tcp),
-            changed(|all| {
-                // No proxy carries datagrams.
-                server(all).url.scheme = Scheme::Tcp;
-                server(all).proxy = Some(proxy);
-            }),
+            changed(|all| server(all).url.scheme = Scheme::Tls),
+            changed(|all| server(all).proxy = Some(proxy)),
             changed(|all| all.pools[0].pool.fallback = nowhere(9).servers),
             changed(|all| all.forwards[0].fallthrough = true),
             changed(|all| {

@@ -4,33 +4,25 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::Ask;
-use super::address::Scheme;
 use super::delivery::{Delivered, Window};
-use super::dial::Dialer;
-use super::doh::{Doh, Version};
-use super::doh3::Doh3;
-use super::doq::Doq;
-use super::dot::Dot;
+use super::doh::Version;
 use super::error::{Cause, ExchangeError};
 use super::flight::Flight;
 use super::health::{Change, Health, Outcome};
 use super::hop::Hop;
-use super::http::{Cover, Target};
-use super::kept::{Home, Kept};
-use super::plain::Plain;
+use super::http::Cover;
+use super::kept::Home;
+use super::line::Line;
 use super::probe;
 use super::proof::Proof;
 use super::proxy::ProxyError;
-use super::quic::{Protocol, Quic};
-use super::resolve::Addresses;
 use super::settings::Server;
 use super::spell::Spell;
 use super::tally::Tally;
-use super::tcp::Tcp;
-use super::tls::{Agreement, Tls, TlsError, Trust};
+use super::tls::TlsError;
 use super::verdict::{Verdict, judge};
 use crate::trail::{Attempt, AttemptEnd, Attempts, UpstreamId};
 
@@ -84,16 +76,6 @@ pub struct Upstream {
 /// How long a server that does not know EDNS is asked without: it may be replaced.
 const WITHOUT_EDNS: Duration = Duration::from_mins(10);
 
-#[derive(Debug)]
-enum Line {
-    Udp(Box<Plain>),
-    Tcp(Kept<Tcp>),
-    Tls(Kept<Dot>),
-    Http(Kept<Doh>),
-    H3(Kept<Doh3>),
-    Quic(Kept<Doq>),
-}
-
 impl Upstream {
     /// Makes `server` ready to be asked; nothing is sent yet.
     ///
@@ -101,16 +83,7 @@ impl Upstream {
     /// What is wrong with its settings.
     pub fn new(server: &Server, id: UpstreamId, home: &Home) -> Result<Self, BuildError> {
         let tally = Arc::default();
-        let line = match server.url.scheme {
-            // Never past a proxy, which has no way for datagrams.
-            Scheme::Udp | Scheme::H3 | Scheme::Quic if server.proxy.is_some() => Err(ProxyError::Datagrams.into()),
-            Scheme::Udp => Plain::new(server, home, &tally).map(|plain| Line::Udp(Box::new(plain))).map_err(Into::into),
-            Scheme::Tcp => tcp(server, home, &tally).map(Line::Tcp),
-            Scheme::Tls => dot(server, home, &tally),
-            Scheme::Https => doh(server, Version::Http2, Cover::Tls, home, &tally),
-            Scheme::H3 => doh3(server, home, &tally),
-            Scheme::Quic => doq(server, home, &tally),
-        };
+        let line = Line::new(server, home, &tally);
         Self::of_line(server, id, line.map(|line| (line, home)), tally)
     }
 
@@ -120,7 +93,7 @@ impl Upstream {
     /// As [`Upstream::new`].
     pub fn over_http(server: &Server, version: Version, cover: Cover, home: &Home) -> Result<Self, BuildError> {
         let tally = Arc::default();
-        let line = doh(server, version, cover, home, &tally);
+        let line = Line::over_http(server, version, cover, home, &tally);
         Self::of_line(server, UpstreamId::default(), line.map(|line| (line, home)), tally)
     }
 
@@ -170,13 +143,7 @@ impl Upstream {
     /// What is known of its proof; None for a plain server.
     #[must_use]
     pub fn proof(&self) -> Option<&Proof> {
-        match &self.line {
-            Line::Udp(_) | Line::Tcp(_) => None,
-            Line::Tls(dot) => Some(dot.carrier().proof()),
-            Line::Http(doh) => doh.carrier().proof(),
-            Line::H3(doh3) => Some(doh3.carrier().proof()),
-            Line::Quic(doq) => Some(doq.carrier().proof()),
-        }
+        self.line.proof()
     }
 
     /// How its last failed attempt ended, in words; None before one has.
@@ -263,10 +230,7 @@ impl Upstream {
     pub async fn probe(&self, ask: &Arc<Ask>, until: Instant) -> Result<(), Cause> {
         let mut attempts = Attempts::default();
         let mut log = Log { upstream: self.id, since: Instant::now(), attempts: &mut attempts };
-        let sends = match self.line {
-            Line::Udp(_) => 1,
-            Line::Tcp(_) | Line::Tls(_) | Line::Http(_) | Line::H3(_) | Line::Quic(_) => 2,
-        };
+        let sends = if self.line.is_kept() { 2 } else { 1 };
         self.line.ask(ask, Window { until, sends }, &mut log).await.and_then(judged).map(drop)
     }
 
@@ -333,66 +297,6 @@ impl Upstream {
 fn judged(delivered: Delivered) -> Result<(Delivered, Verdict), Cause> {
     let verdict = judge(&delivered.message).map_err(|_| Cause::Malformed)?;
     Ok((delivered, verdict))
-}
-
-fn tcp(server: &Server, home: &Home, tally: &Arc<Tally>) -> Result<Kept<Tcp>, BuildFault> {
-    Ok(Kept::new(Tcp::new(Dialer::new(server, home)?), home.clone(), tally))
-}
-
-fn dot(server: &Server, home: &Home, tally: &Arc<Tally>) -> Result<Line, BuildFault> {
-    let dot = Dot::new(Dialer::new(server, home)?, &Trust::new(server, &home.commons.times)?)?;
-    Ok(Line::Tls(Kept::new(dot, home.clone(), tally)))
-}
-
-fn doh(server: &Server, version: Version, cover: Cover, home: &Home, tally: &Arc<Tally>) -> Result<Line, BuildFault> {
-    let target = Target::new(&server.url, server.method, cover)?;
-    let tls = match cover {
-        Cover::Tls => {
-            let trust = Trust::new(server, &home.commons.times)?;
-            Some(Tls::new(&trust, version.alpn().as_bytes(), Agreement::Needed)?)
-        }
-        Cover::Clear => None,
-    };
-    let doh = Doh::new(Dialer::new(server, home)?, target, version, tls);
-    Ok(Line::Http(Kept::new(doh, home.clone(), tally)))
-}
-
-fn doh3(server: &Server, home: &Home, tally: &Arc<Tally>) -> Result<Line, BuildFault> {
-    let target = Target::new(&server.url, server.method, Cover::Tls)?;
-    let trust = Trust::new(server, &home.commons.times)?;
-    let quic = Quic::new(Addresses::of(server, &home.commons), &trust, Protocol::H3)?;
-    Ok(Line::H3(Kept::new(Doh3::new(quic, target), home.clone(), tally)))
-}
-
-fn doq(server: &Server, home: &Home, tally: &Arc<Tally>) -> Result<Line, BuildFault> {
-    let trust = Trust::new(server, &home.commons.times)?;
-    let quic = Quic::new(Addresses::of(server, &home.commons), &trust, Protocol::Doq)?;
-    Ok(Line::Quic(Kept::new(Doq::new(quic), home.clone(), tally)))
-}
-
-impl Line {
-    /// Ends within `window`. What takes more room than a question to a mux has a box of its own: the room of the largest would
-    /// otherwise be set aside, and moved, for every question.
-    async fn ask(&self, ask: &Arc<Ask>, window: Window, log: &mut Log<'_>) -> Result<Delivered, Cause> {
-        match self {
-            Self::Udp(plain) => {
-                let asking = timeout_at(window.until, Box::pin(plain.ask(ask, window, log)));
-                asking.await.unwrap_or(Err(Cause::Timeout))
-            }
-            Self::Tcp(tcp) => tcp.exchange(ask, window).await,
-            Self::Tls(dot) => dot.exchange(ask, window).await,
-            Self::Http(doh) => Box::pin(doh.exchange(ask, window)).await,
-            Self::H3(doh3) => Box::pin(doh3.exchange(ask, window)).await,
-            Self::Quic(doq) => Box::pin(doq.exchange(ask, window)).await,
-        }
-    }
-
-    fn is_trusted(&self, scheme: Scheme) -> bool {
-        match self {
-            Self::Http(doh) => matches!(doh.carrier().cover(), Cover::Tls),
-            Self::Udp(_) | Self::Tcp(_) | Self::Tls(_) | Self::H3(_) | Self::Quic(_) => scheme.is_encrypted(),
-        }
-    }
 }
 
 /// Where attempts are written.
