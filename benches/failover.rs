@@ -89,7 +89,8 @@ fn measure(failure: Failure, strategy: &str, pace: Pace) -> anyhow::Result<bool>
     let stalled = Arc::clone(&first.stalled);
     let mut victim = Some(first);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let times = runtime.block_on(load(door, pace, move || match failure {
+    // Borrowed: a server that stalls must not be gone once it has been told to.
+    let times = runtime.block_on(load(door, pace, || match failure {
         Failure::Stall => stalled.store(true, Ordering::SeqCst),
         Failure::Kill => drop(victim.take()),
     }))?;
