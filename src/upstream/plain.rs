@@ -1,7 +1,7 @@
 //! A plain server (`udp://`): asked over UDP, and over TCP where UDP will not do or the client came over a stream.
 //!
 //! Neither is taken for granted. A truncated or doubtful answer is asked for again over TCP at once. Where TCP is dropped in
-//! silence, it gets half of the first question's time and is then left alone for [`NO_TCP`].
+//! silence, it gets half of the first question's time and is then left alone for `NO_TCP`.
 //!
 //! Some servers do not keep letter case, and some stop doing cookies. Their answers look forged, and each would cost a question
 //! over TCP for ever. So when TCP has shown three times in a row that the server is well and only has that habit, it is

@@ -35,7 +35,7 @@ impl Spell {
     }
 }
 
-/// A suspicion that is believed after [`OFTEN`] times in a row: once may be a forger's luck.
+/// A suspicion that is believed after `OFTEN` times in a row: once may be a forger's luck.
 #[derive(Debug, Default)]
 pub struct Doubt {
     row: Mutex<u8>,
