@@ -61,7 +61,10 @@ impl Commons {
     pub fn of(settings: &Settings, runtime: Handle) -> Result<Self, BuildError> {
         let known = Arc::new(Known::read(settings.state_dir.as_deref()));
         let finding = Finding { own: settings.own.clone(), bootstrap: Vec::new(), known };
-        Self::found_by(Means::machine(&settings.own), finding, runtime).with_bootstrap(&settings.default.bootstrap)
+        // Bootstrap servers are plain servers too.
+        let commons =
+            Self::found_by(Means::machine(&settings.own), finding, runtime).with_datagrams(settings.datagrams);
+        commons.with_bootstrap(&settings.default.bootstrap)
     }
 
     /// For servers that are known by address: a name is not looked up at all.
@@ -78,7 +81,9 @@ impl Commons {
         if bootstrap.is_empty() || bootstrap == self.finding.bootstrap {
             return Ok(self.clone());
         }
-        let home = Home::new(&Self::alone(self.runtime.clone()), PATIENCE);
+        // They are known by address and look nothing up.
+        let nobody = Self::alone(self.runtime.clone()).resolver;
+        let home = Home::new(&Self { resolver: nobody, ..self.clone() }, PATIENCE);
         let ready = |server| Upstream::new(server, UpstreamId::default(), &home).map(Arc::new);
         let servers = bootstrap.iter().map(ready).collect::<Result<_, _>>()?;
         let known = Arc::clone(&self.finding.known);
@@ -100,10 +105,8 @@ impl Commons {
         }
     }
 
-    /// The same, but plain servers are asked as `datagrams` says.
-    #[must_use]
-    pub fn with_datagrams(&self, datagrams: Datagrams) -> Self {
-        Self { sockets: Arc::new(Sockets::new(datagrams.sockets)), cookies: datagrams.cookies, ..self.clone() }
+    fn with_datagrams(self, datagrams: Datagrams) -> Self {
+        Self { sockets: Arc::new(Sockets::new(datagrams.sockets)), cookies: datagrams.cookies, ..self }
     }
 
     /// The same, with certificates judged by `times`.
@@ -116,5 +119,33 @@ impl Commons {
     #[must_use]
     pub fn next_id(&self) -> Option<UpstreamId> {
         u16::try_from(self.ids.fetch_add(1, Ordering::Relaxed)).ok().map(UpstreamId)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::super::settings::PoolSettings;
+    use super::super::testing::{cookie_of, plain, udp_server};
+    use super::*;
+
+    #[tokio::test]
+    async fn bootstrap_servers_are_asked_as_all_plain_servers_are() {
+        for cookies in [true, false] {
+            let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+            let (bootstrap, _) = udp_server(move |query| {
+                tell.send(!cookie_of(query).is_empty()).unwrap();
+                super::super::bootstrap::tests::here(query)
+            })
+            .await;
+            let pool = PoolSettings { bootstrap: vec![plain("udp", bootstrap)], ..PoolSettings::new(Vec::new()) };
+            let datagrams = Datagrams { cookies, ..Datagrams::DEFAULT };
+            let settings = Settings { datagrams, ..Settings::new(pool) };
+            let commons = Commons::of(&settings, Handle::current()).unwrap();
+            let until = Instant::now() + Duration::from_secs(10);
+            assert!(commons.resolver.resolve("dns.example", until).await.is_ok());
+            assert_eq!(told.recv().await, Some(cookies));
+        }
     }
 }

@@ -57,9 +57,8 @@ impl Routes {
     /// # Errors
     /// The server, and file, at fault.
     pub fn new(settings: &Settings, commons: &Commons) -> Result<Self, BuildError> {
-        let commons = commons.with_datagrams(settings.datagrams);
         let gather = |name: &str, settings: &super::PoolSettings| {
-            let pool = Pool::new(settings, &commons)?;
+            let pool = Pool::new(settings, commons)?;
             let (timeout, attempt_timeout) = (settings.timeout, settings.attempt_timeout);
             Ok(Gathered { name: name.into(), pool, timeout, attempt_timeout })
         };
@@ -73,7 +72,7 @@ impl Routes {
         };
         let ways = settings.forwards.iter().map(way).collect();
         let fingerprint = fingerprint([&default]);
-        let time_names = TimeNames::new(settings, &commons)?;
+        let time_names = TimeNames::new(settings, commons)?;
         Ok(Self { domains: Domains::new(&settings.forwards), fingerprint, ways, default, pools, time_names })
     }
 

@@ -97,7 +97,9 @@ struct Trial {
 /// A server that `serve` would not start with.
 pub async fn try_all(settings: &Settings, progress: impl Fn(usize, usize)) -> Result<Vec<Tried>, BuildError> {
     let times = Timekeeper::new(WallClock::default(), settings.state_dir.as_deref());
-    let commons = Commons::new(Handle::current()).with_times(Arc::new(times));
+    // As `serve` would ask them, but a look leaves nothing in the state directory, which may be another user's.
+    let forgetful = Settings { state_dir: None, ..settings.clone() };
+    let commons = Commons::of(&forgetful, Handle::current())?.with_times(Arc::new(times));
     let mut trials = trials("upstream", &settings.default, root_servers(), &commons)?;
     for (index, named) in settings.pools.iter().enumerate() {
         let domain = settings.forwards.iter().find(|forward| forward.pool == index).and_then(|f| f.domains.first());
@@ -245,5 +247,32 @@ impl Tried {
             "again_ms": told.and_then(|told| told.again).map(millis),
             "error": self.outcome.as_ref().err(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::settings::Datagrams;
+    use crate::upstream::testing::{cookie_of, plain, reply, udp_server};
+
+    #[tokio::test]
+    async fn servers_are_tried_as_serve_would_ask_them_and_nothing_is_left_on_disk() {
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let (address, _) = udp_server(move |query| {
+            tell.send(cookie_of(query)).unwrap();
+            reply(query, 0)
+        })
+        .await;
+        let state = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            datagrams: Datagrams { cookies: false, ..Datagrams::DEFAULT },
+            state_dir: Some(state.path().join("state")),
+            ..Settings::new(PoolSettings::new(vec![plain("udp", address)]))
+        };
+        let tried = try_all(&settings, |_, _| ()).await.unwrap();
+        assert!(tried[0].outcome.is_ok(), "{:?}", tried[0].outcome);
+        assert_eq!(told.recv().await, Some(Vec::new()), "a cookie, though none is to be shown");
+        assert!(!state.path().join("state").exists());
     }
 }
