@@ -24,7 +24,6 @@ use crate::upstream::server::{BuildError, Upstream};
 use crate::upstream::settings::Method;
 use crate::upstream::{Ask, Server};
 use crate::wire::name;
-use crate::wire::registry::class;
 
 mod args;
 mod record;
@@ -123,19 +122,9 @@ impl Question {
     }
 
     fn ask(&self) -> Result<Ask, QueryError> {
-        let mut question = name::from_text(&self.name).map_err(|_| QueryError::Name(self.name.clone()))?;
-        question.extend(parse_type(&self.rtype)?.to_be_bytes());
-        question.extend(class::IN.to_be_bytes());
-        Ok(Ask {
-            question: question.into(),
-            recursion_desired: true,
-            checking_disabled: false,
-            authentic_data: true,
-            dnssec_ok: self.dnssec,
-            padding: true,
-            prefer_stream: false,
-            without_edns: false,
-        })
+        let name = name::from_text(&self.name).map_err(|_| QueryError::Name(self.name.clone()))?;
+        let ask = Ask::new(&name, parse_type(&self.rtype)?);
+        Ok(Ask { authentic_data: true, dnssec_ok: self.dnssec, ..ask })
     }
 
     fn upstream(&self, home: &Home) -> Result<Upstream, QueryError> {
@@ -180,7 +169,7 @@ pub async fn ask(question: &Question) -> Result<Outcome, QueryError> {
 }
 
 /// Seeds the generator of random numbers: its first use in a process takes longer than most answers, and is not the server's.
-fn warm_up() {
+pub(super) fn warm_up() {
     // Where there is no randomness, the exchange fails by itself.
     let _ = aws_lc_rs::default_provider().secure_random.fill(&mut [0]);
 }

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut as _, BytesMut};
 
-use crate::wire::registry::option;
+use crate::wire::registry::{class, option};
 use crate::wire::{Flags, Header, OptWriter, Question, opt, patch};
 
 /// The EDNS payload size that we announce upstream (RFC 9715 R5).
@@ -60,6 +60,21 @@ pub enum Mismatch {
 }
 
 impl Ask {
+    /// A question of our own, of class IN: recursive, padded where that helps, and nothing more. `name` is a wire name.
+    #[must_use]
+    pub fn new(name: &[u8], rtype: u16) -> Self {
+        Self {
+            question: [name, &rtype.to_be_bytes(), &class::IN.to_be_bytes()].concat().into(),
+            recursion_desired: true,
+            checking_disabled: false,
+            authentic_data: false,
+            dnssec_ok: false,
+            padding: true,
+            prefer_stream: false,
+            without_edns: false,
+        }
+    }
+
     /// Appends the message for `leg` to `out`.
     pub fn compose(&self, leg: Leg<'_>, out: &mut BytesMut) {
         let start = out.len();

@@ -104,7 +104,7 @@ fn join(one: Result<Found, LookUpError>, two: Result<Found, LookUpError>) -> Res
 }
 
 async fn ask_family(servers: &[Arc<Upstream>], wire: &[u8], rtype: u16) -> Result<Found, LookUpError> {
-    let ask = Arc::new(question(wire, rtype));
+    let ask = Arc::new(Ask::new(wire, rtype));
     let answered = eyeballs::race(servers.iter().collect(), |server| {
         let ask = Arc::clone(&ask);
         async move {
@@ -119,19 +119,6 @@ async fn ask_family(servers: &[Arc<Upstream>], wire: &[u8], rtype: u16) -> Resul
         }
     });
     answered.await.unwrap_or(Err(LookUpError::Unanswered))
-}
-
-fn question(wire: &[u8], rtype: u16) -> Ask {
-    Ask {
-        question: [wire, &rtype.to_be_bytes(), &class::IN.to_be_bytes()].concat().into(),
-        recursion_desired: true,
-        checking_disabled: false,
-        authentic_data: false,
-        dnssec_ok: false,
-        padding: false,
-        prefer_stream: false,
-        without_edns: false,
-    }
 }
 
 /// The addresses that `message` gives for `wire`, its CNAMEs followed.

@@ -104,8 +104,6 @@ pub struct Report {
 /// What makes a server worth choosing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Merit {
-    /// Whether it is asked.
-    pub state: State,
     /// What another question there may take, in microseconds, the queue before it included. Less is better.
     pub cost: f32,
     /// When it was last asked, if ever.
@@ -151,13 +149,6 @@ impl Health {
         })
     }
 
-    /// The time within which nineteen of twenty of its answers come, in microseconds; None before it is known.
-    #[must_use]
-    pub fn p95_micros(&self) -> Option<u32> {
-        let p95 = self.with(|ledger| ledger.latency.percentile(95));
-        p95.map(|p95| u32::try_from(p95.as_micros()).unwrap_or(u32::MAX))
-    }
-
     /// The time after which an answer is late: the usual, within reason, or a guess before it is known.
     #[must_use]
     pub fn usual(&self) -> Duration {
@@ -187,7 +178,7 @@ impl Health {
                 ledger.latency.estimate().map_or(UNKNOWN, |estimate| estimate.max(Duration::from_micros(100)));
             let untried = ledger.asked.is_none();
             let cost = estimate.as_secs_f32() * 1e6 * (ledger.outstanding + 1) as f32;
-            Merit { state: ledger.state, cost: if untried { 0.0 } else { cost }, asked: ledger.asked }
+            Merit { cost: if untried { 0.0 } else { cost }, asked: ledger.asked }
         })
     }
 

@@ -11,7 +11,7 @@ use super::Ask;
 use super::error::Cause;
 use super::health::Change;
 use super::server::Upstream;
-use crate::wire::registry::{class, rtype};
+use crate::wire::registry::rtype;
 
 /// The longest sleep: how long the end of a pool, or a change of plan, may go unnoticed.
 const NAP: Duration = Duration::from_secs(5);
@@ -19,18 +19,7 @@ const NAP: Duration = Duration::from_secs(5);
 /// The cheapest question that every resolver can answer: `. NS`.
 #[must_use]
 pub fn question() -> Arc<Ask> {
-    let [type_high, type_low] = rtype::NS.to_be_bytes();
-    let [class_high, class_low] = class::IN.to_be_bytes();
-    Arc::new(Ask {
-        question: Box::new([0, type_high, type_low, class_high, class_low]),
-        recursion_desired: true,
-        checking_disabled: false,
-        authentic_data: false,
-        dnssec_ok: false,
-        padding: true,
-        prefer_stream: false,
-        without_edns: false,
-    })
+    Arc::new(Ask::new(&[0], rtype::NS))
 }
 
 /// Probes `server` when its health asks for it, until it answers or is gone.

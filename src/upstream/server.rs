@@ -231,7 +231,8 @@ impl Upstream {
         let mut attempts = Attempts::default();
         let mut log = Log { upstream: self.id, since: Instant::now(), attempts: &mut attempts };
         let sends = if self.line.is_kept() { 2 } else { 1 };
-        self.line.ask(ask, Window { until, sends }, &mut log).await.and_then(judged).map(drop)
+        let delivered = self.line.ask(ask, Window { until, sends }, &mut log).await?;
+        judge(&delivered.message).map(drop).map_err(|_| Cause::Malformed)
     }
 
     /// Takes it into a pool: from now on it is probed while it is not asked. `has_others`: the pool has more than this one.
@@ -266,9 +267,7 @@ impl Upstream {
             self.runtime.spawn(probe::watch(Weak::clone(own)));
         }
     }
-}
 
-impl Upstream {
     /// Asks, without EDNS where the server turns out not to know it (EDN-16, RFC 6891 6.2.2).
     ///
     /// A client that wants DNSSEC records cannot be served without EDNS: then the server has failed.
@@ -292,11 +291,6 @@ impl Upstream {
         }
         Ok(delivered)
     }
-}
-
-fn judged(delivered: Delivered) -> Result<(Delivered, Verdict), Cause> {
-    let verdict = judge(&delivered.message).map_err(|_| Cause::Malformed)?;
-    Ok((delivered, verdict))
 }
 
 /// Where attempts are written.

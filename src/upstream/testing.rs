@@ -34,23 +34,12 @@ use super::kept::Home;
 use super::server::Upstream;
 use super::{Ask, Server};
 use crate::trail::{Attempts, UpstreamId};
-use crate::wire::registry::option;
+use crate::wire::registry::{option, rtype};
 use crate::wire::{Flags, Header, OptWriter, Question, name, patch};
 
 /// The question for A of `name`.
 pub fn ask(name: &str) -> Arc<Ask> {
-    let mut question = name::from_text(name).unwrap();
-    question.extend([0, 1, 0, 1]);
-    Arc::new(Ask {
-        question: question.into(),
-        recursion_desired: true,
-        checking_disabled: false,
-        authentic_data: false,
-        dnssec_ok: false,
-        padding: true,
-        prefer_stream: false,
-        without_edns: false,
-    })
+    Arc::new(Ask::new(&name::from_text(name).unwrap(), rtype::A))
 }
 
 /// An empty answer to `query` with `flags` beside QR.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::crypto::aws_lc_rs;
 use serde_json::{Value as Json, json};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -11,19 +10,20 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::super::handshake::{KEYS, Shown, explain};
-use super::super::query::{cipher_name, rcode_name, version_name};
+use super::super::query::{cipher_name, rcode_name, version_name, warm_up};
 use crate::trail::Attempts;
 use crate::upstream::address::Host;
 use crate::upstream::commons::Commons;
 use crate::upstream::delivery::{Facts, Window};
 use crate::upstream::error::Cause;
 use crate::upstream::kept::Home;
+use crate::upstream::probe;
 use crate::upstream::proof::Proof;
 use crate::upstream::server::{BuildFault, Upstream};
 use crate::upstream::timekeeper::{Timekeeper, WallClock};
 use crate::upstream::{Ask, BuildError, Pool, PoolSettings, Server, Settings};
 use crate::wire::Header;
-use crate::wire::registry::{class, rtype};
+use crate::wire::registry::rtype;
 
 /// What a server is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,11 +100,11 @@ pub async fn try_all(settings: &Settings, progress: impl Fn(usize, usize)) -> Re
     // As `serve` would ask them, but a look leaves nothing in the state directory, which may be another user's.
     let forgetful = Settings { state_dir: None, ..settings.clone() };
     let commons = Commons::of(&forgetful, Handle::current())?.with_times(Arc::new(times));
-    let mut trials = trials("upstream", &settings.default, root_servers(), &commons)?;
+    let mut trials = trials("upstream", &settings.default, &probe::question(), &commons)?;
     for (index, named) in settings.pools.iter().enumerate() {
         let domain = settings.forwards.iter().find(|forward| forward.pool == index).and_then(|f| f.domains.first());
-        let ask = domain.map_or_else(root_servers, |domain| question(domain, rtype::SOA));
-        trials.extend(self::trials(&named.name, &named.pool, ask, &commons)?);
+        let ask = domain.map_or_else(probe::question, |domain| Arc::new(Ask::new(domain, rtype::SOA)));
+        trials.extend(self::trials(&named.name, &named.pool, &ask, &commons)?);
     }
     warm_up();
     let (total, turns) = (trials.len(), Arc::new(Semaphore::new(AT_ONCE)));
@@ -126,8 +126,8 @@ pub async fn try_all(settings: &Settings, progress: impl Fn(usize, usize)) -> Re
     Ok(done.into_iter().map(|(_, tried)| tried).collect())
 }
 
-fn trials(name: &str, pool: &PoolSettings, ask: Ask, commons: &Commons) -> Result<Vec<Trial>, BuildError> {
-    let (ask, name): (_, Arc<str>) = (Arc::new(ask), name.into());
+fn trials(name: &str, pool: &PoolSettings, ask: &Arc<Ask>, commons: &Commons) -> Result<Vec<Trial>, BuildError> {
+    let name: Arc<str> = name.into();
     let trial = |server: &Server, role, upstream: Arc<Upstream>, ask: &Arc<Ask>| {
         let found_by = match server.url.host {
             Host::Name(_) if !server.addresses.is_empty() => "given",
@@ -145,9 +145,9 @@ fn trials(name: &str, pool: &PoolSettings, ask: Ask, commons: &Commons) -> Resul
     let servers = servers.chain(pool.fallback.iter().map(|server| (server, Role::Fallback)));
     let mut trials: Vec<Trial> = servers
         .zip(ready.servers())
-        .map(|((server, role), upstream)| trial(server, role, Arc::clone(upstream), &ask))
+        .map(|((server, role), upstream)| trial(server, role, Arc::clone(upstream), ask))
         .collect();
-    let (home, roots) = (Home::new(commons, pool.attempt_timeout), Arc::new(root_servers()));
+    let (home, roots) = (Home::new(commons, pool.attempt_timeout), probe::question());
     for server in &pool.bootstrap {
         let id = commons.next_id().ok_or(BuildFault::TooMany);
         let id = id.map_err(|fault| BuildError { url: server.url.to_string(), fault })?;
@@ -189,31 +189,6 @@ const BEHIND_PROXY: &str =
 
 const NOERROR: u16 = 0;
 const NXDOMAIN: u16 = 3;
-
-/// `. NS`: every resolver knows it.
-fn root_servers() -> Ask {
-    question(&[0], rtype::NS)
-}
-
-fn question(name: &[u8], rtype: u16) -> Ask {
-    let question = [name, &rtype.to_be_bytes(), &class::IN.to_be_bytes()].concat();
-    Ask {
-        question: question.into(),
-        recursion_desired: true,
-        checking_disabled: false,
-        authentic_data: false,
-        dnssec_ok: false,
-        padding: true,
-        prefer_stream: false,
-        without_edns: false,
-    }
-}
-
-/// Seeds the generator of random numbers: its first use in a process takes longer than most answers, and is not the server's.
-fn warm_up() {
-    // Where there is no randomness, the exchange fails by itself.
-    let _ = aws_lc_rs::default_provider().secure_random.fill(&mut [0]);
-}
 
 /// Milliseconds, to the microsecond.
 fn millis(time: Duration) -> f64 {
