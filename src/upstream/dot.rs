@@ -1,15 +1,11 @@
 //! DNS over TLS (RFC 7858, strict profile of RFC 8310): [`Mux`] over an authenticated stream.
 
-use std::sync::Arc;
-
 use tokio::time::Instant;
 
-use super::Ask;
-use super::delivery::{Delivered, Facts};
+use super::delivery::Facts;
 use super::dial::Dialer;
 use super::error::Cause;
-use super::kept::{Carrier, Terms};
-use super::mux::Mux;
+use super::mux::{Mux, Streams};
 use super::proof::Proof;
 use super::tls::{Agreement, Tls, TlsError, Trust};
 use crate::peer::Transport;
@@ -37,10 +33,8 @@ impl Dot {
     }
 }
 
-impl Carrier for Dot {
-    type Connection = Mux;
-
-    async fn open(&self, until: Instant) -> Result<Mux, Cause> {
+impl Streams for Dot {
+    async fn connect(&self, until: Instant) -> Result<Mux, Cause> {
         self.dialer
             .dial(until, |stream, address| async move {
                 let (stream, secured) = self.tls.secure(stream).await?;
@@ -48,35 +42,11 @@ impl Carrier for Dot {
             })
             .await
     }
-
-    fn is_open(&self, connection: &Mux) -> bool {
-        connection.is_open()
-    }
-
-    fn facts(connection: &Mux) -> &Facts {
-        connection.facts()
-    }
-
-    fn terms(connection: &Mux) -> Terms {
-        connection.terms()
-    }
-
-    async fn closed(connection: &Mux) {
-        connection.closed().await;
-    }
-
-    fn cut(connection: &Mux) {
-        connection.cut();
-    }
-
-    async fn ask(&self, connection: &Mux, ask: &Arc<Ask>) -> Result<Delivered, Cause> {
-        connection.ask(ask).await
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use rustls::HandshakeKind;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

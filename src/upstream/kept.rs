@@ -380,7 +380,7 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::super::dial::Dialer;
-    use super::super::mux::Mux;
+    use super::super::mux::{Mux, Streams};
     use super::super::tcp::Tcp;
     use super::super::testing::{
         ask as question, home, label, listener, plain, read_frame, reply, serve_stream, window, write_frame,
@@ -560,10 +560,8 @@ mod tests {
         }
     }
 
-    impl Carrier for Server {
-        type Connection = Mux;
-
-        async fn open(&self, _: Instant) -> Result<Mux, Cause> {
+    impl Streams for Server {
+        async fn connect(&self, _: Instant) -> Result<Mux, Cause> {
             let (ours, theirs) = duplex(64 * 1024);
             let (behaviour, lives) = (self.behaviour, self.lives.clone());
             let is_first = self.opened.fetch_add(1, Ordering::SeqCst) == 0;
@@ -574,30 +572,6 @@ mod tests {
             });
             let facts = Facts { address: "127.0.0.1:53".parse().unwrap(), transport: Transport::Tcp, secured: None };
             Ok(Mux::start(ours, facts))
-        }
-
-        fn is_open(&self, connection: &Mux) -> bool {
-            connection.is_open()
-        }
-
-        fn facts(connection: &Mux) -> &Facts {
-            connection.facts()
-        }
-
-        fn terms(connection: &Mux) -> Terms {
-            connection.terms()
-        }
-
-        async fn closed(connection: &Mux) {
-            connection.closed().await;
-        }
-
-        fn cut(connection: &Mux) {
-            connection.cut();
-        }
-
-        async fn ask(&self, connection: &Mux, ask: &Arc<Ask>) -> Result<Delivered, Cause> {
-            connection.ask(ask).await
         }
     }
 

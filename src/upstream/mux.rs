@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt;
+use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,10 +23,48 @@ use super::Ask;
 use super::ask::Leg;
 use super::delivery::{Delivered, Facts, check_stream};
 use super::error::Cause;
-use super::kept::Terms;
+use super::kept::{Carrier, Terms};
 use crate::wire::framing::{self, Frame};
 use crate::wire::registry::rtype;
 use crate::wire::{Edns, HEADER_LEN, Header, Records, patch, u16_at};
+
+/// Opens the streams that questions share: what TCP and DoT differ in. All else a [`Mux`] does for both.
+pub trait Streams: Send + Sync + fmt::Debug + 'static {
+    /// Opens one, on the current runtime. No octet of a question leaves before the server has proven itself (DOT-09).
+    fn connect(&self, until: Instant) -> impl Future<Output = Result<Mux, Cause>> + Send;
+}
+
+impl<S: Streams> Carrier for S {
+    type Connection = Mux;
+
+    async fn open(&self, until: Instant) -> Result<Mux, Cause> {
+        self.connect(until).await
+    }
+
+    fn is_open(&self, connection: &Mux) -> bool {
+        connection.is_open()
+    }
+
+    fn facts(connection: &Mux) -> &Facts {
+        connection.facts()
+    }
+
+    fn terms(connection: &Mux) -> Terms {
+        connection.terms()
+    }
+
+    async fn closed(connection: &Mux) {
+        connection.closed().await;
+    }
+
+    fn cut(connection: &Mux) {
+        connection.cut();
+    }
+
+    async fn ask(&self, connection: &Mux, ask: &Arc<Ask>) -> Result<Delivered, Cause> {
+        connection.ask(ask).await
+    }
+}
 
 /// The asking end of a stream. Dropping it ends the stream once what is in flight has been answered.
 #[derive(Debug)]
