@@ -148,23 +148,11 @@ impl Inner {
             && !told.swap(true, Ordering::Relaxed)
         {
             info!(
-                name = %shown(listed),
+                name = %name::Shown(listed),
                 "a time server is looked up in plain DNS: no server has answered, and the clock has never been right"
             );
         }
     }
-}
-
-/// The name as text, what is not printable left out.
-fn shown(name: &[u8]) -> String {
-    let mut labels = Vec::new();
-    let mut rest = name;
-    while let Some((&length, tail)) = rest.split_first().filter(|&(&length, _)| length > 0) {
-        let Some((label, next)) = tail.split_at_checked(length.into()) else { break };
-        labels.push(String::from_utf8_lossy(label).replace(char::is_control, "?"));
-        rest = next;
-    }
-    labels.join(".")
 }
 
 /// `message` with no TTL above [`MAX_TTL`]; unchanged where it cannot be read, which is for others to judge.
