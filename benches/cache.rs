@@ -12,7 +12,6 @@ use divan::{Bencher, counter::ItemsCount};
 use hushgate::cache::{Bits, Cache, Key, Settings};
 use hushgate::clock::Moment;
 use hushgate::reply::{Kind, Meta, Stored};
-use hushgate::trail::UpstreamId;
 use hushgate::wire::Flags;
 
 const FEW: u64 = 10_000;
@@ -53,13 +52,10 @@ fn keep(cache: &Cache, n: u64) {
         received: NOW,
         lifetime: 300,
         http_lifetime: 300,
-        rcode: 0,
         flags: Flags(0x8180),
         kind: Kind::Positive,
         additional_at: 58,
-        additionals: 0,
-        supplier: UpstreamId(0),
-        ede: None,
+        ..Meta::default()
     };
     cache.insert(&key(n), Stored { meta, message: &[7; 58], ttls: &[0, 48] }, NOW);
 }

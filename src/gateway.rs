@@ -215,8 +215,11 @@ impl Core {
         let company = Company::new();
         let mut workers = Vec::new();
         for ((index, (runtime, posts)), counters) in (0..=u8::MAX).zip(stations).zip(&self.counters) {
+            let pipeline = Pipeline::new(Arc::clone(&self.shared), Arc::clone(counters));
+            // The first worker is home to the upstream connections, and so to what is asked for nobody.
+            runtime.spawn(pipeline.clone().run_errands());
             let context = Context {
-                answer: logged(Arc::new(Pipeline::new(Arc::clone(&self.shared), Arc::clone(counters))), config),
+                answer: logged(Arc::new(pipeline), config),
                 guard: Arc::clone(&self.guard),
                 counters: Arc::clone(counters),
                 limits: config.listen.limits,

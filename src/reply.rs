@@ -10,7 +10,7 @@ use crate::trail::{Trail, UpstreamId};
 use crate::wire::{Flags, patch};
 
 /// What kind of answer a stored message is; decides its lifetime and its freshness over HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
     /// Records that answer the question.
     Positive,
@@ -19,16 +19,19 @@ pub enum Kind {
     /// NXDOMAIN with an SOA (RFC 2308 2.1).
     NxDomain,
     /// To be relayed, never kept: TTL 0, no SOA, an odd RCODE.
+    #[default]
     Fleeting,
 }
 
 /// The facts of a stored answer that are not in its bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
     /// When it was received.
     pub received: Moment,
     /// Seconds it is fresh after that: the smallest TTL of all its records, capped (TTL-02).
     pub lifetime: u32,
+    /// Seconds after that in which it may stand in while no fresh one is to be had (RFC 8767); 0: never.
+    pub stale: u32,
     /// Seconds HTTP caches may keep it after that: smallest answer TTL, or min(SOA TTL, MINIMUM) (RFC 8484 5.1).
     pub http_lifetime: u32,
     /// The RCODE, extended bits included.
@@ -37,6 +40,8 @@ pub struct Meta {
     pub flags: Flags,
     /// What it is.
     pub kind: Kind,
+    /// Is QNAME an alias, a CNAME being the first of the answer (STL-09)?
+    pub is_alias: bool,
     /// Where the additional section begins, and how many records it has (OPT is not stored).
     pub additional_at: u16,
     /// Records from there on.

@@ -14,7 +14,7 @@ use crate::wire::Flags;
 pub const GRAIN: usize = 8;
 
 /// Octets of a header.
-pub const HEADER: usize = 48;
+pub const HEADER: usize = 56;
 
 /// The word that opens a block: its length, a dead bit, and a two-bit count of visits in the low bits that the grain leaves free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +87,8 @@ pub struct Header {
     pub tag: u32,
     /// Times it was served.
     pub hits: u32,
+    /// Stands for the registrable domain of its name; 0 where there is none.
+    pub domain: u32,
     /// Its facts.
     pub meta: Meta,
     key: u16,
@@ -97,10 +99,13 @@ pub struct Header {
 impl Header {
     const HITS_AT: usize = 16;
     const HAS_EDE: u16 = 0x100;
+    const IS_ALIAS: u16 = 0x200;
 
     fn encode(&self) -> [u8; HEADER] {
         let meta = &self.meta;
-        let shape = kind_number(meta.kind) | if meta.ede.is_some() { Self::HAS_EDE } else { 0 };
+        let bit = |is: bool, bit: u16| if is { bit } else { 0 };
+        let shape =
+            kind_number(meta.kind) | bit(meta.ede.is_some(), Self::HAS_EDE) | bit(meta.is_alias, Self::IS_ALIAS);
         let mut octets = [0; HEADER];
         lay(
             &mut octets,
@@ -121,6 +126,8 @@ impl Header {
                 &meta.additionals.to_le_bytes(),
                 &meta.supplier.0.to_le_bytes(),
                 &meta.ede.unwrap_or_default().to_le_bytes(),
+                &meta.stale.to_le_bytes(),
+                &self.domain.to_le_bytes(),
             ],
         );
         octets
@@ -137,19 +144,22 @@ impl Header {
         let http_lifetime = u32::from_le_bytes(take(&mut rest));
         let [rcode, flags, additional_at, additionals, supplier, ede] =
             [(); 6].map(|()| u16::from_le_bytes(take(&mut rest)));
+        let [stale, domain] = [(); 2].map(|()| u32::from_le_bytes(take(&mut rest)));
         let meta = Meta {
             received,
             lifetime,
+            stale,
             http_lifetime,
             rcode,
             flags: Flags(flags),
             kind: kind_of(shape),
+            is_alias: shape & Self::IS_ALIAS != 0,
             additional_at,
             additionals,
             supplier: UpstreamId(supplier),
             ede: (shape & Self::HAS_EDE != 0).then_some(ede),
         };
-        Self { mark, tag, hits, meta, key, ttls, message }
+        Self { mark, tag, hits, domain, meta, key, ttls, message }
     }
 
     /// The header at `at`.
@@ -159,8 +169,31 @@ impl Header {
 
     /// Is it fresh at `now`?
     pub fn is_fresh(&self, now: Moment) -> bool {
-        now.0 < self.meta.received.0.saturating_add(u64::from(self.meta.lifetime) * 1000)
+        now < self.expiry()
     }
+
+    /// Has it expired, and may it stand in all the same?
+    pub fn is_stale(&self, now: Moment) -> bool {
+        let expiry = self.expiry();
+        now >= expiry && now.0 < expiry.0.saturating_add(u64::from(self.meta.stale) * 1000)
+    }
+
+    fn expiry(&self) -> Moment {
+        Moment(self.meta.received.0.saturating_add(u64::from(self.meta.lifetime) * 1000))
+    }
+}
+
+/// An entry as a walk shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// The octets of its [`Key`](super::Key).
+    pub key: &'a [u8],
+    /// What is stored.
+    pub stored: Stored<'a>,
+    /// Times it was served.
+    pub hits: u32,
+    /// Octets it takes.
+    pub size: usize,
 }
 
 /// Does the entry at `at` have this key?
@@ -171,10 +204,19 @@ pub fn has_key(arena: &[u8], at: usize, key: &[u8]) -> bool {
 }
 
 /// Visits the entry at `at`, whose key has `key_len` octets, if it is fresh, and hands out what is stored.
-pub fn visit(arena: &mut [u8], at: usize, key_len: usize, now: Moment) -> Option<Stored<'_>> {
+pub fn visit_fresh(arena: &mut [u8], at: usize, key_len: usize, now: Moment) -> Option<Stored<'_>> {
+    visit_if(arena, at, key_len, |header| header.is_fresh(now))
+}
+
+/// The same of one that has expired and may stand in.
+pub fn visit_stale(arena: &mut [u8], at: usize, key_len: usize, now: Moment) -> Option<Stored<'_>> {
+    visit_if(arena, at, key_len, |header| header.is_stale(now))
+}
+
+fn visit_if(arena: &mut [u8], at: usize, key_len: usize, wanted: impl Fn(&Header) -> bool) -> Option<Stored<'_>> {
     let (octets, rest) = arena.get_mut(at..)?.split_first_chunk_mut::<HEADER>()?;
     let header = Header::decode(octets);
-    if !header.is_fresh(now) {
+    if !wanted(&header) {
         return None;
     }
     let (mark, hits) = (header.mark.visited_once_more(), header.hits.saturating_add(1));
@@ -189,6 +231,16 @@ pub fn visit(arena: &mut [u8], at: usize, key_len: usize, now: Moment) -> Option
     Some(Stored { meta: header.meta, message, ttls })
 }
 
+/// The entry at `at`, whole.
+pub fn whole(arena: &[u8], at: usize) -> Option<Entry<'_>> {
+    let header = Header::read(arena, at)?;
+    let rest = arena.get(at..)?.get(HEADER..)?;
+    let (key, rest) = rest.split_at_checked(header.key.into())?;
+    let (message, rest) = rest.split_at_checked(header.message.into())?;
+    let stored = Stored { meta: header.meta, message, ttls: rest.get(..header.ttls.into())? };
+    Some(Entry { key, stored, hits: header.hits, size: header.mark.size() })
+}
+
 /// An entry about to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct Draft<'a> {
@@ -199,13 +251,14 @@ pub struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     /// An entry for `stored` under `key`. `None` if a part of it is longer than a message can be.
-    pub fn new(tag: u32, key: &'a [u8], stored: Stored<'a>) -> Option<Self> {
+    pub fn new(tag: u32, domain: u32, key: &'a [u8], stored: Stored<'a>) -> Option<Self> {
         let length = |part: &[u8]| u16::try_from(part.len()).ok();
         let octets = HEADER + key.len() + stored.ttls.len() + stored.message.len();
         let header = Header {
             mark: Mark::live(octets.next_multiple_of(GRAIN)),
             tag,
             hits: 0,
+            domain,
             meta: stored.meta,
             key: length(key)?,
             ttls: length(stored.ttls)?,
@@ -279,9 +332,11 @@ mod tests {
             received: Moment(0x0102_0304_0506_0708),
             lifetime: 0xfedc_ba98,
             http_lifetime: 77,
+            stale: 0x7654_3210,
             rcode: 4095,
             flags: Flags(0x8180),
             kind: Kind::NxDomain,
+            is_alias: true,
             additional_at: 513,
             additionals: 9,
             supplier: UpstreamId(65_535),
@@ -294,16 +349,17 @@ mod tests {
         for kind in [Kind::Positive, Kind::NoData, Kind::NxDomain, Kind::Fleeting] {
             for ede in [None, Some(0), Some(65_535)] {
                 let stored = Stored { meta: Meta { kind, ede, ..meta() }, message: b"message", ttls: b"ttls" };
-                let draft = Draft::new(0xdead_beef, b"key", stored).unwrap();
+                let draft = Draft::new(0xdead_beef, 0x0bad_cafe, b"key", stored).unwrap();
                 let mut arena = vec![0; 128];
                 draft.write(&mut arena, GRAIN);
                 assert!(has_key(&arena, GRAIN, b"key"));
                 assert!(!has_key(&arena, GRAIN, b"ke"));
                 assert!(!has_key(&arena, GRAIN, b"kez"));
-                let found = visit(&mut arena, GRAIN, 3, Moment(0)).unwrap();
+                let found = visit_fresh(&mut arena, GRAIN, 3, Moment(0)).unwrap();
                 assert_eq!((found.meta, found.message, found.ttls), (stored.meta, stored.message, stored.ttls));
                 let header = Header::read(&arena, GRAIN).unwrap();
-                assert_eq!((header.tag, header.hits, header.mark.size()), (0xdead_beef, 1, 64));
+                assert_eq!((header.tag, header.hits, header.mark.size()), (0xdead_beef, 1, 72));
+                assert_eq!(header.domain, 0x0bad_cafe);
             }
         }
     }
@@ -328,13 +384,13 @@ mod tests {
     fn a_part_longer_than_a_message_is_no_entry() {
         let long = vec![0; 65_536];
         let stored = Stored { meta: meta(), message: &long, ttls: &[] };
-        assert!(Draft::new(1, b"k", stored).is_none());
+        assert!(Draft::new(1, 0, b"k", stored).is_none());
     }
 
     #[test]
     fn ttl_02_an_entry_is_fresh_up_to_its_lifetime_and_not_at_it() {
         let meta = Meta { received: Moment(500), lifetime: 2, ..meta() };
-        let draft = Draft::new(1, b"k", Stored { meta, message: &[], ttls: &[] }).unwrap();
+        let draft = Draft::new(1, 0, b"k", Stored { meta, message: &[], ttls: &[] }).unwrap();
         assert!(draft.header.is_fresh(Moment(2499)));
         assert!(!draft.header.is_fresh(Moment(2500)));
     }

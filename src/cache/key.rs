@@ -52,6 +52,16 @@ impl Key {
         key
     }
 
+    /// Its name, folded, in wire form.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        self.as_bytes()
+            .len()
+            .checked_sub(Self::FIXED + Self::SPLIT)
+            .and_then(|length| self.octets.get(..length))
+            .unwrap_or_default()
+    }
+
     /// Its octets: equal for equal questions, and only for those.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

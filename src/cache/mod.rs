@@ -4,6 +4,7 @@
 //! `shard`, the lower half is the tag that its index and ghost know the answer by. A shard is locked for one lookup or one
 //! insertion. All memory is laid out at construction (`layout`) and nothing is allocated afterwards.
 
+pub mod domain;
 pub mod failures;
 pub mod key;
 pub mod lifetime;
@@ -24,17 +25,19 @@ use std::sync::{Mutex, MutexGuard};
 
 use ahash::RandomState;
 
+pub use entry::Entry;
 pub use failures::{Failure, Failures};
 pub use key::{Bits, Key};
 pub use lifetime::lifetime;
 pub use settings::Settings;
+pub use shard::Fate;
 
 use crate::clock::Moment;
 use crate::reply::{Kind, Stored};
 use crate::trail::UpstreamId;
 use entry::Draft;
 use layout::Layout;
-use shard::Shard;
+use shard::{Shard, Steps};
 
 /// The cache. Shared by all workers.
 pub struct Cache {
@@ -112,13 +115,26 @@ impl Cache {
         door.open().lookup(tag, key.as_bytes(), now).map(take)
     }
 
+    /// The answer of `key` that has expired but may stand in while no fresh one is to be had (RFC 8767), as [`Cache::lookup`].
+    pub fn lookup_stale<T>(&self, key: &Key, now: Moment, take: impl FnOnce(Stored<'_>) -> T) -> Option<T> {
+        let (door, tag) = self.door(key)?;
+        door.open().lookup_stale(tag, key.as_bytes(), now).map(take)
+    }
+
+    /// Sets out on a walk past everything that is held.
+    #[must_use]
+    pub fn walk(&self) -> Walk<'_> {
+        Walk { cache: self, shard: 0, steps: Steps::default() }
+    }
+
     /// Keeps `stored` under `key`, in the place of what was kept before.
     pub fn insert(&self, key: &Key, stored: Stored<'_>, now: Moment) -> Inserted {
         if stored.meta.lifetime == 0 || stored.meta.kind == Kind::Fleeting {
             return Inserted::Fleeting;
         }
         let Some((door, tag)) = self.door(key) else { return Inserted::Off };
-        let Some(draft) = Draft::new(tag, key.as_bytes(), stored) else { return Inserted::TooLarge };
+        let domain = self.domain(key);
+        let Some(draft) = Draft::new(tag, domain, key.as_bytes(), stored) else { return Inserted::TooLarge };
         door.open().insert(&draft, now)
     }
 
@@ -170,6 +186,12 @@ impl Cache {
         heap + self.shards.len() * size_of::<Door>()
     }
 
+    /// Stands for the registrable domain of the name of `key`; 0 where there is none.
+    fn domain(&self, key: &Key) -> u32 {
+        let (_, tag) = domain::registrable(key.name()).map_or((0, 0), |domain| halves(self.hasher.hash_one(domain)));
+        tag
+    }
+
     /// The shard of `key`, and its tag there.
     fn door(&self, key: &Key) -> Option<(&Door, u32)> {
         let octets = key.as_bytes();
@@ -180,6 +202,29 @@ impl Cache {
         let (upper, tag) = halves(hash);
         let door = self.shards.get(index::scale(upper, self.shards.len()))?;
         Some((door, tag))
+    }
+}
+
+/// A walk past everything that is held, some dozens of entries at a time: nobody who asks meanwhile waits for longer than that.
+#[derive(Debug)]
+pub struct Walk<'a> {
+    cache: &'a Cache,
+    shard: usize,
+    steps: Steps,
+}
+
+impl Walk<'_> {
+    /// Shows some more entries to `visit`, under one lock: copy what is wanted, do nothing slow. False at the end.
+    ///
+    /// Whatever was held when the walk began is shown, unless it has gone meanwhile; what came later may be shown too, and what
+    /// moves may be shown twice.
+    pub fn step(&mut self, visit: &mut dyn FnMut(Entry<'_>) -> Fate) -> bool {
+        let Some(door) = self.cache.shards.get(self.shard) else { return false };
+        if !door.open().walk(&mut self.steps, visit) {
+            self.shard += 1;
+            self.steps = Steps::default();
+        }
+        true
     }
 }
 

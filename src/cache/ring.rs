@@ -9,6 +9,9 @@ pub struct Ring {
     head: usize,
     tail: usize,
     used: usize,
+    /// Octets that have left, gaps included: with those after them they count the whole of what ever went in, so that a place in
+    /// this count stays what it is while blocks come and go.
+    passed: u64,
 }
 
 /// Where a block may go.
@@ -26,7 +29,7 @@ impl Ring {
     /// An empty ring over `span`.
     pub const fn new(span: Range<usize>) -> Self {
         let (head, tail) = (span.start, span.start);
-        Self { span, head, tail, used: 0 }
+        Self { span, head, tail, used: 0, passed: 0 }
     }
 
     /// Octets it spans.
@@ -62,10 +65,23 @@ impl Ring {
     pub fn pop(&mut self, size: usize) {
         self.used = self.used.saturating_sub(size);
         self.head = self.wrap(self.head + size);
+        self.passed += size as u64;
         if self.used == 0 {
             // An empty ring begins anew, so that its whole span is one piece again.
             (self.head, self.tail) = (self.span.start, self.span.start);
+            self.passed = self.passed.next_multiple_of(self.length().max(1) as u64);
         }
+    }
+
+    /// The count at the oldest block, and behind the youngest.
+    pub const fn counts(&self) -> (u64, u64) {
+        (self.passed, self.passed + self.used as u64)
+    }
+
+    /// Where the block of this count lies.
+    pub fn place_of(&self, count: u64) -> usize {
+        let length = self.length().max(1) as u64;
+        self.span.start + usize::try_from(count % length).unwrap_or(0)
     }
 
     const fn wrap(&self, at: usize) -> usize {
@@ -106,5 +122,30 @@ mod tests {
         ring.pop(64);
         assert_eq!(ring.head(), None);
         assert!(ring.room(64, 0).is_some());
+    }
+
+    #[test]
+    fn a_count_leads_to_its_block_however_often_the_ring_has_turned() {
+        let mut ring = Ring::new(1000..1100);
+        let mut blocks = std::collections::VecDeque::new();
+        for n in 0..200 {
+            let size = [32, 24, 48][n % 3];
+            while ring.room(size, 0).is_none() {
+                let (oldest, _) = ring.counts();
+                let (at, size) = blocks.pop_front().unwrap();
+                if at != 0 {
+                    assert_eq!(ring.place_of(oldest), at);
+                }
+                ring.pop(size);
+            }
+            let place = ring.room(size, 0).unwrap();
+            if place.skip > 0 {
+                blocks.push_back((0, place.skip));
+            }
+            let (_, youngest) = ring.counts();
+            assert_eq!(ring.place_of(youngest + place.skip as u64), place.at);
+            ring.push(place, size);
+            blocks.push_back((place.at, size));
+        }
     }
 }

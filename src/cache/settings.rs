@@ -17,6 +17,16 @@ pub struct Settings {
     pub failure_ttl: Duration,
     /// Last ceiling for failures. Default 30 s; at most 300 s.
     pub failure_ttl_max: Duration,
+    /// How long after its expiry an answer may still stand in. Default 24 h; 0 switches it off (RFC 8767).
+    pub stale_window: Duration,
+    /// How long an upstream may take before the stale answer is sent. Default 1.8 s.
+    pub stale_after: Duration,
+    /// The TTL that a stale answer carries. Default 30 s.
+    pub stale_ttl: Duration,
+    /// Is an answer refreshed that is asked for again in its last tenth? Default yes.
+    pub prefetch: bool,
+    /// Is it kept in the state directory over a restart? Default no.
+    pub snapshot: bool,
 }
 
 impl Default for Settings {
@@ -28,6 +38,11 @@ impl Default for Settings {
             negative_ttl: Duration::from_mins(5),
             failure_ttl: Duration::from_secs(5),
             failure_ttl_max: Duration::from_secs(30),
+            stale_window: Duration::from_hours(24),
+            stale_after: Duration::from_millis(1800),
+            stale_ttl: Duration::from_secs(30),
+            prefetch: true,
+            snapshot: false,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! asked often. A hit writes to the header it has read anyway, and to nothing else.
 
 use super::Inserted;
-use super::entry::{self, Draft, GRAIN, Header, Mark};
+use super::entry::{self, Draft, Entry, GRAIN, Header, Mark};
 use super::ghost::Ghost;
 use super::index::Index;
 use super::layout::Layout;
@@ -38,10 +38,34 @@ pub struct Shard {
 }
 
 /// Which ring.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lane {
     Small,
     Main,
+}
+
+/// How far a walk through a shard has come.
+///
+/// The small ring goes first: what moves meanwhile moves to the tail of the main ring, where the walk still comes by.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps {
+    lane: Lane,
+    count: u64,
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self { lane: Lane::Small, count: 0 }
+    }
+}
+
+/// What becomes of an entry that a walk has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays.
+    Stays,
+    /// It is dropped.
+    Goes,
 }
 
 /// Octets that one insertion may still move to spare visited entries. Bounds the time under the lock; when it is spent, they leave.
@@ -111,7 +135,7 @@ impl Shard {
     /// The fresh entry of `key`, visited.
     pub fn lookup(&mut self, tag: u32, key: &[u8], now: Moment) -> Option<Stored<'_>> {
         let at = self.find(tag, key)?;
-        entry::visit(&mut self.arena, at, key.len(), now)
+        entry::visit_fresh(&mut self.arena, at, key.len(), now)
     }
 
     /// The header of the entry of `key`, fresh or not; not a visit.
@@ -157,6 +181,55 @@ impl Shard {
         self.octets += size;
         self.tally.inserted += 1;
         Inserted::Kept
+    }
+
+    /// Walks on past some more blocks; says whether any may be left. Bounds the time under the lock.
+    ///
+    /// Whatever was here when the walk began is met, unless it has gone meanwhile; what came later may be met too.
+    pub fn walk(&mut self, steps: &mut Steps, visit: &mut dyn FnMut(Entry<'_>) -> Fate) -> bool {
+        const BLOCKS: usize = 48;
+        const OCTETS: u64 = 16 << 10;
+        let begun = steps.count;
+        for _ in 0..BLOCKS {
+            let ring = match steps.lane {
+                Lane::Small => &self.small,
+                Lane::Main => &self.main,
+            };
+            let (oldest, end) = ring.counts();
+            steps.count = steps.count.max(oldest);
+            if steps.count >= end {
+                if steps.lane == Lane::Main {
+                    return false;
+                }
+                *steps = Steps { lane: Lane::Main, count: 0 };
+                return true;
+            }
+            let at = ring.place_of(steps.count);
+            let mark = Mark::read(&self.arena, at);
+            steps.count += mark.size() as u64;
+            if !mark.is_dead() {
+                self.show(at, visit);
+            }
+            if steps.count.saturating_sub(begun.max(oldest)) > OCTETS {
+                break;
+            }
+        }
+        true
+    }
+
+    fn show(&mut self, at: usize, visit: &mut dyn FnMut(Entry<'_>) -> Fate) {
+        let fate = entry::whole(&self.arena, at).map_or(Fate::Stays, visit);
+        if fate == Fate::Goes
+            && let Some(header) = Header::read(&self.arena, at)
+        {
+            self.kill(header.tag, at);
+        }
+    }
+
+    /// The entry of `key`, if it has expired but may stand in; a visit.
+    pub fn lookup_stale(&mut self, tag: u32, key: &[u8], now: Moment) -> Option<Stored<'_>> {
+        let at = self.find(tag, key)?;
+        entry::visit_stale(&mut self.arena, at, key.len(), now)
     }
 
     fn find(&self, tag: u32, key: &[u8]) -> Option<usize> {
@@ -296,8 +369,6 @@ const _: () = assert!(GRAIN >= size_of::<Mark>());
 mod tests {
     use super::*;
     use crate::reply::{Kind, Meta};
-    use crate::trail::UpstreamId;
-    use crate::wire::Flags;
 
     const FULL: u32 = 400;
 
@@ -306,20 +377,9 @@ mod tests {
     }
 
     fn put(shard: &mut Shard, n: u32, lifetime: u32, now: Moment) {
-        let meta = Meta {
-            received: now,
-            lifetime,
-            http_lifetime: lifetime,
-            rcode: 0,
-            flags: Flags(0),
-            kind: Kind::Positive,
-            additional_at: 0,
-            additionals: 0,
-            supplier: UpstreamId(0),
-            ede: None,
-        };
+        let meta = Meta { received: now, lifetime, kind: Kind::Positive, ..Meta::default() };
         let (key, message) = (n.to_be_bytes(), [7; 100]);
-        let draft = Draft::new(tag(n), &key, Stored { meta, message: &message, ttls: &[] }).unwrap();
+        let draft = Draft::new(tag(n), 0, &key, Stored { meta, message: &message, ttls: &[] }).unwrap();
         assert_eq!(shard.insert(&draft, now), Inserted::Kept);
     }
 

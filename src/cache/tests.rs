@@ -28,14 +28,11 @@ fn meta(lifetime: u32) -> Meta {
     Meta {
         received: NOW,
         lifetime,
-        http_lifetime: lifetime,
-        rcode: 0,
         flags: Flags(Flags::QR),
         kind: Kind::Positive,
         additional_at: 40,
-        additionals: 0,
         supplier: UpstreamId(3),
-        ede: None,
+        ..Meta::default()
     }
 }
 

@@ -23,6 +23,11 @@ pub fn read(reader: &mut Reader<'_>) -> Settings {
         negative_ttl: reader.read("cache.negative_ttl", kinds::ttl(Duration::ZERO..=LONGEST_NEGATIVE_TTL)),
         failure_ttl: reader.read("cache.failure_ttl", kinds::ttl(FAILURES)),
         failure_ttl_max: reader.read("cache.failure_ttl_max", kinds::ttl(FAILURES)),
+        stale_window: reader.read("cache.stale_window", kinds::ttl(Duration::ZERO..=LONGEST_TTL)),
+        stale_after: reader.read("cache.stale_after", kinds::duration(Duration::ZERO..=Duration::from_mins(1))),
+        stale_ttl: reader.read("cache.stale_ttl", kinds::ttl(Duration::from_secs(1)..=Duration::from_hours(1))),
+        prefetch: reader.read("cache.prefetch", kinds::flag),
+        snapshot: reader.read("cache.snapshot", kinds::flag),
     };
     check_order(reader, ("cache.min_ttl", settings.min_ttl), ("cache.max_ttl", settings.max_ttl));
     check_order(
@@ -52,11 +57,6 @@ fn check_order(reader: &mut Reader<'_>, (low, floor): (&str, Duration), (high, c
 
 /// Keys without effect in this version: checked all the same, so that they hold when they get one.
 fn read_unused(reader: &mut Reader<'_>) {
-    reader.read("cache.stale_window", kinds::ttl(Duration::ZERO..=LONGEST_TTL));
-    reader.read("cache.stale_after", kinds::duration(Duration::ZERO..=Duration::from_mins(1)));
-    reader.read("cache.stale_ttl", kinds::ttl(Duration::from_secs(1)..=Duration::from_hours(1)));
-    reader.read("cache.prefetch", kinds::flag);
-    reader.read("cache.snapshot", kinds::flag);
     for (key, node) in reader.read_items("cache.rule") {
         let Some(fields) = reader.fields(&key, node, keys::RULE, "cache.rule") else { continue };
         reader.require_field(&fields, "domains");

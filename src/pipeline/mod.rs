@@ -18,6 +18,8 @@ mod finish;
 mod join;
 mod keys;
 mod rcode;
+mod recall;
+mod refresh;
 pub mod settings;
 mod shared;
 mod special;
@@ -35,7 +37,7 @@ use crate::peer::Peer;
 use crate::query::{Origin, Query, Reject};
 use crate::reply::{Facts, Freshness, Meta, Now, Out, Pending, Reply, Source, StoredBuf, Verdict, Why};
 use crate::telemetry::Counters;
-use crate::trail::{Cookie, Cut, Decision, Join, Recall};
+use crate::trail::{Cookie, Cut, Decision, Join};
 use crate::wire::Flags;
 use crate::wire::registry::{rcode as codes, rtype};
 use admission::Admission;
@@ -137,28 +139,6 @@ impl Pipeline {
         admission::limit(rate, guard.refuse(), settings, walk)
     }
 
-    /// Looks into memory: answers first, so that a failure never hides what is still fresh (NEG-18).
-    fn recall(&self, keys: &Keys, now: Moment, walk: &mut Walk<'_>, out: &mut Out<'_>) -> Option<Facts> {
-        let Shared { cache, failures, .. } = &*self.shared;
-        let hit = cache.lookup(keys.answer(), now, |stored| {
-            let age = now.seconds_since(stored.meta.received);
-            (stored.meta, age, finish::copy(walk, stored, age, out))
-        });
-        if let Some((meta, age, fit)) = hit {
-            let left = meta.lifetime.saturating_sub(age);
-            walk.trail.recall = Recall::Hit { age, left, supplier: meta.supplier };
-            return Some(self.seal(walk, (&meta, age, fit), Source::Cache, out));
-        }
-        walk.trail.recall = Recall::Miss;
-        if failures.is_empty() {
-            return None;
-        }
-        let failure = failures.recall(keys.own(), now)?;
-        walk.trail.recall = Recall::Failure { left: failure.left };
-        self.counters.failures_recalled.add_one();
-        Some(self.refuse(walk, &rcode::of_failure(failure), Source::Error, out))
-    }
-
     /// The rest of the way, as a future that owns all it needs.
     fn later(&self, query: &Query<'_>, walk: &Walk<'_>, keys: Keys) -> Pending {
         let (pipeline, kept, keys) = (self.clone(), query.to_kept(), Arc::new(keys));
@@ -219,13 +199,6 @@ impl Pipeline {
             Ok(stored) => self.relay(walk, stored, Source::Upstream, out),
             Err(problem) => self.refuse(walk, problem, Source::Error, out),
         }
-    }
-
-    /// Is there an answer or a failure by now?
-    fn is_known(&self, keys: &Keys, now: Moment) -> bool {
-        let Shared { cache, failures, .. } = &*self.shared;
-        let fresh = cache.peek(keys.answer(), now).is_some_and(|entry| entry.left > 0);
-        fresh || (!failures.is_empty() && failures.recall(keys.own(), now).is_some())
     }
 
     /// Finish for an answer that has just been made or received.

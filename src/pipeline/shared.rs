@@ -6,6 +6,7 @@ use super::Settings;
 use super::cookie::Cookies;
 use super::finish::Finish;
 use super::join::{FLIGHTS, FOLLOWERS, Joins};
+use super::refresh::Errands;
 use crate::cache::{self, Cache, Failures};
 use crate::clock::Clock;
 use crate::guard::Guard;
@@ -21,6 +22,7 @@ pub struct Shared {
     pub(super) cache: Cache,
     pub(super) failures: Failures,
     pub(super) joins: Arc<Joins>,
+    pub(super) errands: Errands,
     pub(super) guard: Arc<Guard>,
     pub(super) exchange: Arc<dyn Exchange>,
     pub(super) clock: Clock,
@@ -42,6 +44,7 @@ impl Shared {
             cache: Cache::new(&cache_settings),
             failures: Failures::new(&cache_settings),
             joins: Joins::new(FLIGHTS, FOLLOWERS),
+            errands: Errands::default(),
             settings,
             cache_settings,
             guard,

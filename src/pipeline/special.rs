@@ -9,7 +9,6 @@ use bytes::BufMut as _;
 
 use crate::clock::Moment;
 use crate::reply::{Kind, Meta, StoredBuf};
-use crate::trail::UpstreamId;
 use crate::wire::registry::{class, rcode, rtype};
 use crate::wire::{Flags, Header, Question, name};
 
@@ -137,9 +136,7 @@ impl Local {
             flags: self.header.flags,
             kind: self.kind,
             additional_at: narrow(self.message.len()),
-            additionals: 0,
-            supplier: UpstreamId::default(),
-            ede: None,
+            ..Meta::default()
         };
         StoredBuf { meta, message: self.message.into(), ttls: Box::default() }
     }

@@ -60,6 +60,7 @@ pub fn digest(answered: &Answered, ask: &Ask, settings: &Settings, now: Moment) 
     let meta = Meta {
         received: now,
         lifetime: dates.lifetime,
+        stale: u32::try_from(settings.stale_window.as_secs()).unwrap_or(u32::MAX),
         http_lifetime: dates.http_lifetime,
         rcode,
         flags,
@@ -68,6 +69,7 @@ pub fn digest(answered: &Answered, ask: &Ask, settings: &Settings, now: Moment) 
         additionals: header.additionals,
         supplier: answered.upstream,
         ede,
+        ..Meta::default()
     };
     Ok(StoredBuf { meta, message: message.into(), ttls: dates.offsets.into() })
 }
