@@ -243,6 +243,7 @@ impl Control {
             cache_entries: cache.entries,
             cache_bytes: cache.octets_used,
             cache_bytes_limit: cache.octets_allowed,
+            cache_limited: cache.limited,
             joins: wide(self.shared.joins_in_flight()),
             connections_held: wide(self.guard.connections()),
             certificates: certificates.collect(),

@@ -277,6 +277,11 @@ impl<'a> Draft<'a> {
         self.header.tag
     }
 
+    /// Stands for its registrable domain.
+    pub const fn domain(&self) -> u32 {
+        self.header.domain
+    }
+
     /// Its key.
     pub const fn key(&self) -> &'a [u8] {
         self.key

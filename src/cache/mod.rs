@@ -16,6 +16,7 @@ mod index;
 mod layout;
 mod ring;
 mod shard;
+mod share;
 
 #[cfg(test)]
 mod tests;
@@ -81,6 +82,8 @@ pub struct Stats {
     pub evicted: u64,
     /// Answers not kept for their size.
     pub rejected: u64,
+    /// Times an answer lost or did not get a lasting place because its domain has its share.
+    pub limited: u64,
 }
 
 /// What is known of one entry.
@@ -102,7 +105,8 @@ impl Cache {
     /// An empty cache of `settings.size` octets; off below 4 KiB.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        let shards = match Layout::of(settings.size, size_of::<Door>()) {
+        let layout = Layout::of(settings.size, size_of::<Door>()).map(|layout| layout.shared(settings.domain_share));
+        let shards = match layout {
             Some(layout) => (0..layout.shards).map(|_| Door(Mutex::new(Shard::new(layout)))).collect(),
             None => Box::default(),
         };
@@ -165,6 +169,7 @@ impl Cache {
             stats.inserted += tally.inserted;
             stats.evicted += tally.evicted;
             stats.rejected += tally.rejected;
+            stats.limited += tally.limited;
         }
         stats
     }

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 /// Sizes and lifetimes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Octets that everything the cache holds may take, index included. Default 64 MiB; 0 switches it off.
     pub size: usize,
+    /// The share of it that the names of one registrable domain may hold while others want the room. Default 0.25; 1 switches it
+    /// off.
+    pub domain_share: f64,
     /// Floor for TTLs. Default 0 (TTL-11).
     pub min_ttl: Duration,
     /// Ceiling for TTLs. Default 24 h; at most 7 d (RFC 8767 4).
@@ -33,6 +36,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             size: 64 << 20,
+            domain_share: 0.25,
             min_ttl: Duration::ZERO,
             max_ttl: Duration::from_hours(24),
             negative_ttl: Duration::from_mins(5),

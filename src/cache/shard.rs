@@ -2,16 +2,21 @@
 //!
 //! New entries pass through the small ring; those visited there move to the main ring, the others leave and are remembered by the
 //! ghost, which sends them straight to the main ring when they come back. So a scan of names asked once never displaces what is
-//! asked often. A hit writes to the header it has read anyway, and to nothing else.
+//! asked often. Names of a domain that holds more than its share get no place in the main ring while that means displacing what is
+//! fresh: names made up below one domain displace one another, though each is asked twice. A hit writes to the header it has read anyway, and to nothing else.
+
+mod room;
 
 use super::Inserted;
 use super::entry::{self, Draft, Entry, GRAIN, Header, Mark};
 use super::ghost::Ghost;
 use super::index::Index;
 use super::layout::Layout;
-use super::ring::{Place, Ring};
+use super::ring::Ring;
+use super::share::Shares;
 use crate::clock::Moment;
 use crate::reply::Stored;
+use room::Moves;
 
 /// What has happened in a shard.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,6 +27,8 @@ pub struct Tally {
     pub evicted: u64,
     /// Answers not kept for their size.
     pub rejected: u64,
+    /// Times an answer was kept out of the main ring because its domain has its share.
+    pub limited: u64,
 }
 
 /// One shard. Locked as a whole by the cache.
@@ -32,6 +39,7 @@ pub struct Shard {
     small: Ring,
     main: Ring,
     ghost: Ghost,
+    shares: Shares,
     layout: Layout,
     octets: usize,
     tally: Tally,
@@ -68,21 +76,6 @@ pub enum Fate {
     Goes,
 }
 
-/// Octets that one insertion may still move to spare visited entries. Bounds the time under the lock; when it is spent, they leave.
-struct Moves(usize);
-
-impl Moves {
-    const fn for_size(size: usize) -> Self {
-        Self(4096 + 4 * size)
-    }
-
-    const fn spend(&mut self, size: usize) -> bool {
-        let Some(left) = self.0.checked_sub(size) else { return false };
-        self.0 = left;
-        true
-    }
-}
-
 impl Shard {
     /// An empty shard. Its memory is allocated zeroed, so pages cost nothing before they are used.
     pub fn new(layout: Layout) -> Self {
@@ -92,6 +85,7 @@ impl Shard {
             small: Ring::new(0..layout.small),
             main: Ring::new(layout.small..layout.arena),
             ghost: Ghost::new(layout.buckets),
+            shares: Shares::new(layout.counters, layout.share),
             layout,
             octets: 0,
             tally: Tally::default(),
@@ -129,7 +123,7 @@ impl Shard {
 
     /// Octets it holds on the heap.
     pub const fn footprint(&self) -> usize {
-        self.arena.capacity() + self.index.footprint() + self.ghost.footprint()
+        self.arena.capacity() + self.index.footprint() + self.ghost.footprint() + self.shares.footprint()
     }
 
     /// The fresh entry of `key`, visited.
@@ -175,10 +169,15 @@ impl Shard {
                 return Inserted::TooLarge;
             }
         }
-        let Some(at) = self.claim(lane, size, now, &mut moves) else { return Inserted::TooLarge };
+        let at = match lane {
+            Lane::Main if self.shares.is_exceeded(draft.domain(), size) => self.claim_limited(size, now, &mut moves),
+            Lane::Main | Lane::Small => self.claim(lane, size, now, &mut moves),
+        };
+        let Some(at) = at else { return Inserted::TooLarge };
         draft.write(&mut self.arena, at);
         self.index.insert(tag, at);
         self.octets += size;
+        self.shares.add(draft.domain(), size);
         self.tally.inserted += 1;
         Inserted::Kept
     }
@@ -239,126 +238,17 @@ impl Shard {
     /// The entry at `at` is no more; its block waits for the head to pass.
     fn kill(&mut self, tag: u32, at: usize) {
         self.index.remove(tag, at);
-        let size = Mark::read(&self.arena, at).size();
-        self.octets = self.octets.saturating_sub(size);
+        let size = self.forget(at);
         Mark::dead(size).write(&mut self.arena, at);
     }
 
-    /// Takes `size` octets at the tail of a ring, shedding from its head what is in the way.
-    fn claim(&mut self, lane: Lane, size: usize, now: Moment, moves: &mut Moves) -> Option<usize> {
-        loop {
-            let place = match lane {
-                Lane::Small => self.small.room(size, 0),
-                Lane::Main => self.main.room(size, self.layout.reserve()),
-            };
-            if let Some(place) = place {
-                return Some(self.occupy(lane, place, size));
-            }
-            let shed = match lane {
-                Lane::Small => self.shed_small(now, moves),
-                Lane::Main => self.shed_main(now, moves),
-            };
-            if !shed {
-                return None;
-            }
-        }
-    }
-
-    fn occupy(&mut self, lane: Lane, place: Place, size: usize) -> usize {
-        if place.skip > 0 {
-            Mark::dead(place.skip).write(&mut self.arena, place.tail);
-        }
-        match lane {
-            Lane::Small => self.small.push(place, size),
-            Lane::Main => self.main.push(place, size),
-        }
-        place.at
-    }
-
-    /// Passes the oldest block of the small ring; says whether there was one.
-    fn shed_small(&mut self, now: Moment, moves: &mut Moves) -> bool {
-        let Some(at) = self.small.head() else { return false };
-        let mark = Mark::read(&self.arena, at);
-        if !mark.is_dead()
-            && let Some(header) = Header::read(&self.arena, at)
-        {
-            let room = if !header.is_fresh(now) {
-                None
-            } else if mark.is_visited() {
-                self.claim(Lane::Main, mark.size(), now, moves)
-            } else {
-                self.claim_spare(mark.size(), now)
-            };
-            match room {
-                Some(to) => self.relocate(header.tag, at, to, mark.unvisited()),
-                None => self.evict(header.tag, at, true),
-            }
-        }
-        self.small.pop(mark.size());
-        true
-    }
-
-    /// Passes the oldest block of the main ring; says whether there was one.
-    fn shed_main(&mut self, now: Moment, moves: &mut Moves) -> bool {
-        let Some(at) = self.main.head() else { return false };
-        let mark = Mark::read(&self.arena, at);
-        let size = mark.size();
-        self.main.pop(size);
-        if mark.is_dead() {
-            return true;
-        }
-        let Some(header) = Header::read(&self.arena, at) else { return true };
-        let spared = mark.is_visited() && header.is_fresh(now) && moves.spend(size);
-        match self.main.room(size, 0).filter(|_| spared) {
-            Some(place) => {
-                // The bytes move before a filler is written: the place may overlap the block that has just been passed.
-                self.relocate(header.tag, at, place.at, mark.spared());
-                self.occupy(Lane::Main, place, size);
-            }
-            None => self.evict(header.tag, at, mark.is_visited()),
-        }
-        true
-    }
-
-    /// Room in the main ring for an entry that has not earned it: where it is free, as while the ring first fills, or where only
-    /// what is dead or expired stands in the way. Looks at a few blocks only.
-    fn claim_spare(&mut self, size: usize, now: Moment) -> Option<usize> {
-        const LOOKS: usize = 8;
-        if self.index.is_full() {
-            return None;
-        }
-        for _ in 0..LOOKS {
-            let room = self.main.room(size, self.layout.reserve());
-            if let Some(place) = room {
-                return Some(self.occupy(Lane::Main, place, size));
-            }
-            let at = self.main.head()?;
-            let live = !Mark::read(&self.arena, at).is_dead();
-            if live && Header::read(&self.arena, at).is_some_and(|header| header.is_fresh(now)) {
-                return None;
-            }
-            // Nothing fresh is passed, so nothing is spared and nothing moves.
-            self.shed_main(now, &mut Moves(0));
-        }
-        None
-    }
-
-    fn relocate(&mut self, tag: u32, from: usize, to: usize, mark: Mark) {
-        if from.max(to) + mark.size() > self.arena.len() {
-            return;
-        }
-        self.arena.copy_within(from..from + mark.size(), to);
-        mark.write(&mut self.arena, to);
-        self.index.relocate(tag, from, to);
-    }
-
-    fn evict(&mut self, tag: u32, at: usize, remember: bool) {
-        self.octets = self.octets.saturating_sub(Mark::read(&self.arena, at).size());
-        self.index.remove(tag, at);
-        self.tally.evicted += 1;
-        if remember {
-            self.ghost.add(tag);
-        }
+    /// The entry at `at` no longer counts; says how long its block is.
+    fn forget(&mut self, at: usize) -> usize {
+        let size = Mark::read(&self.arena, at).size();
+        self.octets = self.octets.saturating_sub(size);
+        let domain = Header::read(&self.arena, at).map_or(0, |header| header.domain);
+        self.shares.take(domain, size);
+        size
     }
 }
 

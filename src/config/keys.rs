@@ -67,6 +67,7 @@ pub const KEYS: &[Key] = &[
     bare("pool.*.hedge"),
     bare("pool.*.hedge_budget"),
     with("cache.size", r#""64 MiB""#),
+    with("cache.domain_share", "0.25"),
     with("cache.min_ttl", r#""0s""#),
     with("cache.max_ttl", r#""24h""#),
     with("cache.negative_ttl", r#""5m""#),

@@ -18,6 +18,7 @@ const SIZES: std::ops::RangeInclusive<u64> = (1 << 20)..=(1 << 40);
 pub fn read(reader: &mut Reader<'_>) -> Settings {
     let settings = Settings {
         size: reader.read("cache.size", kinds::size(SIZES)),
+        domain_share: reader.read("cache.domain_share", kinds::share),
         min_ttl: reader.read("cache.min_ttl", kinds::ttl(Duration::ZERO..=LONGEST_TTL)),
         max_ttl: reader.read("cache.max_ttl", kinds::ttl(Duration::from_secs(1)..=LONGEST_TTL)),
         negative_ttl: reader.read("cache.negative_ttl", kinds::ttl(Duration::ZERO..=LONGEST_NEGATIVE_TTL)),

@@ -24,6 +24,8 @@ pub struct Gauges {
     pub cache_bytes: u64,
     /// Octets that everything the cache holds may take, index and spare room included.
     pub cache_bytes_limit: u64,
+    /// Times an answer got no lasting place in the cache because its domain has its share.
+    pub cache_limited: u64,
     /// Different questions waiting for an upstream.
     pub joins: u64,
     /// Connection permits given out.
@@ -153,6 +155,8 @@ impl Scrape {
             "Octets that the cache may take, index and spare room included",
             *cache_bytes_limit,
         )?;
+        let help = "Times an answer got no lasting place in the cache because its domain has its share";
+        page.count("cache_limited", help, self.gauges.cache_limited)?;
         page.gauge("joins", "Different questions waiting for an upstream now", *joins)?;
         page.gauge("connections_held", "Connection permits given out", *connections_held)?;
         page.gauge("workers", "Workers serving", self.gauges.workers)?;
@@ -272,6 +276,7 @@ mod tests {
         };
         Gauges {
             cache_entries: 7,
+            cache_limited: 5,
             certificates: vec![certificate.clone(), certificate],
             ready: true,
             ..Gauges::default()
@@ -366,6 +371,7 @@ mod tests {
             ("hushgate_upstream_seconds_bucket{le=\"0.001\"}", 1.0),
             ("hushgate_upstream_seconds_bucket{le=\"+Inf\"}", 1.0),
             ("hushgate_cache_entries", 7.0),
+            ("hushgate_cache_limited_total", 5.0),
             ("hushgate_ready", 1.0),
             ("hushgate_certificate_days_left{name=\"dns.example\",source=\"a \\\"quoted\\\"\\nfile.pem\"}", 12.0),
         ] {

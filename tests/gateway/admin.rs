@@ -209,6 +209,7 @@ async fn metrics_count_known_traffic_exactly() {
         ("upstream_seconds_count", 8),
         ("cache_entries", 8),
         ("cache_limit_bytes", 64 << 20),
+        ("cache_limited_total", 0),
         ("joins", 0),
         ("connections_held", 0),
         ("workers", 2),

@@ -1,0 +1,172 @@
+//! Room in a shard: who makes it, who stays, and who has had its share.
+
+use super::super::entry::{Header, Mark};
+use super::super::ring::Place;
+use super::{Lane, Shard};
+use crate::clock::Moment;
+
+/// Octets that one insertion may still move to spare visited entries. Bounds the time under the lock; when it is spent, they leave.
+pub struct Moves(usize);
+
+impl Moves {
+    /// For an entry of `size` octets.
+    pub const fn for_size(size: usize) -> Self {
+        Self(4096 + 4 * size)
+    }
+
+    const fn spend(&mut self, size: usize) -> bool {
+        let Some(left) = self.0.checked_sub(size) else { return false };
+        self.0 = left;
+        true
+    }
+}
+
+impl Shard {
+    /// Takes `size` octets at the tail of a ring, shedding from its head what is in the way.
+    pub(super) fn claim(&mut self, lane: Lane, size: usize, now: Moment, moves: &mut Moves) -> Option<usize> {
+        loop {
+            let place = match lane {
+                Lane::Small => self.small.room(size, 0),
+                Lane::Main => self.main.room(size, self.layout.reserve()),
+            };
+            if let Some(place) = place {
+                return Some(self.occupy(lane, place, size));
+            }
+            let shed = match lane {
+                Lane::Small => self.shed_small(now, moves),
+                Lane::Main => self.shed_main(now, moves),
+            };
+            if !shed {
+                return None;
+            }
+        }
+    }
+
+    fn occupy(&mut self, lane: Lane, place: Place, size: usize) -> usize {
+        if place.skip > 0 {
+            Mark::dead(place.skip).write(&mut self.arena, place.tail);
+        }
+        match lane {
+            Lane::Small => self.small.push(place, size),
+            Lane::Main => self.main.push(place, size),
+        }
+        place.at
+    }
+
+    /// Passes the oldest block of the small ring; says whether there was one.
+    pub(super) fn shed_small(&mut self, now: Moment, moves: &mut Moves) -> bool {
+        let Some(at) = self.small.head() else { return false };
+        let mark = Mark::read(&self.arena, at);
+        if !mark.is_dead()
+            && let Some(header) = Header::read(&self.arena, at)
+        {
+            let limited = self.shares.is_exceeded(header.domain, 0);
+            let room = if header.is_stale(now) {
+                // It may be wanted yet, but not at the cost of anything.
+                self.claim_free(mark.size())
+            } else if !header.is_fresh(now) {
+                None
+            } else if mark.is_visited() && !limited {
+                self.claim(Lane::Main, mark.size(), now, moves)
+            } else {
+                self.claim_spare(mark.size(), now)
+            };
+            match room {
+                Some(to) => self.relocate(header.tag, at, to, mark.unvisited()),
+                None => {
+                    self.tally.limited += u64::from(limited && mark.is_visited());
+                    self.evict(header.tag, at, !limited);
+                }
+            }
+        }
+        self.small.pop(mark.size());
+        true
+    }
+
+    /// Passes the oldest block of the main ring; says whether there was one.
+    pub(super) fn shed_main(&mut self, now: Moment, moves: &mut Moves) -> bool {
+        let Some(at) = self.main.head() else { return false };
+        let mark = Mark::read(&self.arena, at);
+        let size = mark.size();
+        self.main.pop(size);
+        if mark.is_dead() {
+            return true;
+        }
+        let Some(header) = Header::read(&self.arena, at) else { return true };
+        let limited = self.shares.is_exceeded(header.domain, 0);
+        let earned = mark.is_visited() && header.is_fresh(now);
+        let spared = earned && !limited && moves.spend(size);
+        match self.main.room(size, 0).filter(|_| spared) {
+            Some(place) => {
+                // The bytes move before a filler is written: the place may overlap the block that has just been passed.
+                self.relocate(header.tag, at, place.at, mark.spared());
+                self.occupy(Lane::Main, place, size);
+            }
+            None => {
+                self.tally.limited += u64::from(limited && earned);
+                self.evict(header.tag, at, mark.is_visited() && !limited);
+            }
+        }
+        true
+    }
+
+    /// Room in the main ring for an entry that has not earned it: where it is free, as while the ring first fills, or where only
+    /// what is dead or expired stands in the way. Looks at a few blocks only.
+    fn claim_spare(&mut self, size: usize, now: Moment) -> Option<usize> {
+        const LOOKS: usize = 8;
+        for _ in 0..LOOKS {
+            if self.index.is_full() {
+                return None;
+            }
+            if let Some(at) = self.claim_free(size) {
+                return Some(at);
+            }
+            let at = self.main.head()?;
+            let live = !Mark::read(&self.arena, at).is_dead();
+            if live && Header::read(&self.arena, at).is_some_and(|header| header.is_fresh(now)) {
+                return None;
+            }
+            // Nothing fresh is passed, so nothing is spared and nothing moves.
+            self.shed_main(now, &mut Moves(0));
+        }
+        None
+    }
+
+    /// Room in the main ring where it is free already, and none while there are too many entries.
+    fn claim_free(&mut self, size: usize) -> Option<usize> {
+        let place = self.main.room(size, self.layout.reserve()).filter(|_| !self.index.is_full())?;
+        Some(self.occupy(Lane::Main, place, size))
+    }
+
+    /// Room for an entry that has earned it but whose domain has its share: spare room, or a passing place among the new ones, so
+    /// that the names of such a domain displace each other and nobody else's.
+    pub(super) fn claim_limited(&mut self, size: usize, now: Moment, moves: &mut Moves) -> Option<usize> {
+        if let Some(at) = self.claim_spare(size, now) {
+            return Some(at);
+        }
+        self.tally.limited += 1;
+        if size > self.layout.small_limit() {
+            self.tally.rejected += 1;
+            return None;
+        }
+        self.claim(Lane::Small, size, now, moves)
+    }
+
+    fn relocate(&mut self, tag: u32, from: usize, to: usize, mark: Mark) {
+        if from.max(to) + mark.size() > self.arena.len() {
+            return;
+        }
+        self.arena.copy_within(from..from + mark.size(), to);
+        mark.write(&mut self.arena, to);
+        self.index.relocate(tag, from, to);
+    }
+
+    fn evict(&mut self, tag: u32, at: usize, remember: bool) {
+        self.forget(at);
+        self.index.remove(tag, at);
+        self.tally.evicted += 1;
+        if remember {
+            self.ghost.add(tag);
+        }
+    }
+}
