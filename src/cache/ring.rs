@@ -32,6 +32,12 @@ impl Ring {
         Self { span, head, tail, used: 0, passed: 0 }
     }
 
+    /// Counts on from where `former` ended, whose span was the same: a place in its count is never taken for one in this.
+    pub fn follow(&mut self, former: &Self) {
+        let (_, end) = former.counts();
+        self.passed = end.next_multiple_of(self.length().max(1) as u64);
+    }
+
     /// Octets it spans.
     pub const fn length(&self) -> usize {
         self.span.end - self.span.start

@@ -97,6 +97,8 @@ impl Shard {
     pub fn emptied_into(&mut self, fresh: Self) -> Self {
         let tally = self.tally;
         let old = std::mem::replace(self, fresh);
+        self.small.follow(&old.small);
+        self.main.follow(&old.main);
         self.tally = tally;
         old
     }
@@ -170,7 +172,9 @@ impl Shard {
             }
         }
         let at = match lane {
-            Lane::Main if self.shares.is_exceeded(draft.domain(), size) => self.claim_limited(size, now, &mut moves),
+            Lane::Main if self.shares.is_exceeded(draft.domain(), size) => {
+                self.claim_limited(draft.domain(), size, now, &mut moves)
+            }
             Lane::Main | Lane::Small => self.claim(lane, size, now, &mut moves),
         };
         let Some(at) = at else { return Inserted::TooLarge };

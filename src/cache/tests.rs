@@ -1,6 +1,8 @@
 //! Claims about the cache as a whole: what it serves.
 
 mod eviction;
+mod share;
+mod walk;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -68,6 +70,9 @@ fn what_is_kept_is_found_with_its_facts() {
     let stored = Stored { meta, message: b"twelve octets", ttls: &[0, 1, 0, 9] };
     assert_eq!(cache.insert(&key(1), stored, NOW), Inserted::Kept);
     let same = cache.lookup(&key(1), NOW, |found| {
+        let lifetime = found.meta.lifetime;
+        assert!((57..=60).contains(&lifetime), "{lifetime}");
+        let meta = Meta { lifetime, ..meta };
         assert_eq!((found.meta, found.message, found.ttls), (meta, stored.message, stored.ttls));
     });
     assert_eq!(same, Some(()));
@@ -78,11 +83,27 @@ fn what_is_kept_is_found_with_its_facts() {
 fn ttl_02_an_expired_answer_is_not_served_but_stays_for_stale_use() {
     let cache = cache(1 << 20);
     put(&cache, 1, b"a", NOW);
-    assert!(found(&cache, 1, Moment(NOW.0 + 59_999)).is_some());
+    assert!(found(&cache, 1, Moment(NOW.0 + 56_999)).is_some());
     assert_eq!(found(&cache, 1, Moment(NOW.0 + 60_000)), None);
     let facts = cache.peek(&key(1), Moment(NOW.0 + 61_000)).unwrap();
     assert_eq!((facts.age, facts.left, facts.hits), (61, 0, 1));
     assert_eq!(cache.stats().entries, 1);
+}
+
+#[test]
+fn answers_that_came_together_with_one_ttl_do_not_expire_at_one_instant_and_none_outlives_it() {
+    let cache = cache(1 << 20);
+    (0..300).for_each(|n| drop(put(&cache, n, b"a", NOW)));
+    let mut fresh_at = Vec::new();
+    for second in 56..=60 {
+        let now = Moment(NOW.0 + second * 1000);
+        let count = (0..300).filter(|&n| found(&cache, n, now).is_some()).count();
+        let left = (0..300).filter(|&n| cache.peek(&key(n), now).is_some_and(|facts| facts.left > 0)).count();
+        assert_eq!(count, left, "what is told of an entry is what it does");
+        fresh_at.push(count);
+    }
+    assert_eq!((fresh_at[0], fresh_at[4]), (300, 0));
+    assert!(fresh_at.windows(2).all(|pair| pair[0] > pair[1] + 20), "{fresh_at:?}");
 }
 
 #[test]
@@ -122,7 +143,8 @@ fn peek_tells_facts_and_is_no_visit() {
     found(&cache, 1, NOW);
     found(&cache, 1, NOW);
     let facts = cache.peek(&key(1), Moment(NOW.0 + 1500)).unwrap();
-    assert_eq!((facts.age, facts.left, facts.hits, facts.supplier), (1, 59, 2, UpstreamId(3)));
+    assert_eq!((facts.age, facts.hits, facts.supplier), (1, 2, UpstreamId(3)));
+    assert!((56..=59).contains(&facts.left), "{facts:?}");
     assert!(facts.size > 48);
     assert_eq!(cache.peek(&key(1), NOW).unwrap().hits, 2);
     assert_eq!(cache.peek(&key(2), NOW), None);

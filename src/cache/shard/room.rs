@@ -69,7 +69,7 @@ impl Shard {
             } else if mark.is_visited() && !limited {
                 self.claim(Lane::Main, mark.size(), now, moves)
             } else {
-                self.claim_spare(mark.size(), now)
+                self.claim_spare(header.domain, mark.size(), now)
             };
             match room {
                 Some(to) => self.relocate(header.tag, at, to, mark.unvisited()),
@@ -111,9 +111,10 @@ impl Shard {
     }
 
     /// Room in the main ring for an entry that has not earned it: where it is free, as while the ring first fills, or where only
-    /// what is dead or expired stands in the way. Looks at a few blocks only.
-    fn claim_spare(&mut self, size: usize, now: Moment) -> Option<usize> {
+    /// what is dead, expired or beyond its domain's share stands in the way. Looks at a few blocks only.
+    fn claim_spare(&mut self, domain: u32, size: usize, now: Moment) -> Option<usize> {
         const LOOKS: usize = 8;
+        let limited = self.shares.is_exceeded(domain, 0);
         for _ in 0..LOOKS {
             if self.index.is_full() {
                 return None;
@@ -123,10 +124,12 @@ impl Shard {
             }
             let at = self.main.head()?;
             let live = !Mark::read(&self.arena, at).is_dead();
-            if live && Header::read(&self.arena, at).is_some_and(|header| header.is_fresh(now)) {
+            let stays =
+                |header: Header| header.is_fresh(now) && (limited || !self.shares.is_exceeded(header.domain, 0));
+            if live && Header::read(&self.arena, at).is_some_and(stays) {
                 return None;
             }
-            // Nothing fresh is passed, so nothing is spared and nothing moves.
+            // Nothing that has a right to its place is passed, so nothing is spared and nothing moves.
             self.shed_main(now, &mut Moves(0));
         }
         None
@@ -140,8 +143,8 @@ impl Shard {
 
     /// Room for an entry that has earned it but whose domain has its share: spare room, or a passing place among the new ones, so
     /// that the names of such a domain displace each other and nobody else's.
-    pub(super) fn claim_limited(&mut self, size: usize, now: Moment, moves: &mut Moves) -> Option<usize> {
-        if let Some(at) = self.claim_spare(size, now) {
+    pub(super) fn claim_limited(&mut self, domain: u32, size: usize, now: Moment, moves: &mut Moves) -> Option<usize> {
+        if let Some(at) = self.claim_spare(domain, size, now) {
             return Some(at);
         }
         self.tally.limited += 1;
