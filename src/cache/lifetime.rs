@@ -26,6 +26,17 @@ pub fn lifetime(settings: &Settings, kind: Kind, smallest_ttl: u32) -> u32 {
     smallest_ttl.max(seconds(settings.min_ttl)).min(ceiling)
 }
 
+/// `lifetime`, shortened by up to a twentieth and at most 30 seconds as `tag` falls: answers that came together with equal TTLs do
+/// not all expire at one instant, and no answer lives longer than its TTL allows.
+///
+/// The same for an entry each time. In whole seconds, as all lifetimes are: below 20 s nothing is left to spread.
+#[must_use]
+pub fn spread(lifetime: u32, tag: u32) -> u32 {
+    let most = (lifetime / 20).min(30);
+    let early = (u64::from(tag) * u64::from(most + 1)) >> 32;
+    lifetime - u32::try_from(early).unwrap_or(0)
+}
+
 fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
@@ -71,6 +82,19 @@ mod tests {
         assert_eq!(lifetime(&settings, Kind::NoData, 7), 7);
         let low = Settings { max_ttl: Duration::from_secs(10), ..Settings::default() };
         assert_eq!(lifetime(&low, Kind::NxDomain, 604_800), 10);
+    }
+
+    #[test]
+    fn equal_lifetimes_are_spread_over_their_last_twentieth_and_never_prolonged() {
+        let tags = (0..1000_u32).map(|n| n.wrapping_mul(0x9e37_79b9));
+        for (of, shortest) in [(0, 0), (1, 1), (19, 19), (20, 19), (60, 57), (300, 285), (600, 570), (604_800, 604_770)]
+        {
+            let mut spread: Vec<u32> = tags.clone().map(|tag| spread(of, tag)).collect();
+            spread.sort_unstable();
+            spread.dedup();
+            assert_eq!(spread, (shortest..=of).collect::<Vec<_>>(), "{of}: each second in turn");
+        }
+        assert_eq!(spread(u32::MAX, u32::MAX), u32::MAX - 30);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub use settings::Settings;
 pub use shard::Fate;
 
 use crate::clock::Moment;
-use crate::reply::{Kind, Stored};
+use crate::reply::{Kind, Meta, Stored};
 use crate::trail::UpstreamId;
 use entry::Draft;
 use layout::Layout;
@@ -131,13 +131,16 @@ impl Cache {
         Walk { cache: self, shard: 0, steps: Steps::default() }
     }
 
-    /// Keeps `stored` under `key`, in the place of what was kept before.
+    /// Keeps `stored` under `key`, in the place of what was kept before. Its lifetime is [`lifetime::spread`]: it may end a little
+    /// before its TTL does, never after.
     pub fn insert(&self, key: &Key, stored: Stored<'_>, now: Moment) -> Inserted {
         if stored.meta.lifetime == 0 || stored.meta.kind == Kind::Fleeting {
             return Inserted::Fleeting;
         }
         let Some((door, tag)) = self.door(key) else { return Inserted::Off };
         let domain = self.domain(key);
+        let meta = Meta { lifetime: lifetime::spread(stored.meta.lifetime, tag), ..stored.meta };
+        let stored = Stored { meta, ..stored };
         let Some(draft) = Draft::new(tag, domain, key.as_bytes(), stored) else { return Inserted::TooLarge };
         door.open().insert(&draft, now)
     }

@@ -43,7 +43,9 @@ async fn a_miss_and_then_a_hit_are_told_with_key_age_and_supplier() {
     let key = &hit.cache.key;
     assert_eq!((key.name.as_str(), key.rtype.as_str(), key.class.as_str()), ("www.example.org.", "A", "IN"));
     assert_eq!((key.dnssec_ok, key.checking_disabled, &key.route), (false, false, &miss.cache.key.route));
-    assert_eq!((hit.cache.outcome.as_ref(), hit.cache.age, hit.cache.ttl_left), ("hit", Some(7), Some(293)));
+    assert_eq!((hit.cache.outcome.as_ref(), hit.cache.age), ("hit", Some(7)));
+    // It may expire up to a twentieth early.
+    assert!(hit.cache.ttl_left.is_some_and(|left| (278..=293).contains(&left)), "{hit:?}");
     assert_eq!(hit.cache.supplier.as_deref(), Some(server.as_str()));
     assert_eq!((hit.join.as_ref(), hit.attempts_made), ("not needed", 0));
     assert_eq!(rig.upstream.count(), 1);

@@ -145,8 +145,8 @@ async fn ttl_01_a_configured_minimum_lifts_the_ttls_of_denials_too() {
     let query = Built::query("t.example", rtype::A);
     let got = gateway.udp(&query).await;
     assert_eq!((got.ttls(), got.facts.freshness.max_age), (vec![30], 30));
-    gateway.pass(29);
-    assert_eq!(gateway.begin(Transport::Udp, &query.0).at_once().ttls(), [1]);
+    gateway.pass(28);
+    assert_eq!(gateway.begin(Transport::Udp, &query.0).at_once().ttls(), [2]);
 }
 
 #[tokio::test]
@@ -159,8 +159,8 @@ async fn a_configured_minimum_lifts_ttls_but_no_zero() {
     });
     let got = gateway.udp(&Built::query("t.example", rtype::A)).await;
     assert_eq!((got.ttls(), got.facts.freshness.max_age), (vec![30, 60], 30));
-    gateway.pass(29);
-    assert_eq!(gateway.begin(Transport::Udp, &Built::query("t.example", rtype::A).0).at_once().ttls(), [1, 31]);
+    gateway.pass(28);
+    assert_eq!(gateway.begin(Transport::Udp, &Built::query("t.example", rtype::A).0).at_once().ttls(), [2, 32]);
     assert_eq!(gateway.udp(&Built::query("z.example", rtype::A)).await.ttls(), [0, 60]);
 }
 
