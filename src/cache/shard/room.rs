@@ -9,9 +9,13 @@ use crate::clock::Moment;
 pub struct Moves(usize);
 
 impl Moves {
+    const MOST: usize = 64 << 10;
+
     /// For an entry of `size` octets.
     pub const fn for_size(size: usize) -> Self {
-        Self(4096 + 4 * size)
+        // A long message passes many blocks as it is: what it may move besides has a limit of its own.
+        let most = 4 * size;
+        Self(4096 + if most < Self::MOST { most } else { Self::MOST })
     }
 
     const fn spend(&mut self, size: usize) -> bool {

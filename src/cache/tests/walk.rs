@@ -37,7 +37,9 @@ fn walked(cache: &Cache, mut fate: impl FnMut(&Entry<'_>) -> Fate, mut between: 
 #[test]
 fn a_walk_meets_everything_once_where_nothing_moves_and_is_no_visit() {
     let cache = cache(4 << 20);
-    (0..3000).for_each(|n| drop(put(&cache, n, &message(n, 0, 100), NOW)));
+    (0..3000).for_each(|n| {
+        put(&cache, n, &message(n, 0, 100), NOW);
+    });
     let met = walked(&cache, |_| Fate::Stays, || ());
     let names: HashSet<_> = met.iter().cloned().collect();
     assert_eq!((met.len(), names.len()), (3000, 3000));
@@ -60,7 +62,15 @@ fn a_walk_meets_whatever_stays_though_entries_come_move_and_go_between_its_steps
     };
     let before = churn(2000);
     let held: Vec<u64> = (0..before).filter(|&n| cache.peek(&key(n), NOW).is_some()).collect();
-    let met: HashSet<_> = walked(&cache, |_| Fate::Stays, || drop(churn(7))).into_iter().collect();
+    let met: HashSet<_> = walked(
+        &cache,
+        |_| Fate::Stays,
+        || {
+            churn(7);
+        },
+    )
+    .into_iter()
+    .collect();
     let stayed = held.iter().filter(|&&n| cache.peek(&key(n), NOW).is_some());
     let missed: Vec<_> = stayed.clone().filter(|&&n| !met.contains(key(n).as_bytes())).collect();
     assert_eq!(missed, Vec::<&u64>::new());
@@ -70,7 +80,9 @@ fn a_walk_meets_whatever_stays_though_entries_come_move_and_go_between_its_steps
 #[test]
 fn what_a_walk_lets_go_is_gone_and_the_rest_stays() {
     let cache = cache(1 << 20);
-    (0..500).for_each(|n| drop(put(&cache, n, &message(n, 0, 100), NOW)));
+    (0..500).for_each(|n| {
+        put(&cache, n, &message(n, 0, 100), NOW);
+    });
     let goes = |octets: &[u8]| octets[10].is_multiple_of(3);
     walked(&cache, |entry| if goes(entry.key) { Fate::Goes } else { Fate::Stays }, || ());
     for n in 0..500 {
@@ -86,13 +98,17 @@ fn what_a_walk_lets_go_is_gone_and_the_rest_stays() {
 fn a_walk_past_what_was_flushed_meanwhile_ends_and_reads_no_block_but_at_its_start() {
     for length in [100, 108, 131, 300] {
         let cache = cache(128 << 10);
-        (0..400).for_each(|n| drop(put(&cache, n, &message(n, 0, 100), NOW)));
+        (0..400).for_each(|n| {
+            put(&cache, n, &message(n, 0, 100), NOW);
+        });
         let mut walk = cache.walk();
         for _ in 0..4 {
             walk.step(&mut |_| Fate::Stays);
         }
         cache.flush_all();
-        (0..300).for_each(|n| drop(put(&cache, n, &message(n, 1, length), NOW)));
+        (0..300).for_each(|n| {
+            put(&cache, n, &message(n, 1, length), NOW);
+        });
         while walk.step(&mut |entry| {
             assert_eq!(entry.stored.message.len(), length);
             Fate::Goes
@@ -102,7 +118,9 @@ fn a_walk_past_what_was_flushed_meanwhile_ends_and_reads_no_block_but_at_its_sta
         }
     }
     let empty = cache(128 << 10);
-    (0..400).for_each(|n| drop(put(&empty, n, &message(n, 0, 100), NOW)));
+    (0..400).for_each(|n| {
+        put(&empty, n, &message(n, 0, 100), NOW);
+    });
     assert!(walked(&empty, |_| Fate::Stays, || empty.flush_all()).len() <= 48, "only what the first step met");
 }
 
