@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::commons::Commons;
+use super::health::State;
 use super::kept::Home;
 use super::probe;
 use super::round::Round;
@@ -110,7 +111,7 @@ impl Exchange for Pool {
     fn exchange(&self, ask: Arc<Ask>, deadline: Instant) -> Exchanging {
         let roster = Arc::clone(&self.roster);
         Box::pin(async move {
-            let until = deadline.min(Instant::now() + roster.timeout);
+            let until = if ask.patient { deadline } else { deadline.min(Instant::now() + roster.timeout) };
             let (result, attempts) = Round::new(&roster, ask, until).run().await;
             Ended { result, attempts }
         })
@@ -118,6 +119,10 @@ impl Exchange for Pool {
 
     fn route(&self, _: &[u8]) -> Route {
         Route { fingerprint: self.roster.fingerprint, is_forwarded: false }
+    }
+
+    fn is_down(&self, _: &[u8]) -> bool {
+        self.roster.all.iter().all(|server| server.health().state() == State::Open)
     }
 
     fn name(&self, upstream: UpstreamId) -> Option<&str> {

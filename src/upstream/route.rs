@@ -132,6 +132,15 @@ impl Exchange for Routes {
         }
     }
 
+    fn is_down(&self, question: &[u8]) -> bool {
+        match self.find(question) {
+            None => self.default.pool.is_down(question),
+            Some((Way { fallthrough, .. }, first)) => {
+                first.pool.is_down(question) && (!fallthrough || self.default.pool.is_down(question))
+            }
+        }
+    }
+
     fn name(&self, upstream: UpstreamId) -> Option<&str> {
         let server = self.servers().find(|server| server.id() == upstream).map(|server| server.url());
         server.or_else(|| self.time_names.server(upstream))
@@ -145,7 +154,7 @@ fn fall_through(first: &Gathered, second: &Gathered, ask: Arc<Ask>, deadline: In
     let (timeout, first, second) = (first.timeout, first.pool.clone(), second.pool.clone());
     Box::pin(async move {
         let now = Instant::now();
-        let until = deadline.min(now + timeout);
+        let until = if ask.patient { deadline } else { deadline.min(now + timeout) };
         let half = until.saturating_duration_since(now) / 2;
         let Ended { result, mut attempts } = first.exchange(Arc::clone(&ask), until - reserve.min(half)).await;
         if result.is_ok() {

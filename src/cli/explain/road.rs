@@ -38,6 +38,9 @@ fn cache(lines: &mut Lines<'_>, cache: &Cache) -> fmt::Result {
     if let Some(left) = cache.ttl_left {
         write!(text, ", {left} s left")?;
     }
+    if let Some(expired) = cache.expired {
+        write!(text, ", expired {expired} s ago")?;
+    }
     if let Some(supplier) = &cache.supplier {
         write!(text, ", supplied by {supplier}")?;
     }
@@ -163,6 +166,7 @@ mod tests {
                 key,
                 age: Some(12),
                 ttl_left: Some(288),
+                expired: None,
                 supplier: Some("tls://dns.quad9.net".into()),
             },
             join: "not needed".into(),
