@@ -435,6 +435,22 @@ mod tests {
     }
 
     #[test]
+    fn a_stale_answer_says_why_it_stood_in() {
+        let request = request();
+        let words = Stale::ALL.map(|why| {
+            let recall = Recall::Stale { age: 400, since: 100, supplier: UpstreamId(0), why };
+            let trail = Trail { recall, ..Trail::default() };
+            let facts = Facts { source: Source::Stale, rcode: 0, freshness: Freshness::NO_STORE, trail };
+            let road = explained(&asked(&request), Reached::Reply(&facts, &message(&request)), &|_| None);
+            assert_eq!((road.cache.age, road.cache.expired, road.cache.ttl_left), (Some(400), Some(100), None));
+            assert!(road.cache.outcome.starts_with("stale: "));
+            road.cache.outcome
+        });
+        let different: std::collections::BTreeSet<_> = words.iter().collect();
+        assert_eq!(different.len(), Stale::ALL.len());
+    }
+
+    #[test]
     fn silence_says_which_stage_chose_it() {
         let request = request();
         let road = explained(&asked(&request), Reached::Silence(Why::Access), &|_| None);

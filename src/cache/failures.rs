@@ -243,6 +243,24 @@ mod tests {
     }
 
     #[test]
+    fn stl_04_a_failure_that_an_answer_stands_in_for_holds_half_a_minute_and_is_claimed_once() {
+        let failures = Failures::new(&Settings::default());
+        assert!(failures.hold(&failing(), at(0), 2, 22));
+        for second in [0, 10, 29] {
+            assert!(!failures.hold(&failing(), at(second), 2, 23), "it holds already");
+            assert_eq!(failures.recall(&failing(), at(second)).unwrap().ede, 22);
+        }
+        assert_eq!(failures.recall(&failing(), at(30)), None);
+        assert!(failures.hold(&failing(), at(30), 2, 22));
+        assert_eq!(failures.recall(&failing(), at(30)).unwrap().left, 30);
+        assert!(!failures.hold(&Key::new(&[], Bits::default(), 0, 0), at(0), 2, 22));
+        let hour = Settings { failure_ttl: Duration::from_hours(1), ..Settings::default() };
+        let failures = Failures::new(&hour);
+        assert!(failures.hold(&failing(), at(0), 2, 22));
+        assert_eq!(failures.recall(&failing(), at(0)).unwrap().left, 300);
+    }
+
+    #[test]
     fn neg_14_success_resets_the_time() {
         let failures = Failures::new(&Settings::default());
         failures.record(&failing(), at(0), 2, 0);

@@ -216,6 +216,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn stl_05_what_nobody_waits_for_has_more_time_than_the_pool_gives_its_clients() {
+        let (server, _) = udp_server(silent).await;
+        let settings = PoolSettings { timeout: Duration::from_millis(100), ..settings(&[server], &[]) };
+        let pool = Pool::new(&settings, &Commons::new(Handle::current())).unwrap();
+        for (patient, least) in [(false, 0), (true, 300)] {
+            let (begun, mut ask) = (Instant::now(), ask("a.example"));
+            Arc::make_mut(&mut ask).patient = patient;
+            let ended = pool.exchange(ask, begun + Duration::from_millis(400)).await;
+            assert!(ended.result.is_err());
+            assert!(begun.elapsed() >= Duration::from_millis(least), "{:?}", begun.elapsed());
+        }
+    }
+
+    #[tokio::test]
     async fn a_silent_server_is_passed_over_and_the_attempts_tell() {
         let ((first, heard), (second, _)) = (udp_server(silent).await, udp_server(good).await);
         let ended = run(&settings(&[first, second], &[])).await;

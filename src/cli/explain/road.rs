@@ -225,6 +225,15 @@ reply       NOERROR, 56 octets, from cache, in 0.021 ms
     }
 
     #[test]
+    fn a_stale_answer_says_how_long_it_has_expired() {
+        let mut road = road();
+        road.cache =
+            Cache { outcome: "stale: why".into(), age: Some(99), ttl_left: None, expired: Some(9), ..road.cache };
+        let text = render(&road);
+        assert!(text.contains("\ncache       stale: why, 99 s old, expired 9 s ago, supplied by tls://"), "{text}");
+    }
+
+    #[test]
     fn records_cannot_drive_the_terminal() {
         let outcome = Outcome::Dropped { reason: "\u{1b}[2Jgone\nnew line\u{9b}".into() };
         let text = render(&Explained { outcome, ..road() });

@@ -12,6 +12,7 @@ use crate::peer::Transport;
 use crate::pipeline::Settings;
 use crate::pipeline::join::FLIGHTS;
 use crate::reply::{Freshness, Scope, Source};
+use crate::telemetry::Counter;
 use crate::trail::{Join, Recall, Stale, UpstreamId};
 use crate::upstream::Ask;
 use crate::upstream::error::Cause;
@@ -113,7 +114,7 @@ async fn stl_01_a_fresh_answer_in_time_is_preferred() {
     let fickle = Fickle::expired(Plan::default(), better).await;
     let got = fickle.gateway.udp(&query()).await;
     assert_eq!((got.facts.source, got.rdata(0)), (Source::Upstream, &[192, 0, 2, 2][..]));
-    assert_eq!(fickle.gateway.counters.stale.iter().map(|count| count.value()).sum::<u64>(), 0);
+    assert_eq!(fickle.gateway.counters.stale.iter().map(Counter::value).sum::<u64>(), 0);
 }
 
 #[tokio::test(start_paused = true)]
