@@ -48,6 +48,10 @@ impl Exchange for Upstream {
         Route { fingerprint: 1, is_forwarded: false }
     }
 
+    fn is_down(&self, _: &[u8]) -> bool {
+        false
+    }
+
     fn name(&self, _: UpstreamId) -> Option<&str> {
         None
     }

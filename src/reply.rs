@@ -188,6 +188,8 @@ impl Freshness {
 pub enum Source {
     /// The cache.
     Cache,
+    /// The cache, past its time: no fresh answer was to be had (RFC 8767).
+    Stale,
     /// An upstream.
     Upstream,
     /// This gateway itself: special names.
@@ -198,13 +200,14 @@ pub enum Source {
 
 impl Source {
     /// All, in the order of their counters.
-    pub const ALL: [Self; 4] = [Self::Cache, Self::Upstream, Self::Local, Self::Error];
+    pub const ALL: [Self; 5] = [Self::Cache, Self::Stale, Self::Upstream, Self::Local, Self::Error];
 
     /// The name in metrics and tables.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cache => "cache",
+            Self::Stale => "stale",
             Self::Upstream => "upstream",
             Self::Local => "local",
             Self::Error => "error",

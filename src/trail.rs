@@ -80,6 +80,50 @@ pub enum Recall {
         /// Seconds until it is.
         left: u32,
     },
+    /// An answer that has expired, and stood in because no fresh one was to be had (RFC 8767).
+    Stale {
+        /// Seconds since it was received.
+        age: u32,
+        /// Seconds since it expired.
+        since: u32,
+        /// Who supplied it.
+        supplier: UpstreamId,
+        /// Why no fresh one was to be had.
+        why: Stale,
+    },
+}
+
+/// Why a stale answer stood in for a fresh one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stale {
+    /// The upstream took longer than `cache.stale_after`.
+    Slow,
+    /// It was asked, and did not answer or answered with a failure.
+    Failed,
+    /// It failed so lately that it is not asked again yet.
+    Lately,
+    /// All servers that could be asked are known to be down.
+    Down,
+    /// Too many questions were in flight to ask one more.
+    Full,
+}
+
+impl Stale {
+    /// All, in the order of their counters.
+    pub const ALL: [Self; 5] = [Self::Slow, Self::Failed, Self::Lately, Self::Down, Self::Full];
+
+    /// For metrics and people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Slow => "slow",
+            Self::Failed => "failed",
+            Self::Lately => "failed_lately",
+            Self::Down => "down",
+            Self::Full => "overload",
+        }
+    }
 }
 
 /// What became of a question that had to be asked.

@@ -13,7 +13,7 @@ use super::ExplainRequest;
 use super::request::type_name;
 use crate::reply::{Facts, Why};
 use crate::telemetry::names;
-use crate::trail::{Access, Added, AttemptEnd, Cookie, Cut, Decision, Join, Limit, Recall, Trail, UpstreamId};
+use crate::trail::{Access, Added, AttemptEnd, Cookie, Cut, Decision, Join, Limit, Recall, Stale, Trail, UpstreamId};
 use crate::wire::name::Shown;
 
 /// Words for people, stable enough for scripts.
@@ -59,7 +59,7 @@ pub struct Explained {
 /// The look into the cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cache {
-    /// `not asked`, `miss`, `hit`, `failure`.
+    /// `not asked`, `miss`, `hit`, `failure`, or `stale:` and why.
     pub outcome: Words,
     /// What an entry must match.
     pub key: Key,
@@ -69,6 +69,9 @@ pub struct Cache {
     /// Seconds it stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_left: Option<u32>,
+    /// Seconds since it expired, if it stood in past its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expired: Option<u32>,
     /// Who supplied it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supplier: Option<String>,
@@ -247,8 +250,23 @@ fn cache(asked: &Asked<'_>, recall: Recall, named: &dyn Fn(UpstreamId) -> String
         Recall::Miss => ("miss", None, None, None),
         Recall::Hit { age, left, supplier } => ("hit", Some(age), Some(left), Some(named(supplier))),
         Recall::Failure { left } => ("failure", None, Some(left), None),
+        Recall::Stale { age, supplier, why, .. } => (stale(why), Some(age), None, Some(named(supplier))),
     };
-    Cache { outcome: outcome.into(), key, age, ttl_left, supplier }
+    let expired = match recall {
+        Recall::Stale { since, .. } => Some(since),
+        Recall::Unasked | Recall::Miss | Recall::Hit { .. } | Recall::Failure { .. } => None,
+    };
+    Cache { outcome: outcome.into(), key, age, ttl_left, expired, supplier }
+}
+
+const fn stale(why: Stale) -> &'static str {
+    match why {
+        Stale::Slow => "stale: the upstream takes longer than cache.stale_after",
+        Stale::Failed => "stale: the upstream did not answer",
+        Stale::Lately => "stale: the upstream failed lately and is not asked again yet",
+        Stale::Down => "stale: the upstream is known to be down",
+        Stale::Full => "stale: too many questions in flight",
+    }
 }
 
 const fn dropped(why: Why) -> &'static str {
@@ -414,6 +432,22 @@ mod tests {
         assert_eq!((rcode.as_ref(), ede.as_deref(), source.as_ref()), ("NOERROR", Some("3 (stale answer)"), "cache"));
         assert_eq!(answer.len(), 1);
         assert!(answer[0].contains("300 IN A 192.0.2.1"), "{answer:?}");
+    }
+
+    #[test]
+    fn a_stale_answer_says_why_it_stood_in() {
+        let request = request();
+        let words = Stale::ALL.map(|why| {
+            let recall = Recall::Stale { age: 400, since: 100, supplier: UpstreamId(0), why };
+            let trail = Trail { recall, ..Trail::default() };
+            let facts = Facts { source: Source::Stale, rcode: 0, freshness: Freshness::NO_STORE, trail };
+            let road = explained(&asked(&request), Reached::Reply(&facts, &message(&request)), &|_| None);
+            assert_eq!((road.cache.age, road.cache.expired, road.cache.ttl_left), (Some(400), Some(100), None));
+            assert!(road.cache.outcome.starts_with("stale: "));
+            road.cache.outcome
+        });
+        let different: std::collections::BTreeSet<_> = words.iter().collect();
+        assert_eq!(different.len(), Stale::ALL.len());
     }
 
     #[test]

@@ -20,6 +20,9 @@ const LONGEST: Duration = Duration::from_mins(5);
 /// Nor shorter.
 const SHORTEST: Duration = Duration::from_secs(1);
 
+/// What has an expired answer to stand in is not tried again sooner (RFC 8767 5).
+const RECHECK: Duration = Duration::from_secs(30);
+
 /// Failures kept; the one recorded least lately makes way. About 200 octets each.
 const MOST: NonZeroUsize = NonZeroUsize::new(8192).expect("not zero");
 
@@ -104,6 +107,24 @@ impl Failures {
         };
         table.put(key.as_bytes().into(), record);
         self.length.store(table.len(), Ordering::Relaxed);
+    }
+
+    /// Keeps a failure of a question that an expired answer stands in for: half a minute at least (RFC 8767 5; STL-04). False where one
+    /// holds already, which stays as it is.
+    #[must_use]
+    pub fn hold(&self, key: &Key, now: Moment, rcode: u16, ede: u16) -> bool {
+        if key.as_bytes().is_empty() {
+            return false;
+        }
+        let mut table = self.open();
+        self.sweep(&mut table, now);
+        if table.peek(key.as_bytes()).is_some_and(|known| now < known.until) {
+            return false;
+        }
+        let window = RECHECK.max(self.first);
+        table.put(key.as_bytes().into(), Record { rcode, ede, window, until: now.after(window) });
+        self.length.store(table.len(), Ordering::Relaxed);
+        true
     }
 
     /// Forgets the failure of `key`: it was resolved (NEG-14).
@@ -219,6 +240,24 @@ mod tests {
         // Long after the last one it is a new failure.
         failures.record(&failing(), at(now + 30), 2, 0);
         assert_eq!(failures.recall(&failing(), at(now + 30)).unwrap().left, 5);
+    }
+
+    #[test]
+    fn stl_04_a_failure_that_an_answer_stands_in_for_holds_half_a_minute_and_is_claimed_once() {
+        let failures = Failures::new(&Settings::default());
+        assert!(failures.hold(&failing(), at(0), 2, 22));
+        for second in [0, 10, 29] {
+            assert!(!failures.hold(&failing(), at(second), 2, 23), "it holds already");
+            assert_eq!(failures.recall(&failing(), at(second)).unwrap().ede, 22);
+        }
+        assert_eq!(failures.recall(&failing(), at(30)), None);
+        assert!(failures.hold(&failing(), at(30), 2, 22));
+        assert_eq!(failures.recall(&failing(), at(30)).unwrap().left, 30);
+        assert!(!failures.hold(&Key::new(&[], Bits::default(), 0, 0), at(0), 2, 22));
+        let hour = Settings { failure_ttl: Duration::from_hours(1), ..Settings::default() };
+        let failures = Failures::new(&hour);
+        assert!(failures.hold(&failing(), at(0), 2, 22));
+        assert_eq!(failures.recall(&failing(), at(0)).unwrap().left, 300);
     }
 
     #[test]

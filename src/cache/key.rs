@@ -16,6 +16,12 @@ pub struct Bits {
     pub checking_disabled: bool,
 }
 
+impl Bits {
+    fn octet(self) -> u8 {
+        u8::from(self.dnssec_ok) | u8::from(self.checking_disabled) << 1
+    }
+}
+
 /// A cache key: folded QNAME, QTYPE, QCLASS, bits, view, route.
 #[derive(Clone, Copy)]
 pub struct Key {
@@ -37,9 +43,8 @@ impl Key {
     pub fn new(question: &[u8], bits: Bits, view: u16, route: u64) -> Self {
         let mut key = Self { octets: [0; Self::CAPACITY], length: 0 };
         let Some(name_len) = question.len().checked_sub(Self::FIXED).filter(|&length| length > 0) else { return key };
-        let flags = u8::from(bits.dnssec_ok) | u8::from(bits.checking_disabled) << 1;
         let mut rest = key.octets.as_mut_slice();
-        for part in [question, &[flags], &view.to_be_bytes(), &route.to_be_bytes()] {
+        for part in [question, &[bits.octet()], &view.to_be_bytes(), &route.to_be_bytes()] {
             let Some((place, after)) = rest.split_at_mut_checked(part.len()) else { return key };
             place.copy_from_slice(part);
             rest = after;
@@ -49,6 +54,20 @@ impl Key {
             name.make_ascii_lowercase();
         }
         key.length = u16::try_from(question.len() + Self::SPLIT).unwrap_or(0);
+        key
+    }
+
+    /// The key of the same name, class, view and route for another type or other bits.
+    #[must_use]
+    pub fn sibling(&self, rtype: u16, bits: Bits) -> Self {
+        let mut key = *self;
+        let name_len = self.name().len();
+        for (at, octets) in [(name_len, &rtype.to_be_bytes()[..]), (name_len + Self::FIXED, &[bits.octet()])] {
+            let place = key.octets.get_mut(at..).and_then(|rest| rest.get_mut(..octets.len()));
+            if let Some(place) = place.filter(|_| self.length > 0) {
+                place.copy_from_slice(octets);
+            }
+        }
         key
     }
 
@@ -130,6 +149,16 @@ mod tests {
         keys.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
         keys.dedup();
         assert_eq!(keys.len(), all);
+    }
+
+    #[test]
+    fn a_sibling_is_the_key_of_the_same_name_for_another_type_or_other_bits() {
+        let all = Bits { dnssec_ok: true, checking_disabled: true };
+        let key = |rtype, bits| Key::new(&question(b"\x03www\x02ex\0", rtype), bits, 3, 7);
+        assert_eq!(key(1, NONE).sibling(28, all), key(28, all));
+        assert_eq!(key(28, all).sibling(257, NONE), key(257, NONE));
+        let empty = Key::new(&[], NONE, 0, 0);
+        assert_eq!(empty.sibling(1, all), empty);
     }
 
     #[test]

@@ -57,7 +57,7 @@ struct Door(Mutex<Shard>);
 pub enum Inserted {
     /// It is kept.
     Kept,
-    /// It is not to be kept: TTL 0, or fleeting. An older answer stays as it was (STL-06).
+    /// It is not to be kept: TTL 0, or fleeting. An older answer stays as it was.
     Fleeting,
     /// It is large for this cache, and is kept when the question comes again.
     Deferred,
@@ -185,6 +185,21 @@ impl Cache {
         let age = now.seconds_since(header.meta.received);
         let left = header.meta.lifetime.saturating_sub(age);
         Some(EntryFacts { age, left, hits: header.hits, supplier: header.meta.supplier, size: header.mark.size() })
+    }
+
+    /// Has the answer of `key` expired, and may it stand in? Not a visit.
+    #[must_use]
+    pub fn has_stale(&self, key: &Key, now: Moment) -> bool {
+        let header = self.door(key).and_then(|(door, tag)| door.open().peek(tag, key.as_bytes()));
+        header.is_some_and(|header| header.is_stale(now))
+    }
+
+    /// The facts of the answer of `key`, fresh or expired. Not a visit.
+    #[must_use]
+    pub fn meta(&self, key: &Key) -> Option<Meta> {
+        let (door, tag) = self.door(key)?;
+        let header = door.open().peek(tag, key.as_bytes())?;
+        Some(header.meta)
     }
 
     /// Octets that the cache holds, index, ghost and shards included; at most `Settings::size`, whatever is in it.

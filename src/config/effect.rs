@@ -34,7 +34,6 @@ const fn refuse(key: &'static str, what: &'static str) -> Row {
     Row { key, effect: Effect::Refuse(what), honoured: &[] }
 }
 
-const NEVER_STALE: &str = "not available in this version: an expired answer is never served";
 const NO_PROXY_HEADER: &str =
     "not available in this version: without it the proxy's address would be taken for the client's; leave it out";
 
@@ -43,9 +42,6 @@ pub const EFFECT: &[Row] = &[
     refuse("listen.*[].proxy", NO_PROXY_HEADER),
     refuse("listen.*[].forwarded", NO_PROXY_HEADER),
     refuse("upstream.*[].ecs", "not available in this version: the client's network is never told to a server"),
-    warn("cache.stale_window", NEVER_STALE, &["\"0s\"", "\"0ms\"", "\"0\"", "0"]),
-    warn("cache.stale_after", NEVER_STALE, &[]),
-    warn("cache.stale_ttl", NEVER_STALE, &[]),
     warn("cache.prefetch", "not available in this version: an answer is asked for again after it expired", &["false"]),
     warn("cache.snapshot", "not available in this version: the cache starts empty", &["false"]),
     refuse("cache.rule", "not available in this version: one set of TTL limits holds for all names"),

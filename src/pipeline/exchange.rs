@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::digest::digest;
 use super::join::{Landed, Lead};
 use super::keys::Keys;
-use super::rcode::{self, Problem};
+use super::rcode;
 use super::walk::Walk;
 use super::{Pipeline, Shared};
 use crate::clock::Moment;
@@ -34,7 +34,15 @@ pub fn ask(shared: &Shared, walk: &Walk<'_>) -> Arc<Ask> {
         padding: shared.settings.padding,
         prefer_stream: !walk.transport.is_datagram(),
         without_edns: false,
+        patient: false,
     })
+}
+
+/// The same question, asked though nobody waits for the answer any longer (STL-05).
+#[must_use]
+pub fn patient(mut ask: Arc<Ask>) -> Arc<Ask> {
+    Arc::make_mut(&mut ask).patient = true;
+    ask
 }
 
 /// Asks, digests, keeps, and tells everyone who waits: in that order, so that whoever finds no flight finds its answer.
@@ -62,8 +70,11 @@ pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<K
             Ok(stored)
         }
         Err((problem, remembered)) => {
-            if remembered {
-                remember(&shared, &keys, &problem, now);
+            let ede = problem.ede().unwrap_or(ede::OTHER);
+            if shared.has_stand_in(&keys, now) {
+                let _ = shared.failures.hold(keys.own(), now, problem.rcode, ede);
+            } else if remembered {
+                shared.failures.record(keys.own(), now, problem.rcode, ede);
             }
             Err(problem)
         }
@@ -88,24 +99,23 @@ fn overdue() -> Ended {
 fn keep(shared: &Shared, keys: &Keys, stored: &StoredBuf, now: Moment) {
     let meta = &stored.meta;
     if rcode::is_failure(meta.rcode) {
-        shared.failures.record(keys.own(), now, meta.rcode, meta.ede.unwrap_or(ede::OTHER));
+        let ede = meta.ede.unwrap_or(ede::OTHER);
+        if shared.has_stand_in(keys, now) {
+            let _ = shared.failures.hold(keys.own(), now, meta.rcode, ede);
+        } else {
+            shared.failures.record(keys.own(), now, meta.rcode, ede);
+        }
         return;
     }
     if !shared.failures.is_empty() {
         shared.failures.clear(keys.own());
     }
+    let Some(key) = keys.insert() else { return };
     match meta.kind {
-        Kind::Fleeting => {}
-        Kind::Positive | Kind::NoData | Kind::NxDomain => {
-            if let Some(key) = keys.insert() {
-                let _ = shared.cache.insert(key, stored.view(), now);
-            }
-        }
+        // It says what is true now: what was kept before is so no longer (STL-06).
+        Kind::Fleeting => _ = shared.cache.remove(key),
+        Kind::Positive | Kind::NoData | Kind::NxDomain => _ = shared.cache.insert(key, stored.view(), now),
     }
-}
-
-fn remember(shared: &Shared, keys: &Keys, problem: &Problem, now: Moment) {
-    shared.failures.record(keys.own(), now, problem.rcode, problem.ede().unwrap_or(ede::OTHER));
 }
 
 fn count(counters: &Counters, attempts: &Attempts) {

@@ -120,8 +120,22 @@ impl Finish {
     }
 }
 
+/// The TTLs that a stored answer goes out with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ttls {
+    /// What is left after so many seconds.
+    Aged(u32),
+    /// The same for all records.
+    All(u32),
+}
+
 /// Opens `out` with as much of `stored` as fits beside our OPT, its TTLs lowered by `age`.
 pub fn copy(walk: &Walk<'_>, stored: Stored<'_>, age: u32, out: &mut Out<'_>) -> Fit {
+    copy_with(walk, stored, Ttls::Aged(age), out)
+}
+
+/// Opens `out` with as much of `stored` as fits beside our OPT.
+pub fn copy_with(walk: &Walk<'_>, stored: Stored<'_>, ttls: Ttls, out: &mut Out<'_>) -> Fit {
     let room = walk.limit.saturating_sub(reserved(walk));
     let additional_at = usize::from(stored.meta.additional_at);
     let (fit, end) = if stored.message.len() <= room {
@@ -138,8 +152,11 @@ pub fn copy(walk: &Walk<'_>, stored: Stored<'_>, age: u32, out: &mut Out<'_>) ->
         Fit::WithoutAdditional => patch::put_u16(out.message(), 10, 0),
         Fit::Nothing => patch::set_counts(out.message(), [1, 0, 0, 0]),
     }
-    if age > 0 && fit != Fit::Nothing {
-        patch::age_ttls(out.message(), stored.ttls, age, 0);
+    // Offsets past what was copied change nothing.
+    match ttls {
+        Ttls::Aged(age) if age > 0 && fit != Fit::Nothing => patch::age_ttls(out.message(), stored.ttls, age, 0),
+        Ttls::All(ttl) if fit != Fit::Nothing => patch::set_ttls(out.message(), stored.ttls, ttl),
+        Ttls::Aged(_) | Ttls::All(_) => {}
     }
     fit
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ahash::RandomState;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::rcode::Problem;
 use crate::reply::StoredBuf;
@@ -46,8 +47,9 @@ pub struct Joins {
 }
 
 /// Where a flight ends.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Landing {
+    begun: Instant,
     /// How; None inside if its task died.
     outcome: OnceLock<Option<Landed>>,
     ended: Notify,
@@ -125,7 +127,7 @@ impl Joins {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
             return Ticket::Full;
         }
-        let landing = Arc::new(Landing::default());
+        let landing = Arc::new(Landing { begun: Instant::now(), outcome: OnceLock::new(), ended: Notify::new() });
         shard.insert(key.into(), Arc::clone(&landing));
         Ticket::Lead(Lead { joins: Arc::clone(self), key: key.into(), landing })
     }
@@ -155,6 +157,12 @@ impl Drop for Lead {
 }
 
 impl Follow {
+    /// When the flight began.
+    #[must_use]
+    pub fn begun(&self) -> Instant {
+        self.landing.begun
+    }
+
     /// Waits for the flight to end; `None` if its task died.
     pub async fn landed(&self) -> Option<&Landed> {
         // Made before the look: from here on no end is missed.

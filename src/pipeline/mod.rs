@@ -23,6 +23,7 @@ mod refresh;
 pub mod settings;
 mod shared;
 mod special;
+mod stale;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -37,12 +38,12 @@ use crate::peer::Peer;
 use crate::query::{Origin, Query, Reject};
 use crate::reply::{Facts, Freshness, Meta, Now, Out, Pending, Reply, Source, StoredBuf, Verdict, Why};
 use crate::telemetry::Counters;
-use crate::trail::{Cookie, Cut, Decision, Join};
+use crate::trail::{Cookie, Cut, Decision, Join, Stale};
 use crate::wire::Flags;
 use crate::wire::registry::{rcode as codes, rtype};
 use admission::Admission;
 use finish::{Fit, Seal};
-use join::Ticket;
+use join::{Landed, Ticket};
 use keys::Keys;
 use rcode::{Problem, Retry};
 use walk::Walk;
@@ -93,7 +94,8 @@ impl Answer for Pipeline {
         }
         walk.trail.cut = ecs::strip(walk.edns);
         let keys = Keys::new(&self.shared, &walk);
-        match self.recall(&keys, query.arrival(), &mut walk, out) {
+        let recalled = self.recall(&keys, query.arrival(), &mut walk, out);
+        match recalled.or_else(|| self.stand_in_for_the_down(&keys, &mut walk, out)) {
             Some(facts) => Now::Sent(facts),
             None => Now::Later(self.later(&query, &walk, keys)),
         }
@@ -164,12 +166,17 @@ impl Pipeline {
             }
             ticket = self.shared.joins.join(keys.own().as_bytes(), || false);
         }
+        let has_stand_in = self.shared.has_stand_in(&keys, now);
         let follow = match ticket {
             Ticket::Lead(lead) => {
                 walk.trail.join = Join::Led;
-                let follow = lead.follow();
-                let ask = exchange::ask(&self.shared, walk);
-                tokio::spawn(exchange::exchange(self.clone(), lead, ask, keys, deadline));
+                let (follow, ask) = (lead.follow(), exchange::ask(&self.shared, walk));
+                let (ask, until) = if has_stand_in {
+                    (exchange::patient(ask), deadline.max(follow.begun() + stale::REFRESH))
+                } else {
+                    (ask, deadline)
+                };
+                tokio::spawn(exchange::exchange(self.clone(), lead, ask, Arc::clone(&keys), until));
                 follow
             }
             Ticket::Follow(follow) => {
@@ -180,24 +187,47 @@ impl Pipeline {
             Ticket::Full | Ticket::Landed => {
                 walk.trail.join = Join::Full;
                 self.counters.join_full.add_one();
-                return self.refuse(walk, &rcode::OVERLOADED, Source::Error, out);
+                return self.stand_in_or_refuse(&keys, walk, (Stale::Full, &rcode::OVERLOADED), out);
             }
         };
-        let landed = match walk.trail.join {
-            // Its exchange keeps the deadline itself, on this very thread.
-            Join::Led => Ok(follow.landed().await),
-            Join::Unasked | Join::Followed | Join::Full => timeout_at(deadline + HEARING, follow.landed()).await,
+        if has_stand_in {
+            let patience = (follow.begun() + self.shared.cache_settings.stale_after).min(deadline);
+            if timeout_at(patience, follow.landed()).await.is_err()
+                && let Some(facts) = self.stand_in(&keys, walk, (Stale::Slow, None), out)
+            {
+                return facts;
+            }
+        }
+        // Where nothing stands in, the exchange of this client keeps the deadline itself, on this very thread.
+        let landed = if walk.trail.join == Join::Led && !has_stand_in {
+            Ok(follow.landed().await)
+        } else {
+            timeout_at(deadline + HEARING, follow.landed()).await
         };
-        let Ok(landed) = landed else {
-            return self.refuse(walk, &rcode::TIMED_OUT, Source::Error, out);
-        };
-        let Some(landed) = landed else {
-            return self.refuse(walk, &rcode::LOST, Source::Error, out);
+        self.hear(&keys, walk, landed.map_err(|_| rcode::TIMED_OUT), out)
+    }
+
+    /// Answers with what the exchange brought.
+    fn hear(
+        &self,
+        keys: &Keys,
+        walk: &mut Walk<'_>,
+        landed: Result<Option<&Landed>, Problem>,
+        out: &mut Out<'_>,
+    ) -> Facts {
+        let landed = match landed.and_then(|landed| landed.ok_or(rcode::LOST)) {
+            Ok(landed) => landed,
+            Err(problem) => return self.stand_in_or_refuse(keys, walk, (Stale::Failed, &problem), out),
         };
         walk.trail.attempts = landed.attempts;
         match &landed.result {
-            Ok(stored) => self.relay(walk, stored, Source::Upstream, out),
-            Err(problem) => self.refuse(walk, problem, Source::Error, out),
+            Ok(stored) => {
+                let failed = rcode::is_failure(stored.meta.rcode);
+                let reason = stored.meta.ede.map(|code| rcode::Extended { code, text: "" });
+                let stale = if failed { self.stand_in(keys, walk, (Stale::Failed, reason), out) } else { None };
+                stale.unwrap_or_else(|| self.relay(walk, stored, Source::Upstream, out))
+            }
+            Err(problem) => self.stand_in_or_refuse(keys, walk, (Stale::Failed, problem), out),
         }
     }
 
@@ -215,15 +245,27 @@ impl Pipeline {
         source: Source,
         out: &mut Out<'_>,
     ) -> Facts {
+        let extras = [meta.ede.map(|code| rcode::Extended { code, text: "" }), None];
+        let seal = Seal { flags: meta.flags, rcode: meta.rcode, extras };
+        self.close(walk, (fit, seal), (source, finish::freshness(meta, age)), out)
+    }
+
+    /// The same, as the caller would have it sealed if all of it went in.
+    fn close(
+        &self,
+        walk: &mut Walk<'_>,
+        (fit, seal): (Fit, Seal),
+        (source, freshness): (Source, Freshness),
+        out: &mut Out<'_>,
+    ) -> Facts {
         let truncated = fit == Fit::Nothing;
         if truncated && !walk.transport.is_datagram() {
             return self.refuse(walk, &rcode::TOO_LARGE, Source::Error, out);
         }
         walk.trail.cut = Cut(walk.trail.cut.0 | finish::cut(fit));
         self.counters.truncated.add(truncated.into());
-        let extras = [meta.ede.map(|code| rcode::Extended { code, text: "" }), None];
-        let seal = Seal { flags: meta.flags.with(Flags::TC, truncated), rcode: meta.rcode, extras };
-        let freshness = if truncated { Freshness::NO_STORE } else { finish::freshness(meta, age) };
+        let seal = Seal { flags: seal.flags.with(Flags::TC, truncated), ..seal };
+        let freshness = if truncated { Freshness::NO_STORE } else { freshness };
         self.send(walk, &seal, (source, freshness), out)
     }
 

@@ -77,6 +77,8 @@ pub const TRANSFER: Problem = Problem::with(rcode::REFUSED, ede::NOT_SUPPORTED, 
 pub const OVERLOADED: Problem = Problem::with(rcode::SERVFAIL, ede::OTHER, "too many questions in flight");
 /// The client's time is over before any upstream answered.
 pub const TIMED_OUT: Problem = Problem::with(rcode::SERVFAIL, ede::NO_REACHABLE_AUTHORITY, "upstream timed out");
+/// Every server that could be asked is known to be down.
+pub const NOBODY_UP: Problem = Problem::with(rcode::SERVFAIL, ede::NO_REACHABLE_AUTHORITY, "upstream is down");
 /// The exchange ended without an outcome.
 pub const LOST: Problem = Problem::with(rcode::SERVFAIL, ede::OTHER, "internal error");
 /// The upstream's answer cannot be read, or is no answer to the question (PRG-09).

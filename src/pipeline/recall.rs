@@ -9,7 +9,7 @@ use super::walk::Walk;
 use super::{Pipeline, Shared};
 use crate::clock::Moment;
 use crate::reply::{Facts, Out, Source};
-use crate::trail::Recall;
+use crate::trail::{Recall, Stale};
 
 impl Pipeline {
     /// Looks into memory: answers first, so that a failure never hides what is still fresh (NEG-18).
@@ -29,9 +29,14 @@ impl Pipeline {
             return None;
         }
         let failure = failures.recall(keys.own(), now)?;
+        let problem = rcode::of_failure(failure);
+        let [_, original] = problem.extras;
+        if let Some(facts) = self.stand_in(keys, walk, (Stale::Lately, original), out) {
+            return Some(facts);
+        }
         walk.trail.recall = Recall::Failure { left: failure.left };
         self.counters.failures_recalled.add_one();
-        Some(self.refuse(walk, &rcode::of_failure(failure), Source::Error, out))
+        Some(self.refuse(walk, &problem, Source::Error, out))
     }
 
     /// Is there an answer or a failure by now?

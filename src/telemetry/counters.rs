@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::peer::Transport;
 use crate::reply::Source;
+use crate::trail::Stale;
 
 /// A counter (or gauge) with one writer.
 #[derive(Debug, Default)]
@@ -61,6 +62,8 @@ pub struct Counters {
     pub join_full: Counter,
     /// Failures answered from the failure table.
     pub failures_recalled: Counter,
+    /// Stale answers that stood in, by why.
+    pub stale: [Counter; Stale::ALL.len()],
     /// Attempts at upstreams.
     pub attempts: Counter,
     /// Attempts that ended without an answer.
@@ -103,6 +106,13 @@ impl Counters {
     /// Counts a question over `transport`.
     pub fn asked(&self, transport: Transport) {
         if let Some(counter) = self.questions.get(transport as usize) {
+            counter.add_one();
+        }
+    }
+
+    /// Counts a stale answer.
+    pub fn stood_in(&self, why: Stale) {
+        if let Some(counter) = self.stale.get(why as usize) {
             counter.add_one();
         }
     }

@@ -14,6 +14,7 @@ use super::upstreams::{self, UpstreamFacts};
 use super::{names, totals};
 use crate::peer::Transport;
 use crate::reply::Source;
+use crate::trail::Stale;
 
 /// What is measured at the moment of a scrape, not counted.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -109,6 +110,9 @@ impl Scrape {
             &totals.dropped,
         )?;
         page.counter("truncated", "Answers sent with TC because they did not fit", &totals.truncated)?;
+        let reasons = Stale::ALL.map(Stale::name);
+        let help = "Expired answers that stood in, by why no fresh one was to be had";
+        page.counters("stale", help, ("reason", &reasons), &totals.stale)?;
         page.counter("failures_recalled", "Answers from the table of recent failures", &totals.failures_recalled)
     }
 

@@ -25,6 +25,7 @@ fn add(total: &Counters, worker: &Counters) {
         joined,
         join_full,
         failures_recalled,
+        stale,
         attempts,
         attempts_failed,
         upstream_micros,
@@ -39,20 +40,17 @@ fn add(total: &Counters, worker: &Counters) {
         send_failed,
         overflow,
     } = worker;
-    let arrays: [(&[Counter], &[Counter]); 7] = [
+    let arrays: [(&[Counter], &[Counter]); 8] = [
         (&total.questions, questions),
         (&total.answers, answers),
         (&total.rcodes, rcodes),
         (&total.dropped, dropped),
+        (&total.stale, stale),
         (&total.upstream_micros, upstream_micros),
         (&total.connections, connections),
         (&total.connections_open, connections_open),
     ];
-    for (totals, counters) in arrays {
-        for (total, counter) in totals.iter().zip(counters) {
-            total.add(counter.value());
-        }
-    }
+    arrays.into_iter().for_each(add_each);
     let singles = [
         (&total.truncated, truncated),
         (&total.waited, waited),
@@ -71,6 +69,12 @@ fn add(total: &Counters, worker: &Counters) {
         (&total.overflow, overflow),
     ];
     for (total, counter) in singles {
+        total.add(counter.value());
+    }
+}
+
+fn add_each((totals, counters): (&[Counter], &[Counter])) {
+    for (total, counter) in totals.iter().zip(counters) {
         total.add(counter.value());
     }
 }

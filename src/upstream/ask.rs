@@ -30,6 +30,8 @@ pub struct Ask {
     pub prefer_stream: bool,
     /// Without OPT, for a server that does not know EDNS (EDN-16).
     pub without_edns: bool,
+    /// Does nobody wait for the answer any longer? Then only the deadline ends it, not the time that a pool gives its clients.
+    pub patient: bool,
 }
 
 /// What one leg adds to the message it sends.
@@ -72,6 +74,7 @@ impl Ask {
             padding: true,
             prefer_stream: false,
             without_edns: false,
+            patient: false,
         }
     }
 

@@ -163,6 +163,9 @@ pub trait Exchange: Send + Sync + fmt::Debug {
     /// The way that `question` (QNAME in any letter case, QTYPE, QCLASS) takes.
     fn route(&self, question: &[u8]) -> Route;
 
+    /// Is every server that could answer `question` known to be down? Asked by every miss: cheap, and no promise.
+    fn is_down(&self, question: &[u8]) -> bool;
+
     /// The server with this id, for people.
     fn name(&self, upstream: UpstreamId) -> Option<&str>;
 }

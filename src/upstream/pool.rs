@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::commons::Commons;
+use super::health::State;
 use super::kept::Home;
 use super::probe;
 use super::round::Round;
@@ -110,7 +111,7 @@ impl Exchange for Pool {
     fn exchange(&self, ask: Arc<Ask>, deadline: Instant) -> Exchanging {
         let roster = Arc::clone(&self.roster);
         Box::pin(async move {
-            let until = deadline.min(Instant::now() + roster.timeout);
+            let until = if ask.patient { deadline } else { deadline.min(Instant::now() + roster.timeout) };
             let (result, attempts) = Round::new(&roster, ask, until).run().await;
             Ended { result, attempts }
         })
@@ -118,6 +119,10 @@ impl Exchange for Pool {
 
     fn route(&self, _: &[u8]) -> Route {
         Route { fingerprint: self.roster.fingerprint, is_forwarded: false }
+    }
+
+    fn is_down(&self, _: &[u8]) -> bool {
+        self.roster.all.iter().all(|server| server.health().state() == State::Open)
     }
 
     fn name(&self, upstream: UpstreamId) -> Option<&str> {
@@ -208,6 +213,20 @@ mod tests {
         assert_eq!((supplier(&ended), ends(&ended)), (0, vec![(0, AttemptEnd::Answered)]));
         assert_eq!(unasked.load(Ordering::SeqCst), 0);
         assert!(!ended.result.unwrap().trusted, "SEC-07: a plain server's AD means nothing");
+    }
+
+    #[tokio::test]
+    async fn stl_05_what_nobody_waits_for_has_more_time_than_the_pool_gives_its_clients() {
+        let (server, _) = udp_server(silent).await;
+        let settings = PoolSettings { timeout: Duration::from_millis(100), ..settings(&[server], &[]) };
+        let pool = Pool::new(&settings, &Commons::new(Handle::current())).unwrap();
+        for (patient, least) in [(false, 0), (true, 300)] {
+            let (begun, mut ask) = (Instant::now(), ask("a.example"));
+            Arc::make_mut(&mut ask).patient = patient;
+            let ended = pool.exchange(ask, begun + Duration::from_millis(400)).await;
+            assert!(ended.result.is_err());
+            assert!(begun.elapsed() >= Duration::from_millis(least), "{:?}", begun.elapsed());
+        }
     }
 
     #[tokio::test]

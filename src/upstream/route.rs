@@ -132,6 +132,15 @@ impl Exchange for Routes {
         }
     }
 
+    fn is_down(&self, question: &[u8]) -> bool {
+        match self.find(question) {
+            None => self.default.pool.is_down(question),
+            Some((Way { fallthrough, .. }, first)) => {
+                first.pool.is_down(question) && (!fallthrough || self.default.pool.is_down(question))
+            }
+        }
+    }
+
     fn name(&self, upstream: UpstreamId) -> Option<&str> {
         let server = self.servers().find(|server| server.id() == upstream).map(|server| server.url());
         server.or_else(|| self.time_names.server(upstream))
@@ -145,7 +154,7 @@ fn fall_through(first: &Gathered, second: &Gathered, ask: Arc<Ask>, deadline: In
     let (timeout, first, second) = (first.timeout, first.pool.clone(), second.pool.clone());
     Box::pin(async move {
         let now = Instant::now();
-        let until = deadline.min(now + timeout);
+        let until = if ask.patient { deadline } else { deadline.min(now + timeout) };
         let half = until.saturating_duration_since(now) / 2;
         let Ended { result, mut attempts } = first.exchange(Arc::clone(&ask), until - reserve.min(half)).await;
         if result.is_ok() {
@@ -228,6 +237,8 @@ mod tests {
     use tokio::runtime::Handle;
 
     use super::super::address::Scheme;
+    use super::super::error::Cause;
+    use super::super::health::Outcome;
     use super::super::settings::{Method, PoolSettings, Proxy, ProxyKind, Server};
     use super::super::testing::{ask, plain, reply, udp_server};
     use super::*;
@@ -307,6 +318,37 @@ mod tests {
             assert_eq!(routes.pool_name(&question), pool, "{asked}");
             assert_eq!(routes.route(&question).is_forwarded, pool != "default", "{asked}");
         }
+    }
+
+    /// Lets the servers of `pool` fail until nobody asks them any more.
+    fn bring_down(routes: &Routes, pool: &str) {
+        let (_, pool) = routes.pools().find(|(name, _)| *name == pool).unwrap();
+        for server in pool.servers() {
+            for _ in 0..3 {
+                let now = Instant::now();
+                server.health().depart(now);
+                let _ = server.health().land(now, Outcome::Lost(Cause::Timeout), now);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_question_has_nobody_to_go_to_when_all_servers_of_its_way_are_down_fallbacks_included() {
+        let mut settings = three();
+        settings.default.fallback = nowhere(9).servers;
+        settings.forwards[0].fallthrough = true;
+        let routes = build(&settings);
+        let down = || ["www.example", "corp.example", "printer.lan"].map(|name| routes.is_down(&question(name)));
+        assert_eq!(down(), [false; 3]);
+        bring_down(&routes, "corp");
+        bring_down(&routes, "home");
+        assert_eq!(down(), [false, false, true], "corp falls through to the default pool");
+        bring_down(&routes, DEFAULT);
+        assert_eq!(down(), [true; 3]);
+        let (_, default) = routes.pools().next().unwrap();
+        let fallback = default.servers().last().unwrap();
+        let _ = fallback.health().probed(Ok(()), Instant::now());
+        assert_eq!(down(), [false, false, true]);
     }
 
     #[tokio::test]

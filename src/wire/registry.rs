@@ -20,6 +20,8 @@ pub mod rtype {
     pub const SIG: u16 = 24;
     /// IPv6 address.
     pub const AAAA: u16 = 28;
+    /// Service location, RFC 2782.
+    pub const SRV: u16 = 33;
     /// Redirection of a subtree, RFC 6672.
     pub const DNAME: u16 = 39;
     /// EDNS pseudo-record, RFC 6891.

@@ -9,14 +9,14 @@ use crate::admin::get;
 use crate::harness::{Act, Answer, Ask, Rig, Upstream, client, message};
 
 /// An upstream on a thread of its own, which can be killed with everything it holds.
-struct Mortal {
-    upstream: Arc<Upstream>,
+pub struct Mortal {
+    pub upstream: Arc<Upstream>,
     end: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Mortal {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         let (tell, told) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -29,7 +29,7 @@ impl Mortal {
         Self { upstream: told.recv().unwrap(), end: Some(end), thread: Some(thread) }
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         drop(self.end.take());
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();

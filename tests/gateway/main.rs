@@ -46,6 +46,7 @@ mod refusals;
 mod routes;
 mod servers;
 mod special;
+mod stale;
 mod stopping;
 mod streams;
 mod tls;

@@ -38,6 +38,9 @@ fn cache(lines: &mut Lines<'_>, cache: &Cache) -> fmt::Result {
     if let Some(left) = cache.ttl_left {
         write!(text, ", {left} s left")?;
     }
+    if let Some(expired) = cache.expired {
+        write!(text, ", expired {expired} s ago")?;
+    }
     if let Some(supplier) = &cache.supplier {
         write!(text, ", supplied by {supplier}")?;
     }
@@ -163,6 +166,7 @@ mod tests {
                 key,
                 age: Some(12),
                 ttl_left: Some(288),
+                expired: None,
                 supplier: Some("tls://dns.quad9.net".into()),
             },
             join: "not needed".into(),
@@ -218,6 +222,15 @@ reply       NOERROR, 56 octets, from cache, in 0.021 ms
             ),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_stale_answer_says_how_long_it_has_expired() {
+        let mut road = road();
+        road.cache =
+            Cache { outcome: "stale: why".into(), age: Some(99), ttl_left: None, expired: Some(9), ..road.cache };
+        let text = render(&road);
+        assert!(text.contains("\ncache       stale: why, 99 s old, expired 9 s ago, supplied by tls://"), "{text}");
     }
 
     #[test]

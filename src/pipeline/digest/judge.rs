@@ -2,7 +2,7 @@
 
 use super::Clean;
 use crate::upstream::Ask;
-use crate::wire::registry::{rcode, rtype};
+use crate::wire::registry::{class, rcode, rtype};
 use crate::wire::{Record, Section, WireError, name, u16_at, u32_at};
 
 /// The judgement.
@@ -36,6 +36,15 @@ pub fn judge(clean: &Clean, ask: &Ask, rcode: u16) -> Judged {
         rcode::NXDOMAIN => target.minimum(clean).map_or(Judged::Denied, |minimum| Judged::NxDomain { minimum }),
         _ => Judged::Denied,
     }
+}
+
+/// Is QNAME itself an alias (STL-09)?
+pub fn is_alias(clean: &Clean, ask: &Ask) -> bool {
+    let Some((qname, _)) = ask.question.split_last_chunk::<4>() else { return false };
+    let target = Target { name: qname.to_vec(), class: class::ANY, answered: false };
+    let mut owner = Vec::new();
+    let mut aliases = clean.of(Section::Answer).filter(|record| record.rtype == rtype::CNAME);
+    aliases.any(|record| target.is_owner(clean, record, &mut owner))
 }
 
 /// The name that the answer speaks of: QNAME, or what its CNAMEs lead to.

@@ -50,6 +50,7 @@ pub fn digest(answered: &Answered, ask: &Ask, settings: &Settings, now: Moment) 
     let recursive = received.header.flags.0 & Flags::RA;
     let mut clean = emit::clean(received, ask)?;
     let judged = judge::judge(&clean, ask, rcode);
+    let is_alias = judge::is_alias(&clean, ask);
     let dates = ttl::date(&mut clean, judged, answered.age, settings);
     let flags = Flags(Flags::QR | recursive).with(Flags::AD, authentic && answered.trusted).with_rcode(rcode);
     let Clean { mut message, header, records } = clean;
@@ -69,7 +70,7 @@ pub fn digest(answered: &Answered, ask: &Ask, settings: &Settings, now: Moment) 
         additionals: header.additionals,
         supplier: answered.upstream,
         ede,
-        ..Meta::default()
+        is_alias,
     };
     Ok(StoredBuf { meta, message: message.into(), ttls: dates.offsets.into() })
 }
@@ -128,6 +129,7 @@ mod tests {
                 padding: true,
                 prefer_stream: false,
                 without_edns: false,
+                patient: false,
             };
             let answered = Answered { message: Bytes::from(octets), upstream: UpstreamId(0), age: 0, trusted: true };
             let stored = digest(&answered, &ask, &Settings::default(), Moment(0));

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
-use super::rig::{Built, Gateway, Play};
+use super::rig::{Built, Gateway, Plan, Play};
+use crate::cache;
 use crate::peer::Transport;
 use crate::reply::{Scope, Source};
 use crate::trail::{AttemptEnd, Recall};
@@ -79,7 +81,8 @@ async fn gen_26_a_refusal_without_recursion_is_no_failure_with_it() {
 async fn neg_14_18_a_success_ends_the_growth_and_fresh_data_comes_first() {
     let fails = Arc::new(AtomicBool::new(true));
     let script = Arc::clone(&fails);
-    let gateway = Gateway::new(move |ask| {
+    let cache = cache::Settings { stale_window: Duration::ZERO, ..cache::Settings::default() };
+    let gateway = Gateway::with(Plan { cache, ..Plan::default() }, move |ask| {
         let built = Built::to(ask);
         Play::Answer(if script.load(Relaxed) { built.rcode(rcode::SERVFAIL) } else { built.a(3, 1) })
     });

@@ -1,6 +1,7 @@
 //! A gateway without sockets: a scripted upstream behind, bytes in front.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ pub struct Upstream {
     /// One permit lets one exchange end.
     pub gate: Arc<Semaphore>,
     pub trusted: bool,
+    /// Is it known to be down?
+    pub down: AtomicBool,
 }
 
 impl Upstream {
@@ -96,6 +99,10 @@ impl Exchange for Upstream {
 
     fn route(&self, _: &[u8]) -> Route {
         Route { fingerprint: 42, is_forwarded: false }
+    }
+
+    fn is_down(&self, _: &[u8]) -> bool {
+        self.down.load(Relaxed)
     }
 
     fn name(&self, _: UpstreamId) -> Option<&str> {
@@ -307,8 +314,8 @@ impl Gateway {
 
     pub fn with(options: Plan, script: impl Fn(&Ask) -> Play + Send + Sync + 'static) -> Self {
         let gate = Arc::new(Semaphore::new(if options.held { 0 } else { 100_000 }));
-        let upstream =
-            Arc::new(Upstream { script: Box::new(script), asked: Mutex::default(), gate, trusted: options.trusted });
+        let (asked, down) = (Mutex::default(), AtomicBool::new(false));
+        let upstream = Arc::new(Upstream { script: Box::new(script), asked, gate, trusted: options.trusted, down });
         let allow: Network = options.allow.parse().unwrap();
         let guard = Guard::new(guard::Settings {
             allow: vec![vec![allow]],

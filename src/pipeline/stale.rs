@@ -1,0 +1,134 @@
+//! Answers past their time that stand in while no fresh one is to be had (RFC 8767; STANDARDS group STL).
+//!
+//! Off the fast path: only questions come here that neither memory nor, within `cache.stale_after`, an upstream has answered. The
+//! caller says why; this file says whether an expired answer may stand in for that, and makes a reply of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::exchange;
+use super::finish::{self, Seal};
+use super::keys::Keys;
+use super::rcode::{Extended, Extras, NOBODY_UP, Problem};
+use super::refresh::Errand;
+use super::walk::Walk;
+use super::{Pipeline, Shared};
+use crate::cache::{Bits, Key};
+use crate::clock::Moment;
+use crate::reply::{Facts, Freshness, Kind, Meta, Out, Scope, Source};
+use crate::trail::{Recall, Stale};
+use crate::wire::Flags;
+use crate::wire::registry::{ede, rcode, rtype};
+
+/// How long an exchange goes on whose client has been answered, or can be (RFC 8767 5: 10 to 30 s; STL-05).
+pub const REFRESH: Duration = Duration::from_secs(10);
+
+/// Types under which a newer answer may say that an older one of the same name is no longer true (RFC 8767 7).
+const TYPES: [u16; 11] = [
+    rtype::A,
+    rtype::AAAA,
+    rtype::CNAME,
+    rtype::HTTPS,
+    rtype::SVCB,
+    rtype::MX,
+    rtype::TXT,
+    rtype::NS,
+    rtype::SOA,
+    rtype::SRV,
+    rtype::PTR,
+];
+
+impl Pipeline {
+    /// Answers with what has expired, if that may stand in: `why`, and the extended error that tells more.
+    pub(super) fn stand_in(
+        &self,
+        keys: &Keys,
+        walk: &mut Walk<'_>,
+        (why, reason): (Stale, Option<Extended>),
+        out: &mut Out<'_>,
+    ) -> Option<Facts> {
+        let now = self.shared.clock.now();
+        if !self.shared.has_stand_in(keys, now) {
+            return None;
+        }
+        let Shared { cache, cache_settings, .. } = &*self.shared;
+        let ttl = u32::try_from(cache_settings.stale_ttl.as_secs()).unwrap_or(u32::MAX).max(1);
+        let (meta, fit) = cache.lookup_stale(keys.answer(), now, |stored| {
+            (stored.meta, finish::copy_with(walk, stored, finish::Ttls::All(ttl), out))
+        })?;
+        let age = now.seconds_since(meta.received);
+        let since = age.saturating_sub(meta.lifetime);
+        walk.trail.recall = Recall::Stale { age, since, supplier: meta.supplier, why };
+        self.counters.stood_in(why);
+        // What was true when it was signed may no longer be (SEC-08).
+        let flags = meta.flags.with(Flags::AD, false);
+        let seal = Seal { flags, rcode: meta.rcode, extras: extras(&meta, reason) };
+        let freshness = Freshness { max_age: ttl, scope: Scope::Public };
+        Some(self.close(walk, (fit, seal), (Source::Stale, freshness), out))
+    }
+
+    /// The same for a question whose servers are all known to be down: nobody waits to be told again. Somebody asks them for it now
+    /// and then (STL-04).
+    pub(super) fn stand_in_for_the_down(&self, keys: &Keys, walk: &mut Walk<'_>, out: &mut Out<'_>) -> Option<Facts> {
+        let Shared { exchange, failures, errands, clock, .. } = &*self.shared;
+        if !exchange.is_down(walk.question) {
+            return None;
+        }
+        let facts = self.stand_in(keys, walk, (Stale::Down, first(&NOBODY_UP)), out)?;
+        if failures.hold(keys.own(), clock.now(), NOBODY_UP.rcode, ede::NO_REACHABLE_AUTHORITY) {
+            let ask = exchange::patient(exchange::ask(&self.shared, walk));
+            // A full queue loses nothing: it is tried again when the hold is over.
+            let _ = errands.offer(Errand { ask, keys: Arc::new(keys.clone()) });
+        }
+        Some(facts)
+    }
+
+    /// The same in place of `problem`.
+    pub(super) fn stand_in_or_refuse(
+        &self,
+        keys: &Keys,
+        walk: &mut Walk<'_>,
+        (why, problem): (Stale, &Problem),
+        out: &mut Out<'_>,
+    ) -> Facts {
+        let facts = self.stand_in(keys, walk, (why, first(problem)), out);
+        facts.unwrap_or_else(|| self.refuse(walk, problem, Source::Error, out))
+    }
+}
+
+impl Shared {
+    /// May something that has expired stand in? Not for those who want no recursion: RD=0 asks what is known to be so (STL-08).
+    pub(super) fn has_stand_in(&self, keys: &Keys, now: Moment) -> bool {
+        let Some(key) = keys.insert() else { return false };
+        self.cache.has_stale(key, now) && !self.is_superseded(key)
+    }
+
+    /// Has a newer answer for the same name made this one untrue? A name that has become an alias has no other records (STL-09), and one
+    /// that has ceased to exist has none at all. The newer one tells even when it has expired too.
+    fn is_superseded(&self, key: &Key) -> bool {
+        let Some(old) = self.cache.meta(key) else { return true };
+        let bits = [false, true]
+            .into_iter()
+            .flat_map(|dnssec_ok| [false, true].map(|checking_disabled| Bits { dnssec_ok, checking_disabled }));
+        bits.flat_map(|bits| TYPES.map(|rtype| key.sibling(rtype, bits)))
+            .filter_map(|sibling| self.cache.meta(&sibling))
+            .any(|new| contradicts(&new, &old))
+    }
+}
+
+fn contradicts(new: &Meta, old: &Meta) -> bool {
+    let is_alias_now = new.is_alias && !old.is_alias;
+    let is_gone_now = new.kind == Kind::NxDomain && old.kind != Kind::NxDomain;
+    new.received > old.received && (is_alias_now || is_gone_now)
+}
+
+/// First that the answer is stale, then why; or what came with it.
+fn extras(meta: &Meta, reason: Option<Extended>) -> Extras {
+    let code = if meta.rcode == rcode::NXDOMAIN { ede::STALE_NXDOMAIN } else { ede::STALE };
+    let with_it = meta.ede.map(|code| Extended { code, text: "" });
+    [Some(Extended { code, text: "" }), reason.or(with_it)]
+}
+
+fn first(problem: &Problem) -> Option<Extended> {
+    problem.extras.into_iter().flatten().next()
+}
