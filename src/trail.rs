@@ -94,6 +94,8 @@ pub enum Join {
     Followed,
     /// The table was full.
     Full,
+    /// As many questions about its domain were in flight as may be.
+    Crowded,
 }
 
 /// The index of an upstream server in the roster.

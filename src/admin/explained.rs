@@ -300,6 +300,7 @@ const fn join(join: Join) -> &'static str {
         Join::Led => "asked for this client",
         Join::Followed => "joined an equal question in flight",
         Join::Full => "refused: too many questions in flight",
+        Join::Crowded => "refused: too many questions about its domain in flight",
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use ahash::RandomState;
 use tokio::sync::Notify;
 
+use super::crowd::Place;
 use super::rcode::Problem;
 use crate::reply::StoredBuf;
 use crate::trail::Attempts;
@@ -75,6 +76,8 @@ pub struct Lead {
     joins: Arc<Joins>,
     key: Box<[u8]>,
     landing: Arc<Landing>,
+    /// Given back when the flight has left the table.
+    place: Place,
 }
 
 /// A wait for a flight.
@@ -127,7 +130,7 @@ impl Joins {
         }
         let landing = Arc::new(Landing::default());
         shard.insert(key.into(), Arc::clone(&landing));
-        Ticket::Lead(Lead { joins: Arc::clone(self), key: key.into(), landing })
+        Ticket::Lead(Lead { joins: Arc::clone(self), key: key.into(), landing, place: Place::FREE })
     }
 }
 
@@ -136,6 +139,11 @@ impl Lead {
     #[must_use]
     pub fn follow(&self) -> Follow {
         Follow { landing: Arc::clone(&self.landing) }
+    }
+
+    /// Takes `place` along to the end.
+    pub fn occupy(&mut self, place: Place) {
+        self.place = place;
     }
 
     /// Tells everyone how the flight ended.

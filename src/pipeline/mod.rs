@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 mod admission;
 mod cookie;
+mod crowd;
 mod digest;
 mod ecs;
 mod exchange;
@@ -37,12 +38,12 @@ use crate::peer::Peer;
 use crate::query::{Origin, Query, Reject};
 use crate::reply::{Facts, Freshness, Meta, Now, Out, Pending, Reply, Source, StoredBuf, Verdict, Why};
 use crate::telemetry::Counters;
-use crate::trail::{Cookie, Cut, Decision, Join};
+use crate::trail::{Attempts, Cookie, Cut, Decision, Join};
 use crate::wire::Flags;
 use crate::wire::registry::{rcode as codes, rtype};
 use admission::Admission;
 use finish::{Fit, Seal};
-use join::Ticket;
+use join::{Landed, Ticket};
 use keys::Keys;
 use rcode::{Problem, Retry};
 use walk::Walk;
@@ -165,7 +166,15 @@ impl Pipeline {
             ticket = self.shared.joins.join(keys.own().as_bytes(), || false);
         }
         let follow = match ticket {
-            Ticket::Lead(lead) => {
+            Ticket::Lead(mut lead) => {
+                let Some(place) = self.shared.place(&keys, walk.question) else {
+                    walk.trail.join = Join::Crowded;
+                    self.counters.crowded.add_one();
+                    // Whoever has joined meanwhile hears the same.
+                    lead.land(Landed { result: Err(rcode::CROWDED), attempts: Attempts::default() });
+                    return self.refuse(walk, &rcode::CROWDED, Source::Error, out);
+                };
+                lead.occupy(place);
                 walk.trail.join = Join::Led;
                 let follow = lead.follow();
                 let ask = exchange::ask(&self.shared, walk);
@@ -186,7 +195,9 @@ impl Pipeline {
         let landed = match walk.trail.join {
             // Its exchange keeps the deadline itself, on this very thread.
             Join::Led => Ok(follow.landed().await),
-            Join::Unasked | Join::Followed | Join::Full => timeout_at(deadline + HEARING, follow.landed()).await,
+            Join::Unasked | Join::Followed | Join::Full | Join::Crowded => {
+                timeout_at(deadline + HEARING, follow.landed()).await
+            }
         };
         let Ok(landed) = landed else {
             return self.refuse(walk, &rcode::TIMED_OUT, Source::Error, out);

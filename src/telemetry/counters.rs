@@ -59,6 +59,8 @@ pub struct Counters {
     pub joined: Counter,
     /// Questions refused because the join table was full.
     pub join_full: Counter,
+    /// Questions refused because as many about their domain were in flight as may be.
+    pub crowded: Counter,
     /// Failures answered from the failure table.
     pub failures_recalled: Counter,
     /// Attempts at upstreams.

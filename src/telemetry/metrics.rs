@@ -115,6 +115,8 @@ impl Scrape {
         page.counter("waited", "Questions that waited for an upstream", &totals.waited)?;
         page.counter("joined", "Questions that joined an equal one in flight", &totals.joined)?;
         page.counter("join_full", "Questions refused because too many were in flight", &totals.join_full)?;
+        let help = "Questions refused because too many about their domain were in flight";
+        page.counter("crowded", help, &totals.crowded)?;
         page.counter("upstream_attempts", "Attempts at upstreams", &totals.attempts)?;
         page.counter("upstream_attempts_failed", "Attempts without an answer", &totals.attempts_failed)?;
         page.upstream_seconds(totals)?;
@@ -322,6 +324,7 @@ mod tests {
                 &worker.waited,
                 &worker.joined,
                 &worker.join_full,
+                &worker.crowded,
                 &worker.failures_recalled,
                 &worker.attempts,
                 &worker.attempts_failed,

@@ -32,6 +32,7 @@ pub fn settings() -> Settings {
         secrets: vec![SECRET],
         padding: true,
         datagram_limit: 1232,
+        outstanding_per_domain: 512,
         keepalive: Duration::from_secs(10),
     }
 }
