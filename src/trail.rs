@@ -82,6 +82,18 @@ pub enum Recall {
     },
 }
 
+/// What became of an answer that it was time to ask for again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refresh {
+    /// It was not time, or somebody else had seen to it.
+    #[default]
+    Unasked,
+    /// It will be asked for.
+    Queued,
+    /// Too many were to be asked for.
+    Dropped,
+}
+
 /// What became of a question that had to be asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Join {
@@ -297,6 +309,8 @@ pub struct Trail {
     pub decision: Decision,
     /// The cache.
     pub recall: Recall,
+    /// The answer's refresh.
+    pub refresh: Refresh,
     /// The join table.
     pub join: Join,
     /// The upstreams.

@@ -13,7 +13,7 @@ const VIEW: u16 = 0;
 const NOT_RECURSIVE: u64 = 0x5244_3d30_5244_3d30;
 
 /// The keys of one question.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Keys {
     answer: Key,
     not_recursive: Option<Key>,

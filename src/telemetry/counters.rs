@@ -61,6 +61,12 @@ pub struct Counters {
     pub join_full: Counter,
     /// Questions refused because as many about their domain were in flight as may be.
     pub crowded: Counter,
+    /// Answers to be asked for again while nobody waits for them.
+    pub refreshes: Counter,
+    /// The same that had come.
+    pub refreshes_done: Counter,
+    /// The same that were given up because too many were to be asked for.
+    pub refreshes_dropped: Counter,
     /// Failures answered from the failure table.
     pub failures_recalled: Counter,
     /// Attempts at upstreams.

@@ -5,6 +5,7 @@ mod denials;
 mod digested;
 mod edns;
 mod failures;
+mod refreshed;
 pub(super) mod rig;
 mod waiting;
 
