@@ -1,6 +1,7 @@
 //! The pipeline from its front: questions through `now`, answers from a scripted upstream.
 
 mod base;
+mod crowded;
 mod denials;
 mod digested;
 mod edns;
