@@ -30,7 +30,8 @@ pub struct Settings {
     pub padding: bool,
     /// Octets a datagram may have at most. 1232 (RFC 9715 R3).
     pub datagram_limit: usize,
-    /// Questions about one registrable domain that may wait for upstreams at a time. Default 512; 0 switches it off.
+    /// Questions about one registrable domain that may wait for upstreams at a time; 0 switches it off. Default 256: half of
+    /// what a server asked over UDP can take at once.
     pub outstanding_per_domain: u16,
     /// The idle time told to TCP and DoT clients (RFC 7828).
     pub keepalive: Duration,

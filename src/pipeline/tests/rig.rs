@@ -32,7 +32,7 @@ pub fn settings() -> Settings {
         secrets: vec![SECRET],
         padding: true,
         datagram_limit: 1232,
-        outstanding_per_domain: 512,
+        outstanding_per_domain: 256,
         keepalive: Duration::from_secs(10),
     }
 }
