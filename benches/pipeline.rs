@@ -74,6 +74,7 @@ fn pipeline() -> Pipeline {
         secrets: vec![[7; 16]],
         padding: true,
         datagram_limit: 1232,
+        outstanding_per_domain: 256,
         keepalive: Duration::from_secs(10),
     };
     let shared = Shared::new(settings, cache::Settings::default(), guard, Arc::new(Upstream), Clock::start());

@@ -126,6 +126,18 @@ impl Stale {
     }
 }
 
+/// What became of an answer that it was time to ask for again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refresh {
+    /// It was not time, or somebody else had seen to it.
+    #[default]
+    Unasked,
+    /// It will be asked for.
+    Queued,
+    /// Too many were to be asked for.
+    Dropped,
+}
+
 /// What became of a question that had to be asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Join {
@@ -138,6 +150,8 @@ pub enum Join {
     Followed,
     /// The table was full.
     Full,
+    /// As many questions about its domain were in flight as may be.
+    Crowded,
 }
 
 /// The index of an upstream server in the roster.
@@ -339,6 +353,8 @@ pub struct Trail {
     pub decision: Decision,
     /// The cache.
     pub recall: Recall,
+    /// The answer's refresh.
+    pub refresh: Refresh,
     /// The join table.
     pub join: Join,
     /// The upstreams.

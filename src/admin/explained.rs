@@ -13,7 +13,9 @@ use super::ExplainRequest;
 use super::request::type_name;
 use crate::reply::{Facts, Why};
 use crate::telemetry::names;
-use crate::trail::{Access, Added, AttemptEnd, Cookie, Cut, Decision, Join, Limit, Recall, Stale, Trail, UpstreamId};
+use crate::trail::{
+    Access, Added, AttemptEnd, Cookie, Cut, Decision, Join, Limit, Recall, Refresh, Stale, Trail, UpstreamId,
+};
 use crate::wire::name::Shown;
 
 /// Words for people, stable enough for scripts.
@@ -75,6 +77,9 @@ pub struct Cache {
     /// Who supplied it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supplier: Option<String>,
+    /// That it is asked for again before it expires, or should have been.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh: Option<Words>,
 }
 
 /// The parts of a cache key.
@@ -194,7 +199,7 @@ pub fn explained(
         cookie: cookie(trail.cookie).into(),
         limit: limit(trail.limit).into(),
         decision: decision(trail.decision).into(),
-        cache: cache(asked, trail.recall, &named),
+        cache: Cache { refresh: refresh(trail.refresh).map(Into::into), ..cache(asked, trail.recall, &named) },
         join: join(trail.join).into(),
         attempts_made: trail.attempts.made(),
         attempts: attempts.collect(),
@@ -256,7 +261,7 @@ fn cache(asked: &Asked<'_>, recall: Recall, named: &dyn Fn(UpstreamId) -> String
         Recall::Stale { since, .. } => Some(since),
         Recall::Unasked | Recall::Miss | Recall::Hit { .. } | Recall::Failure { .. } => None,
     };
-    Cache { outcome: outcome.into(), key, age, ttl_left, expired, supplier }
+    Cache { outcome: outcome.into(), key, age, ttl_left, expired, supplier, refresh: None }
 }
 
 const fn stale(why: Stale) -> &'static str {
@@ -266,6 +271,14 @@ const fn stale(why: Stale) -> &'static str {
         Stale::Lately => "stale: the upstream failed lately and is not asked again yet",
         Stale::Down => "stale: the upstream is known to be down",
         Stale::Full => "stale: too many questions in flight",
+    }
+}
+
+const fn refresh(refresh: Refresh) -> Option<&'static str> {
+    match refresh {
+        Refresh::Unasked => None,
+        Refresh::Queued => Some("asked for again before it expires"),
+        Refresh::Dropped => Some("not asked for again: too many are"),
     }
 }
 
@@ -318,6 +331,7 @@ const fn join(join: Join) -> &'static str {
         Join::Led => "asked for this client",
         Join::Followed => "joined an equal question in flight",
         Join::Full => "refused: too many questions in flight",
+        Join::Crowded => "refused: too many questions about its domain in flight",
     }
 }
 
@@ -400,6 +414,7 @@ mod tests {
             limit: Limit::Pass,
             decision: Decision::Forward,
             recall: Recall::Hit { age: 12, left: 288, supplier: UpstreamId(1) },
+            refresh: Refresh::Queued,
             join: Join::Led,
             added: Added(Added::OPT | Added::PADDING),
             cut: Cut(Cut::ECS),
@@ -424,6 +439,7 @@ mod tests {
             ("www.example.com.", "0000000000000abc", "corp")
         );
         assert_eq!(road.cache.supplier.as_deref(), Some("tls://dns.example"));
+        assert_eq!(road.cache.refresh.as_deref(), Some("asked for again before it expires"));
         assert_eq!((road.attempts_made, road.attempts.len()), (6, 4));
         assert_eq!((road.attempts[0].server.as_str(), road.attempts[0].end.as_ref()), ("upstream 0", "timed out"));
         assert_eq!(road.attempts[0].why, "rescue");

@@ -91,6 +91,8 @@ pub struct Header {
     pub domain: u32,
     /// Its facts.
     pub meta: Meta,
+    /// Has somebody been told to have it renewed?
+    is_renewing: bool,
     key: u16,
     ttls: u16,
     message: u16,
@@ -100,12 +102,17 @@ impl Header {
     const HITS_AT: usize = 16;
     const HAS_EDE: u16 = 0x100;
     const IS_ALIAS: u16 = 0x200;
+    const IS_RENEWING: u16 = 0x400;
+    /// The octet of the shape that has this bit.
+    const RENEWING_AT: usize = 15;
 
     fn encode(&self) -> [u8; HEADER] {
         let meta = &self.meta;
         let bit = |is: bool, bit: u16| if is { bit } else { 0 };
-        let shape =
-            kind_number(meta.kind) | bit(meta.ede.is_some(), Self::HAS_EDE) | bit(meta.is_alias, Self::IS_ALIAS);
+        let shape = kind_number(meta.kind)
+            | bit(meta.ede.is_some(), Self::HAS_EDE)
+            | bit(meta.is_alias, Self::IS_ALIAS)
+            | bit(self.is_renewing, Self::IS_RENEWING);
         let mut octets = [0; HEADER];
         lay(
             &mut octets,
@@ -159,7 +166,8 @@ impl Header {
             supplier: UpstreamId(supplier),
             ede: (shape & Self::HAS_EDE != 0).then_some(ede),
         };
-        Self { mark, tag, hits, domain, meta, key, ttls, message }
+        let is_renewing = shape & Self::IS_RENEWING != 0;
+        Self { mark, tag, hits, domain, meta, is_renewing, key, ttls, message }
     }
 
     /// The header at `at`.
@@ -176,6 +184,18 @@ impl Header {
     pub fn is_stale(&self, now: Moment) -> bool {
         let expiry = self.expiry();
         now >= expiry && now.0 < expiry.0.saturating_add(u64::from(self.meta.stale) * 1000)
+    }
+
+    /// Is it time to have it renewed: is it in the last tenth of its life, and visited there not for the first time?
+    ///
+    /// Once in a life; not where a tenth is no time to ask an upstream in, and not what says that a name does not exist.
+    fn is_due(&self, now: Moment) -> bool {
+        const SHORTEST: u32 = 10;
+        let (expiry, tenth) = (self.expiry(), u64::from(self.meta.lifetime) * 100);
+        let is_late = now < expiry && expiry.0 - now.0 <= tenth;
+        // The visit of the asker is not among the hits yet.
+        let is_wanted = !self.is_renewing && self.hits > 0 && self.meta.lifetime >= SHORTEST;
+        is_late && is_wanted && matches!(self.meta.kind, Kind::Positive | Kind::NoData)
     }
 
     fn expiry(&self) -> Moment {
@@ -208,15 +228,31 @@ pub fn visit_fresh(arena: &mut [u8], at: usize, key_len: usize, now: Moment) -> 
     visit_if(arena, at, key_len, |header| header.is_fresh(now))
 }
 
+/// As [`visit_fresh`]; says too whether this visitor is to have it renewed, which one in its life is.
+pub fn visit_due(arena: &mut [u8], at: usize, key_len: usize, now: Moment) -> Option<(Stored<'_>, bool)> {
+    let mut is_due = false;
+    let stored = visit_if(arena, at, key_len, |header| {
+        is_due = header.is_due(now);
+        header.is_renewing |= is_due;
+        header.is_fresh(now)
+    })?;
+    Some((stored, is_due))
+}
+
 /// The same of one that has expired and may stand in.
 pub fn visit_stale(arena: &mut [u8], at: usize, key_len: usize, now: Moment) -> Option<Stored<'_>> {
     visit_if(arena, at, key_len, |header| header.is_stale(now))
 }
 
-fn visit_if(arena: &mut [u8], at: usize, key_len: usize, wanted: impl Fn(&Header) -> bool) -> Option<Stored<'_>> {
+fn visit_if(
+    arena: &mut [u8],
+    at: usize,
+    key_len: usize,
+    wanted: impl FnOnce(&mut Header) -> bool,
+) -> Option<Stored<'_>> {
     let (octets, rest) = arena.get_mut(at..)?.split_first_chunk_mut::<HEADER>()?;
-    let header = Header::decode(octets);
-    if !wanted(&header) {
+    let mut header = Header::decode(octets);
+    if !wanted(&mut header) {
         return None;
     }
     let (mark, hits) = (header.mark.visited_once_more(), header.hits.saturating_add(1));
@@ -225,6 +261,11 @@ fn visit_if(arena: &mut [u8], at: usize, key_len: usize, wanted: impl Fn(&Header
     }
     if let Some(place) = octets.get_mut(Header::HITS_AT..).and_then(<[u8]>::first_chunk_mut) {
         *place = hits.to_le_bytes();
+    }
+    if header.is_renewing
+        && let Some(octet) = octets.get_mut(Header::RENEWING_AT)
+    {
+        *octet |= Header::IS_RENEWING.to_be_bytes()[0];
     }
     let (message, rest) = rest.get(key_len..)?.split_at_checked(header.message.into())?;
     let ttls = rest.get(..header.ttls.into())?;
@@ -260,6 +301,7 @@ impl<'a> Draft<'a> {
             hits: 0,
             domain,
             meta: stored.meta,
+            is_renewing: false,
             key: length(key)?,
             ttls: length(stored.ttls)?,
             message: length(stored.message)?,
@@ -367,6 +409,28 @@ mod tests {
                 assert_eq!(header.domain, 0x0bad_cafe);
             }
         }
+    }
+
+    #[test]
+    fn one_visitor_in_the_last_tenth_is_told_to_renew_and_no_fact_is_lost_by_it() {
+        let visits = |kind, lifetime, moments: &[u64]| {
+            let stored =
+                Stored { meta: Meta { kind, lifetime, received: Moment(0), ..meta() }, message: b"m", ttls: &[] };
+            let mut arena = vec![0; 128];
+            Draft::new(1, 0, b"k", stored).unwrap().write(&mut arena, 0);
+            let mut told = Vec::new();
+            for &now in moments {
+                let (found, is_due) = visit_due(&mut arena, 0, 1, Moment(now)).unwrap();
+                assert_eq!((found.meta, found.message), (stored.meta, stored.message));
+                told.push(is_due);
+            }
+            told
+        };
+        assert_eq!(visits(Kind::Positive, 100, &[0, 80_000, 92_000, 93_000]), [false, false, true, false]);
+        assert_eq!(visits(Kind::NoData, 100, &[92_000, 92_000, 94_000]), [false, true, false], "asked again");
+        assert_eq!(visits(Kind::NxDomain, 100, &[0, 92_000, 93_000]), [false; 3]);
+        assert_eq!(visits(Kind::Positive, 9, &[0, 8500, 8500]), [false; 3], "too short a life");
+        assert_eq!(visits(Kind::Positive, u32::MAX, &[0, 100_000]), [false; 2]);
     }
 
     #[test]

@@ -74,11 +74,18 @@ impl Key {
     /// Its name, folded, in wire form.
     #[must_use]
     pub fn name(&self) -> &[u8] {
-        self.as_bytes()
-            .len()
-            .checked_sub(Self::FIXED + Self::SPLIT)
-            .and_then(|length| self.octets.get(..length))
-            .unwrap_or_default()
+        self.without(Self::FIXED + Self::SPLIT)
+    }
+
+    /// Its question as on the wire, the name folded.
+    #[must_use]
+    pub fn question(&self) -> &[u8] {
+        self.without(Self::SPLIT)
+    }
+
+    fn without(&self, end: usize) -> &[u8] {
+        let length = self.as_bytes().len().checked_sub(end);
+        length.and_then(|length| self.octets.get(..length)).unwrap_or_default()
     }
 
     /// Its octets: equal for equal questions, and only for those.

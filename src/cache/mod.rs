@@ -119,6 +119,15 @@ impl Cache {
         door.open().lookup(tag, key.as_bytes(), now).map(take)
     }
 
+    /// As [`Cache::lookup`], for who will have the answer renewed where it is time: `take` hears so too, once in the answer's life.
+    ///
+    /// It is time in the last tenth of the life of an answer that is asked for again. What lives under 10 s is never renewed, nor
+    /// what says that a name does not exist.
+    pub fn lookup_due<T>(&self, key: &Key, now: Moment, take: impl FnOnce(Stored<'_>, bool) -> T) -> Option<T> {
+        let (door, tag) = self.door(key)?;
+        door.open().lookup_due(tag, key.as_bytes(), now).map(|(stored, is_due)| take(stored, is_due))
+    }
+
     /// The answer of `key` that has expired but may stand in while no fresh one is to be had (RFC 8767), as [`Cache::lookup`].
     pub fn lookup_stale<T>(&self, key: &Key, now: Moment, take: impl FnOnce(Stored<'_>) -> T) -> Option<T> {
         let (door, tag) = self.door(key)?;

@@ -134,6 +134,12 @@ impl Shard {
         entry::visit_fresh(&mut self.arena, at, key.len(), now)
     }
 
+    /// As [`Shard::lookup`]; says too whether the entry is to be renewed, which one visitor in its life hears.
+    pub fn lookup_due(&mut self, tag: u32, key: &[u8], now: Moment) -> Option<(Stored<'_>, bool)> {
+        let at = self.find(tag, key)?;
+        entry::visit_due(&mut self.arena, at, key.len(), now)
+    }
+
     /// The header of the entry of `key`, fresh or not; not a visit.
     pub fn peek(&self, tag: u32, key: &[u8]) -> Option<Header> {
         Header::read(&self.arena, self.find(tag, key)?)

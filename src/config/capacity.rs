@@ -29,6 +29,12 @@ pub fn read_deadlines(reader: &mut Reader<'_>) -> listen::Limits {
     }
 }
 
+/// Reads how many questions about one domain may wait for upstreams.
+pub fn read_outstanding(reader: &mut Reader<'_>) -> u16 {
+    let most = reader.read("limits.outstanding_per_domain", kinds::whole(0..=10_000));
+    u16::try_from(most).unwrap_or(u16::MAX)
+}
+
 /// Reads the limits; `doors` knows who may ask at each.
 pub fn read_guard(reader: &mut Reader<'_>, doors: &Doors) -> guard::Settings {
     guard::Settings {

@@ -42,7 +42,6 @@ pub const EFFECT: &[Row] = &[
     refuse("listen.*[].proxy", NO_PROXY_HEADER),
     refuse("listen.*[].forwarded", NO_PROXY_HEADER),
     refuse("upstream.*[].ecs", "not available in this version: the client's network is never told to a server"),
-    warn("cache.prefetch", "not available in this version: an answer is asked for again after it expired", &["false"]),
     warn("cache.snapshot", "not available in this version: the cache starts empty", &["false"]),
     refuse("cache.rule", "not available in this version: one set of TTL limits holds for all names"),
     refuse("privacy.ecs", "not available in this version: only \"strip\" is"),
@@ -106,9 +105,9 @@ mod tests {
 
     #[test]
     fn a_value_that_asks_for_no_more_than_this_version_does_is_not_warned_about() {
-        for (text, count) in [("true", 0), ("false", 0), ("1", 1)] {
+        for (text, count) in [("true", 1), ("false", 0), ("1", 1)] {
             let mut findings = Findings::default();
-            judge("cache.prefetch", "cache.prefetch", &node::parse_value(text, Origin::Set), &mut findings);
+            judge("cache.snapshot", "cache.snapshot", &node::parse_value(text, Origin::Set), &mut findings);
             assert_eq!(findings.into_sorted().len(), count, "{text}");
         }
     }

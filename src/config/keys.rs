@@ -89,6 +89,7 @@ pub const KEYS: &[Key] = &[
     with("limits.connections_per_client", "256"),
     with("limits.streams_per_connection", "100"),
     with("limits.queries_per_second", "5000"),
+    with("limits.outstanding_per_domain", "256"),
     with("limits.handshake_timeout", r#""5s""#),
     with("limits.tcp_idle_timeout", r#""10s""#),
     with("limits.idle_timeout", r#""30s""#),

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Reader;
+use super::capacity;
 use super::kinds::{self, What};
 use super::node::{Node, Value};
 use crate::guard::Network;
@@ -25,6 +26,7 @@ pub fn read(reader: &mut Reader<'_>, timeout: Duration, keepalive: Duration) -> 
         padding: reader.read("privacy.padding", kinds::flag),
         datagram_limit: DATAGRAM_LIMIT,
         keepalive,
+        outstanding_per_domain: capacity::read_outstanding(reader),
         secrets: read_secrets(reader),
     };
     if let Some(node) = reader.values.get("cookies.require")

@@ -11,6 +11,7 @@ use ahash::RandomState;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::crowd::Place;
 use super::rcode::Problem;
 use crate::reply::StoredBuf;
 use crate::trail::Attempts;
@@ -77,6 +78,8 @@ pub struct Lead {
     joins: Arc<Joins>,
     key: Box<[u8]>,
     landing: Arc<Landing>,
+    /// Given back when the flight has left the table.
+    place: Place,
 }
 
 /// A wait for a flight.
@@ -129,7 +132,7 @@ impl Joins {
         }
         let landing = Arc::new(Landing { begun: Instant::now(), outcome: OnceLock::new(), ended: Notify::new() });
         shard.insert(key.into(), Arc::clone(&landing));
-        Ticket::Lead(Lead { joins: Arc::clone(self), key: key.into(), landing })
+        Ticket::Lead(Lead { joins: Arc::clone(self), key: key.into(), landing, place: Place::FREE })
     }
 }
 
@@ -138,6 +141,11 @@ impl Lead {
     #[must_use]
     pub fn follow(&self) -> Follow {
         Follow { landing: Arc::clone(&self.landing) }
+    }
+
+    /// Takes `place` along to the end.
+    pub fn occupy(&mut self, place: Place) {
+        self.place = place;
     }
 
     /// Tells everyone how the flight ended.

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 mod admission;
 mod cookie;
+mod crowd;
 mod digest;
 mod ecs;
 mod exchange;
@@ -38,7 +39,7 @@ use crate::peer::Peer;
 use crate::query::{Origin, Query, Reject};
 use crate::reply::{Facts, Freshness, Meta, Now, Out, Pending, Reply, Source, StoredBuf, Verdict, Why};
 use crate::telemetry::Counters;
-use crate::trail::{Cookie, Cut, Decision, Join, Stale};
+use crate::trail::{Attempts, Cookie, Cut, Decision, Join, Stale};
 use crate::wire::Flags;
 use crate::wire::registry::{rcode as codes, rtype};
 use admission::Admission;
@@ -168,7 +169,15 @@ impl Pipeline {
         }
         let has_stand_in = self.shared.has_stand_in(&keys, now);
         let follow = match ticket {
-            Ticket::Lead(lead) => {
+            Ticket::Lead(mut lead) => {
+                let Some(place) = self.shared.place(&keys, walk.question) else {
+                    walk.trail.join = Join::Crowded;
+                    self.counters.crowded.add_one();
+                    // Whoever has joined meanwhile hears the same.
+                    lead.land(Landed { result: Err(rcode::CROWDED), attempts: Attempts::default() });
+                    return self.stand_in_or_refuse(&keys, walk, (Stale::Full, &rcode::CROWDED), out);
+                };
+                lead.occupy(place);
                 walk.trail.join = Join::Led;
                 let (follow, ask) = (lead.follow(), exchange::ask(&self.shared, walk));
                 let (ask, until) = if has_stand_in {

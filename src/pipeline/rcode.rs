@@ -75,6 +75,10 @@ pub const PROVE_ADDRESS: Problem = OVER_RATE.over_stream();
 pub const TRANSFER: Problem = Problem::with(rcode::REFUSED, ede::NOT_SUPPORTED, "zone transfer");
 /// Too many questions wait for upstreams.
 pub const OVERLOADED: Problem = Problem::with(rcode::SERVFAIL, ede::OTHER, "too many questions in flight");
+/// Too many questions about one domain wait for upstreams. Other, for nothing has been learned of the name: nobody was asked, so
+/// nobody was unreachable (22, 23), and who asks is not to blame (18).
+pub const CROWDED: Problem =
+    Problem::with(rcode::SERVFAIL, ede::OTHER, "too many questions about this domain in flight");
 /// The client's time is over before any upstream answered.
 pub const TIMED_OUT: Problem = Problem::with(rcode::SERVFAIL, ede::NO_REACHABLE_AUTHORITY, "upstream timed out");
 /// Every server that could be asked is known to be down.

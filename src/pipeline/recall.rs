@@ -8,20 +8,30 @@ use super::rcode;
 use super::walk::Walk;
 use super::{Pipeline, Shared};
 use crate::clock::Moment;
-use crate::reply::{Facts, Out, Source};
+use crate::reply::{Facts, Out, Source, Stored};
 use crate::trail::{Recall, Stale};
+use crate::wire::Flags;
 
 impl Pipeline {
     /// Looks into memory: answers first, so that a failure never hides what is still fresh (NEG-18).
     pub(super) fn recall(&self, keys: &Keys, now: Moment, walk: &mut Walk<'_>, out: &mut Out<'_>) -> Option<Facts> {
         let Shared { cache, failures, .. } = &*self.shared;
-        let hit = cache.lookup(keys.answer(), now, |stored| {
+        let mut take = |stored: Stored<'_>, is_due| {
             let age = now.seconds_since(stored.meta.received);
-            (stored.meta, age, finish::copy(walk, stored, age, out))
-        });
-        if let Some((meta, age, fit)) = hit {
+            (stored.meta, age, finish::copy(walk, stored, age, out), is_due)
+        };
+        // Who does not want recursion does not cause it.
+        let hit = if self.shared.cache_settings.prefetch && walk.asks(Flags::RD) {
+            cache.lookup_due(keys.answer(), now, take)
+        } else {
+            cache.lookup(keys.answer(), now, |stored| take(stored, false))
+        };
+        if let Some((meta, age, fit, is_due)) = hit {
             let left = meta.lifetime.saturating_sub(age);
             walk.trail.recall = Recall::Hit { age, left, supplier: meta.supplier };
+            if is_due {
+                self.renew(keys, walk);
+            }
             return Some(self.seal(walk, (&meta, age, fit), Source::Cache, out));
         }
         walk.trail.recall = Recall::Miss;

@@ -30,6 +30,9 @@ pub struct Settings {
     pub padding: bool,
     /// Octets a datagram may have at most. 1232 (RFC 9715 R3).
     pub datagram_limit: usize,
+    /// Questions about one registrable domain that may wait for upstreams at a time; 0 switches it off. Default 256: half of
+    /// what a server asked over UDP can take at once.
+    pub outstanding_per_domain: u16,
     /// The idle time told to TCP and DoT clients (RFC 7828).
     pub keepalive: Duration,
 }
@@ -37,7 +40,8 @@ pub struct Settings {
 // By hand, because a derived one would put the keys into logs.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { timeout, cookies, require_cookie, secrets, padding, datagram_limit, keepalive } = self;
+        let Self { timeout, cookies, require_cookie, secrets, padding, datagram_limit, .. } = self;
+        let Self { outstanding_per_domain, keepalive, .. } = self;
         f.debug_struct("Settings")
             .field("timeout", timeout)
             .field("cookies", cookies)
@@ -45,6 +49,7 @@ impl fmt::Debug for Settings {
             .field("secrets", &format_args!("{} hidden", secrets.len()))
             .field("padding", padding)
             .field("datagram_limit", datagram_limit)
+            .field("outstanding_per_domain", outstanding_per_domain)
             .field("keepalive", keepalive)
             .finish()
     }

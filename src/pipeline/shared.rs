@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::Settings;
 use super::cookie::Cookies;
+use super::crowd::{Crowds, Place};
 use super::finish::Finish;
 use super::join::{FLIGHTS, FOLLOWERS, Joins};
+use super::keys::Keys;
 use super::refresh::Errands;
 use crate::cache::{self, Cache, Failures};
 use crate::clock::Clock;
@@ -22,6 +24,7 @@ pub struct Shared {
     pub(super) cache: Cache,
     pub(super) failures: Failures,
     pub(super) joins: Arc<Joins>,
+    pub(super) crowds: Arc<Crowds>,
     pub(super) errands: Errands,
     pub(super) guard: Arc<Guard>,
     pub(super) exchange: Arc<dyn Exchange>,
@@ -44,6 +47,7 @@ impl Shared {
             cache: Cache::new(&cache_settings),
             failures: Failures::new(&cache_settings),
             joins: Joins::new(FLIGHTS, FOLLOWERS),
+            crowds: Crowds::new(settings.outstanding_per_domain),
             errands: Errands::default(),
             settings,
             cache_settings,
@@ -51,6 +55,16 @@ impl Shared {
             exchange,
             clock,
         })
+    }
+
+    /// A place for `question` among those of its domain; None where all are taken. What the operator forwards is not counted: a
+    /// whole company asks about one domain, of a server of its own.
+    pub(super) fn place(&self, keys: &Keys, question: &[u8]) -> Option<Place> {
+        if self.exchange.route(question).is_forwarded {
+            Some(Place::FREE)
+        } else {
+            self.crowds.enter(keys.own().name())
+        }
     }
 
     /// The cache.

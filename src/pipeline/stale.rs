@@ -3,14 +3,11 @@
 //! Off the fast path: only questions come here that neither memory nor, within `cache.stale_after`, an upstream has answered. The
 //! caller says why; this file says whether an expired answer may stand in for that, and makes a reply of it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::exchange;
 use super::finish::{self, Seal};
 use super::keys::Keys;
 use super::rcode::{Extended, Extras, NOBODY_UP, Problem};
-use super::refresh::Errand;
 use super::walk::Walk;
 use super::{Pipeline, Shared};
 use crate::cache::{Bits, Key};
@@ -70,15 +67,14 @@ impl Pipeline {
     /// The same for a question whose servers are all known to be down: nobody waits to be told again. Somebody asks them for it now
     /// and then (STL-04).
     pub(super) fn stand_in_for_the_down(&self, keys: &Keys, walk: &mut Walk<'_>, out: &mut Out<'_>) -> Option<Facts> {
-        let Shared { exchange, failures, errands, clock, .. } = &*self.shared;
+        let Shared { exchange, failures, clock, .. } = &*self.shared;
         if !exchange.is_down(walk.question) {
             return None;
         }
         let facts = self.stand_in(keys, walk, (Stale::Down, first(&NOBODY_UP)), out)?;
         if failures.hold(keys.own(), clock.now(), NOBODY_UP.rcode, ede::NO_REACHABLE_AUTHORITY) {
-            let ask = exchange::patient(exchange::ask(&self.shared, walk));
             // A full queue loses nothing: it is tried again when the hold is over.
-            let _ = errands.offer(Errand { ask, keys: Arc::new(keys.clone()) });
+            let _ = self.offer(self.errand(keys, walk));
         }
         Some(facts)
     }

@@ -60,6 +60,14 @@ pub struct Counters {
     pub joined: Counter,
     /// Questions refused because the join table was full.
     pub join_full: Counter,
+    /// Questions refused because as many about their domain were in flight as may be.
+    pub crowded: Counter,
+    /// Answers to be asked for again while nobody waits for them.
+    pub refreshes: Counter,
+    /// The same that had come.
+    pub refreshes_done: Counter,
+    /// The same that were given up because too many were to be asked for.
+    pub refreshes_dropped: Counter,
     /// Failures answered from the failure table.
     pub failures_recalled: Counter,
     /// Stale answers that stood in, by why.

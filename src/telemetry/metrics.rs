@@ -121,6 +121,11 @@ impl Scrape {
         page.counter("waited", "Questions that waited for an upstream", &totals.waited)?;
         page.counter("joined", "Questions that joined an equal one in flight", &totals.joined)?;
         page.counter("join_full", "Questions refused because too many were in flight", &totals.join_full)?;
+        let help = "Questions refused because too many about their domain were in flight";
+        page.counter("crowded", help, &totals.crowded)?;
+        page.counter("refreshes", "Answers to be asked for again before they expire", &totals.refreshes)?;
+        page.counter("refreshes_done", "The same that came", &totals.refreshes_done)?;
+        page.counter("refreshes_dropped", "The same given up for want of room", &totals.refreshes_dropped)?;
         page.counter("upstream_attempts", "Attempts at upstreams", &totals.attempts)?;
         page.counter("upstream_attempts_failed", "Attempts without an answer", &totals.attempts_failed)?;
         page.upstream_seconds(totals)?;
@@ -331,6 +336,10 @@ mod tests {
                 &worker.waited,
                 &worker.joined,
                 &worker.join_full,
+                &worker.crowded,
+                &worker.refreshes,
+                &worker.refreshes_done,
+                &worker.refreshes_dropped,
                 &worker.failures_recalled,
                 &worker.attempts,
                 &worker.attempts_failed,

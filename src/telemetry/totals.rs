@@ -8,13 +8,15 @@ use super::counters::{Counter, Counters};
 pub(super) fn sum(workers: &[Arc<Counters>]) -> Counters {
     let total = Counters::default();
     for worker in workers {
-        add(&total, worker);
+        for (sum, counter) in all(&total).zip(all(worker)) {
+            sum.add(counter.value());
+        }
     }
     total
 }
 
 /// Names every field, so that a new one cannot be forgotten.
-fn add(total: &Counters, worker: &Counters) {
+fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
     let Counters {
         questions,
         answers,
@@ -24,6 +26,10 @@ fn add(total: &Counters, worker: &Counters) {
         waited,
         joined,
         join_full,
+        crowded,
+        refreshes,
+        refreshes_done,
+        refreshes_dropped,
         failures_recalled,
         stale,
         attempts,
@@ -39,42 +45,29 @@ fn add(total: &Counters, worker: &Counters) {
         panics,
         send_failed,
         overflow,
-    } = worker;
-    let arrays: [(&[Counter], &[Counter]); 8] = [
-        (&total.questions, questions),
-        (&total.answers, answers),
-        (&total.rcodes, rcodes),
-        (&total.dropped, dropped),
-        (&total.stale, stale),
-        (&total.upstream_micros, upstream_micros),
-        (&total.connections, connections),
-        (&total.connections_open, connections_open),
-    ];
-    arrays.into_iter().for_each(add_each);
+    } = counters;
+    let arrays: [&[Counter]; 8] =
+        [questions, answers, rcodes, dropped, stale, upstream_micros, connections, connections_open];
     let singles = [
-        (&total.truncated, truncated),
-        (&total.waited, waited),
-        (&total.joined, joined),
-        (&total.join_full, join_full),
-        (&total.failures_recalled, failures_recalled),
-        (&total.attempts, attempts),
-        (&total.attempts_failed, attempts_failed),
-        (&total.upstream_micros_sum, upstream_micros_sum),
-        (&total.connections_refused, connections_refused),
-        (&total.handshakes, handshakes),
-        (&total.handshakes_failed, handshakes_failed),
-        (&total.protocol_errors, protocol_errors),
-        (&total.panics, panics),
-        (&total.send_failed, send_failed),
-        (&total.overflow, overflow),
+        truncated,
+        waited,
+        joined,
+        join_full,
+        crowded,
+        refreshes,
+        refreshes_done,
+        refreshes_dropped,
+        failures_recalled,
+        attempts,
+        attempts_failed,
+        upstream_micros_sum,
+        connections_refused,
+        handshakes,
+        handshakes_failed,
+        protocol_errors,
+        panics,
+        send_failed,
+        overflow,
     ];
-    for (total, counter) in singles {
-        total.add(counter.value());
-    }
-}
-
-fn add_each((totals, counters): (&[Counter], &[Counter])) {
-    for (total, counter) in totals.iter().zip(counters) {
-        total.add(counter.value());
-    }
+    arrays.into_iter().flatten().chain(singles)
 }

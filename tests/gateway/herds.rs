@@ -11,15 +11,15 @@ use crate::admin::scrape_until;
 use crate::harness::{Act, Answer, Ask, Rig, client, message};
 use crate::over_all;
 
-/// How many of 500 clients come over each transport.
+/// How many of 1000 clients come over each transport.
 const HERD: [(Transport, usize); 7] = [
-    (Transport::Udp, 170),
-    (Transport::Tcp, 90),
+    (Transport::Udp, 500),
+    (Transport::Tcp, 220),
     (Transport::Dot, 60),
-    (Transport::Doh1, 50),
-    (Transport::Doh2, 50),
-    (Transport::Doh3, 40),
-    (Transport::Doq, 40),
+    (Transport::Doh1, 60),
+    (Transport::Doh2, 60),
+    (Transport::Doh3, 50),
+    (Transport::Doq, 50),
 ];
 
 fn held() -> Act {
@@ -42,7 +42,7 @@ fn check(transport: Transport, query: &[u8], reply: &[u8]) {
 }
 
 #[tokio::test]
-async fn ttl_14_five_hundred_clients_on_all_transports_are_one_question_upstream() {
+async fn ttl_14_a_thousand_clients_on_all_transports_are_one_question_upstream() {
     let rig = std::sync::Arc::new(Rig::start().await);
     rig.upstream.script(|_| held());
     let mut herd = JoinSet::new();
@@ -57,8 +57,8 @@ async fn ttl_14_five_hundred_clients_on_all_transports_are_one_question_upstream
             check(transport, &query, &reply);
         });
     }
-    assert_eq!(herd.len(), 500);
-    scrape_until(rig.admin(), |now| now.value("joined_total") > 498.5).await;
+    assert_eq!(herd.len(), 1000);
+    scrape_until(rig.admin(), |now| now.value("joined_total") > 998.5).await;
     rig.upstream.release();
     while let Some(ended) = herd.join_next().await {
         ended.unwrap();
@@ -95,8 +95,13 @@ async fn ttl_14_followers_are_answered_though_the_leader_was_reset() {
 
 /// Two ask at once over `transport`, then a third after the answer; how often was the upstream asked for each?
 async fn two_and_a_third(rig: &Rig, transport: Transport, answer: Answer) -> (usize, usize) {
-    let name = format!("{}.pair.example.org", transport.name());
+    named_pair_and_a_third(rig, transport, "pair", answer).await
+}
+
+async fn named_pair_and_a_third(rig: &Rig, transport: Transport, label: &str, answer: Answer) -> (usize, usize) {
+    let name = format!("{}.{label}.example.org", transport.name());
     let query = Ask::a(&name).id(0).bytes();
+    let (rcode, records) = (message::rcode(&answer.to(&query)), message::counts(&answer.to(&query))[1]);
     rig.upstream.script(move |_| Act::Hold(answer.clone()));
     let before = rig.upstream.count();
     let joined = scrape_until(rig.admin(), |_| true).await.value("joined_total");
@@ -106,7 +111,9 @@ async fn two_and_a_third(rig: &Rig, transport: Transport, answer: Answer) -> (us
     };
     let (first, second, ()) = tokio::join!(rig.ask(transport, &query), rig.ask(transport, &query), releasing);
     for reply in [first, second] {
-        check(transport, &query, &reply.message);
+        assert_eq!(reply.message[..2], query[..2], "its own id over {}", transport.name());
+        assert_eq!(message::rcode(&reply.message), rcode, "over {}", transport.name());
+        assert_eq!(message::counts(&reply.message)[1], records, "over {}", transport.name());
     }
     let together = rig.upstream.count() - before;
     rig.ask(transport, &query).await;
@@ -130,6 +137,24 @@ async fn ttl_04_and_ttl_14_an_answer_of_no_ttl_serves_those_who_wait_and_nobody_
         let asked = Box::pin(two_and_a_third(&rig, transport, Answer::new().a(0, [192, 0, 2, 9]))).await;
         assert_eq!(asked, (1, 1));
     });
+}
+
+#[tokio::test]
+async fn ttl_14_a_herd_is_one_question_though_its_answer_is_not_kept() {
+    let rig = Rig::start().await;
+    let held = |rcode| Answer::new().rcode(rcode);
+    for (what, answer, after) in [
+        ("no SOA", held(0), 1),
+        ("NXDOMAIN, no SOA", held(3), 1),
+        // Remembered as a failure, and so not asked again at once.
+        ("SERVFAIL", held(2), 0),
+    ] {
+        let name = what.replace([' ', ','], "");
+        over_all!([Transport::Udp, Transport::Dot, Transport::Doh2, Transport::Doq], |transport| {
+            let asked = Box::pin(named_pair_and_a_third(&rig, transport, &name, answer.clone())).await;
+            assert_eq!(asked, (1, after), "{what}");
+        });
+    }
 }
 
 #[tokio::test]

@@ -206,7 +206,7 @@ async fn doh_10_head_has_the_headers_of_get_and_no_body() {
 
 #[tokio::test]
 async fn doh_11_max_age_is_the_smallest_answer_ttl_as_served_now() {
-    let rig = Rig::start().await;
+    let rig = Rig::with("[cache]\nprefetch = false").await;
     rig.upstream.always(Answer::new().a(300, [192, 0, 2, 1]).a(120, [192, 0, 2, 2]));
     over_all!(HTTP, |transport| {
         let name = format!("{}.age.example.org", transport.name());

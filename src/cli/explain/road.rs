@@ -44,6 +44,9 @@ fn cache(lines: &mut Lines<'_>, cache: &Cache) -> fmt::Result {
     if let Some(supplier) = &cache.supplier {
         write!(text, ", supplied by {supplier}")?;
     }
+    if let Some(refresh) = &cache.refresh {
+        write!(text, ", {refresh}")?;
+    }
     lines.stage("cache", &text)?;
     if cache.outcome == "not asked" {
         return Ok(());
@@ -168,6 +171,7 @@ mod tests {
                 ttl_left: Some(288),
                 expired: None,
                 supplier: Some("tls://dns.quad9.net".into()),
+                refresh: Some("asked for again before it expires".into()),
             },
             join: "not needed".into(),
             attempts_made: 0,
@@ -195,7 +199,7 @@ access      allowed
 cookie      none
 limit       within the client's rate
 decision    looked up, asked upstream where needed
-cache       hit, 12 s old, 288 s left, supplied by tls://dns.quad9.net
+cache       hit, 12 s old, 288 s left, supplied by tls://dns.quad9.net, asked for again before it expires
             key: example.com. A IN, DO, route 00000000000000ab to pool default
 join        not needed
 upstream    not asked for this client

@@ -33,6 +33,7 @@ pub fn settings() -> Settings {
         secrets: vec![SECRET],
         padding: true,
         datagram_limit: 1232,
+        outstanding_per_domain: 256,
         keepalive: Duration::from_secs(10),
     }
 }
