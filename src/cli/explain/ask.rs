@@ -156,7 +156,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::admin::{Admin, Asked, ExplainRefused, Handles, Reached, Settings, Vitals, explained};
+    use crate::admin::held::Flushed;
+    use crate::admin::{Admin, Asked, CacheAnswer, ExplainRefused, Handles, Reached, Settings, Vitals, explained};
     use crate::identity::scratch::Scratch;
     use crate::reply::Why;
     use crate::shutdown::Stop;
@@ -181,6 +182,7 @@ mod tests {
                     if request.door.is_none() { Ok(road) } else { Err(ExplainRefused::NoSuchDoor) }
                 })
             }),
+            cache: Arc::new(|_| Box::pin(std::future::ready(CacheAnswer::Flushed(Flushed::default())))),
             doors: Vec::new(),
         }
     }
