@@ -21,7 +21,7 @@ Examples:
   hushgate cache flush --suffix example.com        the name and all below it
   hushgate cache flush --all --admin unix:/run/hushgate/admin.sock
 
-Exit status: 0 done, 1 nothing is held for the name shown or the gateway was not reached, 2 the arguments are wrong.";
+Exit status: 0 done, 1 nothing is held for the name or no gateway answers, 2 wrong arguments.";
 
 /// What the command line says.
 #[derive(Clone, Debug, clap::Args)]

@@ -52,7 +52,10 @@ impl Listing {
     /// Copies one more, or counts it where enough are copied.
     pub fn take(&mut self, entry: &cache::Entry<'_>) {
         // What moves while a walk goes by is met twice.
-        self.entries.retain(|known| *known.key != *entry.key);
+        if let Some(at) = self.entries.iter().position(|known| *known.key == *entry.key) {
+            let known = self.entries.swap_remove(at);
+            self.octets -= known.key.len() + known.stored.message.len();
+        }
         let octets = entry.key.len() + entry.stored.message.len();
         if self.entries.len() >= ENTRIES || self.octets + octets > OCTETS {
             self.more += 1;
