@@ -1,5 +1,7 @@
 //! The control thread: the admin server, readiness, certificates. It does what is slow, and holds nothing that a worker waits for.
 
+mod hands;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +28,7 @@ use crate::telemetry::{CertificateGauge, Counters, Gauges};
 use crate::upstream::facts::facts;
 use crate::upstream::timekeeper::Timekeeper;
 use crate::upstream::{Exchange as _, Routes};
+use hands::Hands;
 
 /// What the control thread looks after.
 pub struct Control {
@@ -187,7 +190,8 @@ async fn keep_time(times: Arc<Timekeeper>) {
 }
 
 fn handles(control: &Arc<Control>) -> Handles {
-    let [gauging, judging, explaining] = [control, control, control].map(Arc::clone);
+    let [gauging, judging, explaining, handling] = [control, control, control, control].map(Arc::clone);
+    let hands = Hands::default();
     // The control thread asks as a worker of its own: counters have one writer.
     let own = control.counters.last().cloned().unwrap_or_default();
     let pipeline = Arc::new(Pipeline::new(Arc::clone(&control.shared), own));
@@ -196,6 +200,7 @@ fn handles(control: &Arc<Control>) -> Handles {
         gauges: Arc::new(move || gauging.gauges()),
         vitals: Arc::new(move || judging.vitals()),
         explain: Arc::new(move |request| explain(Arc::clone(&explaining), Arc::clone(&pipeline), request)),
+        cache: Arc::new(move |request| Box::pin(hands.clone().serve(Arc::clone(&handling), request))),
         doors: control.doors.iter().map(|&(_, kind, address)| DoorFacts { speaks: speaks(kind), address }).collect(),
     }
 }

@@ -8,6 +8,8 @@
     reason = "a test may fail where it stands"
 )]
 
+#[path = "cli/cache.rs"]
+mod cache;
 #[path = "cli/certificates.rs"]
 mod certificates;
 #[path = "cli/dns.rs"]

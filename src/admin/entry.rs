@@ -6,7 +6,7 @@ use std::fmt;
 use std::hint::black_box;
 use std::net::IpAddr;
 
-use http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, ORIGIN};
 use http::uri::Authority;
 use http::{Request, Uri};
 
@@ -17,6 +17,8 @@ pub enum Denial {
     Host,
     /// `Origin` is another site.
     Origin,
+    /// It would change something, and any site's page could have sent it.
+    Simple,
     /// The token is missing or wrong.
     Token,
 }
@@ -89,6 +91,18 @@ pub fn admit<B>(request: &Request<B>, hosts: &HostRule, token: Option<&Token>) -
         Some(token) if !bearer(headers).is_some_and(|shown| token.is(shown)) => Err(Denial::Token),
         Some(_) | None => Ok(()),
     }
+}
+
+/// Could only a program, or a page of our own, have sent this? What changes something must say that it is JSON: a page can say so to
+/// another site only once that site has agreed (a CORS preflight), and we never do. Old browsers post forms without `Origin`.
+pub fn is_deliberate<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    let essence = |value: &[u8]| value.split(|&octet| octet == b';').next().unwrap_or_default().trim_ascii().to_vec();
+    let is_json = headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| essence(value.as_bytes()).eq_ignore_ascii_case(b"application/json"));
+    // `admit` has seen that it is the same site's.
+    is_json || headers.contains_key(ORIGIN)
 }
 
 /// Does a browser say that another site's page makes this request? An image or script is fetched without Origin, and would spend
@@ -193,6 +207,19 @@ mod tests {
             assert_eq!(judge(&image, None), Err(Denial::Origin));
             assert_eq!(judge(&[host, ("sec-fetch-site", site), ("sec-fetch-mode", "navigate")], None), Ok(()));
         }
+    }
+
+    #[test]
+    fn what_changes_something_is_json_or_from_a_page_of_our_own() {
+        let ask = |name: &str, value: &str| is_deliberate(&Request::post("/").header(name, value).body(()).unwrap());
+        assert!(ask("content-type", "application/json") && ask("content-type", "Application/JSON; charset=utf-8"));
+        assert!(ask("origin", "http://localhost"), "which `admit` has compared");
+        for form in
+            ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "text/plain;application/json"]
+        {
+            assert!(!ask("content-type", form), "{form}");
+        }
+        assert!(!ask("accept", "application/json"));
     }
 
     #[test]

@@ -6,11 +6,14 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{ExplainRequest, Explained, Vitals};
+use super::{CacheAnswer, CacheRequest, ExplainRequest, Explained, Vitals};
 use crate::telemetry::{Counters, Gauges};
 
 /// The future of an explanation.
 pub type Explaining = Pin<Box<dyn Future<Output = Result<Explained, ExplainRefused>> + Send + 'static>>;
+
+/// The future of something told of the cache, or done to it.
+pub type CacheAnswering = Pin<Box<dyn Future<Output = CacheAnswer> + Send + 'static>>;
 
 /// The rest of the gateway.
 #[derive(Clone)]
@@ -23,6 +26,8 @@ pub struct Handles {
     pub vitals: Arc<dyn Fn() -> Vitals + Send + Sync>,
     /// Walks a question through the pipeline. Must end by itself, about when a client's question would.
     pub explain: Arc<dyn Fn(ExplainRequest) -> Explaining + Send + Sync>,
+    /// Counts, shows or drops what the cache holds. Must let other tasks run, and must end by itself.
+    pub cache: Arc<dyn Fn(CacheRequest) -> CacheAnswering + Send + Sync>,
     /// The doors, as bound.
     pub doors: Vec<DoorFacts>,
 }

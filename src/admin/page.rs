@@ -37,7 +37,7 @@ fn write(out: &mut String, handles: &Handles, gauges: &Gauges, judged: &Readines
     let held = format!("{} of {} octets", gauges.cache_bytes, gauges.cache_bytes_limit);
     table(out, "Cache", [("answers".to_owned(), gauges.cache_entries.to_string()), ("memory".to_owned(), held)])?;
     counters(out, handles, gauges)?;
-    out.push_str("<p>All of it: <a href=\"/metrics\">metrics</a>, <a href=\"/api/upstreams\">upstreams</a>. One question's road: <code>hushgate explain NAME</code>.</p>\n</body></html>\n");
+    out.push_str("<p>All of it: <a href=\"/metrics\">metrics</a>, <a href=\"/api/upstreams\">upstreams</a>, <a href=\"/api/cache\">cache</a>. One question's road: <code>hushgate explain NAME</code>; what is held for a name: <code>hushgate cache show NAME</code>.</p>\n</body></html>\n");
     Ok(())
 }
 

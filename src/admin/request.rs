@@ -143,7 +143,7 @@ pub fn door(text: &str) -> Option<Transport> {
 }
 
 /// Undoes percent-encoding; what is no such code stands for itself.
-fn decode(text: &str) -> String {
+pub(super) fn decode(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&octet, tail)) = rest.split_first() {
@@ -158,7 +158,7 @@ fn decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-fn encode(text: &str) -> String {
+pub(super) fn encode(text: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::with_capacity(text.len());
     for octet in text.bytes() {

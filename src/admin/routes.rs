@@ -10,8 +10,9 @@ use http_body_util::Full;
 use serde::Serialize;
 
 use super::entry::{self, Denial, HostRule, Token};
+use super::held::BadCacheRequest;
 use super::readiness::{Patience, Readiness, Wanted};
-use super::{ExplainRefused, ExplainRequest, Handles, page};
+use super::{CacheRequest, ExplainRefused, ExplainRequest, Handles, page};
 use crate::shutdown::Drain;
 use crate::telemetry::{Gauges, UpstreamFacts, metrics};
 
@@ -49,7 +50,44 @@ enum Path {
     Metrics,
     Explain,
     Upstreams,
+    Cache,
+    Entries,
+    Flush,
     Page,
+}
+
+impl Path {
+    /// What only tells is read; what does something is posted.
+    fn understands(self, method: &Method) -> bool {
+        match self {
+            Self::Flush => *method == Method::POST,
+            Self::Alive
+            | Self::Ready
+            | Self::Metrics
+            | Self::Explain
+            | Self::Upstreams
+            | Self::Cache
+            | Self::Entries
+            | Self::Page => matches!(*method, Method::GET | Method::HEAD),
+        }
+    }
+
+    fn other_method(self) -> Answer {
+        let (allowed, text) = match self {
+            Self::Flush => ("POST", "only POST is understood here\n"),
+            Self::Alive
+            | Self::Ready
+            | Self::Metrics
+            | Self::Explain
+            | Self::Upstreams
+            | Self::Cache
+            | Self::Entries
+            | Self::Page => ("GET, HEAD", "only GET is understood here\n"),
+        };
+        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, text);
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        answer
+    }
 }
 
 impl Desk {
@@ -61,10 +99,11 @@ impl Desk {
         let Some(path) = self.path(request.uri().path()) else {
             return plain(StatusCode::NOT_FOUND, "no such page here\n");
         };
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is understood here\n");
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return answer;
+        if !path.understands(request.method()) {
+            return path.other_method();
+        }
+        if path == Path::Flush && !entry::is_deliberate(request) {
+            return denied(Denial::Simple);
         }
         let query = request.uri().query().unwrap_or_default();
         match path {
@@ -75,6 +114,9 @@ impl Desk {
             }
             Path::Upstreams => json(StatusCode::OK, &Upstreams { upstreams: (self.handles.gauges)().upstreams }),
             Path::Explain => self.explain(query).await,
+            Path::Cache => self.cache(Ok(CacheRequest::Stats)).await,
+            Path::Entries => self.cache(CacheRequest::show(query)).await,
+            Path::Flush => self.cache(CacheRequest::flush(query)).await,
             Path::Page => {
                 let judged = self.judge(Wanted::Service);
                 made(StatusCode::OK, HTML, page::render(&self.handles, &self.gauges(), &judged))
@@ -89,6 +131,9 @@ impl Desk {
             ("/metrics", _) => Some(Path::Metrics),
             ("/api/explain", Role::Full) => Some(Path::Explain),
             ("/api/upstreams", Role::Full) => Some(Path::Upstreams),
+            ("/api/cache", Role::Full) => Some(Path::Cache),
+            ("/api/cache/entries", Role::Full) => Some(Path::Entries),
+            ("/api/cache/flush", Role::Full) => Some(Path::Flush),
             ("/", Role::Full) => Some(Path::Page),
             _ => None,
         }
@@ -114,6 +159,13 @@ impl Desk {
         json(if judged.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &judged)
     }
 
+    async fn cache(&self, request: Result<CacheRequest, BadCacheRequest>) -> Answer {
+        match request {
+            Ok(request) => json(StatusCode::OK, &(self.handles.cache)(request).await),
+            Err(fault) => failed(StatusCode::BAD_REQUEST, &fault),
+        }
+    }
+
     async fn explain(&self, query: &str) -> Answer {
         let request = match ExplainRequest::parse(query) {
             Ok(request) => request,
@@ -131,6 +183,10 @@ fn denied(denial: Denial) -> Answer {
     match denial {
         Denial::Host => plain(StatusCode::FORBIDDEN, "ask by localhost or by an address this gateway listens on\n"),
         Denial::Origin => plain(StatusCode::FORBIDDEN, "not from another site's page\n"),
+        Denial::Simple => plain(
+            StatusCode::FORBIDDEN,
+            "say Content-Type: application/json, so that it is known that no other site's page asks for this\n",
+        ),
         Denial::Token => {
             let mut answer = plain(StatusCode::UNAUTHORIZED, "send the token of admin.token_file as a bearer token\n");
             answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

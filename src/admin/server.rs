@@ -209,7 +209,8 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::admin::{Asked, DoorFacts, ExplainRefused, Reached, Vitals, explained};
+    use crate::admin::held::Flushed;
+    use crate::admin::{Asked, CacheAnswer, DoorFacts, ExplainRefused, Reached, Vitals, explained};
     use crate::identity::scratch::Scratch;
     use crate::reply::Why;
     use crate::shutdown::Stop;
@@ -259,6 +260,7 @@ mod tests {
                     Ok(explained(&asked, Reached::Silence(Why::Limit), &|_| None))
                 })
             }),
+            cache: Arc::new(|_| Box::pin(std::future::ready(CacheAnswer::Flushed(Flushed::default())))),
             doors: vec![DoorFacts { speaks: "dot", address: ([127, 0, 0, 1], 8853).into() }],
         }
     }

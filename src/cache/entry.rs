@@ -210,6 +210,8 @@ pub struct Entry<'a> {
     pub key: &'a [u8],
     /// What is stored.
     pub stored: Stored<'a>,
+    /// When it ceases to be fresh.
+    pub expires: Moment,
     /// Times it was served.
     pub hits: u32,
     /// Octets it takes.
@@ -279,7 +281,7 @@ pub fn whole(arena: &[u8], at: usize) -> Option<Entry<'_>> {
     let (key, rest) = rest.split_at_checked(header.key.into())?;
     let (message, rest) = rest.split_at_checked(header.message.into())?;
     let stored = Stored { meta: header.meta, message, ttls: rest.get(..header.ttls.into())? };
-    Some(Entry { key, stored, hits: header.hits, size: header.mark.size() })
+    Some(Entry { key, stored, expires: header.expiry(), hits: header.hits, size: header.mark.size() })
 }
 
 /// An entry about to be written.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ahash::RandomState;
 use lru::LruCache;
 
-use super::{Key, Settings};
+use super::{Key, Selection, Settings};
 use crate::clock::Moment;
 
 /// No failure is kept longer (RFC 9520 3.2).
@@ -58,6 +58,15 @@ struct Record {
     until: Moment,
 }
 
+impl Record {
+    /// What it says, while it holds.
+    fn failure(&self, now: Moment) -> Option<Failure> {
+        let left = self.until.since(now).as_millis().div_ceil(1000);
+        let failure = Failure { rcode: self.rcode, ede: self.ede, left: u32::try_from(left).unwrap_or(u32::MAX) };
+        (left > 0).then_some(failure)
+    }
+}
+
 impl Failures {
     /// An empty table. Times outside 1 s to 300 s are moved to that range.
     #[must_use]
@@ -79,12 +88,7 @@ impl Failures {
         let mut table = self.open();
         self.sweep(&mut table, now);
         // Not a use: the order is that of recording, so that the sweep meets the oldest first.
-        let record = table.peek(key.as_bytes())?;
-        let left = record.until.since(now).as_millis().div_ceil(1000);
-        if left == 0 {
-            return None;
-        }
-        Some(Failure { rcode: record.rcode, ede: record.ede, left: u32::try_from(left).unwrap_or(u32::MAX) })
+        table.peek(key.as_bytes())?.failure(now)
     }
 
     /// Keeps a failure: `failure_ttl` at first, twice as long each time it is met again soon after, up to `failure_ttl_max`.
@@ -137,11 +141,23 @@ impl Failures {
         self.length.store(table.len(), Ordering::Relaxed);
     }
 
-    /// Forgets all.
-    pub fn clear_all(&self) {
+    /// Forgets the failures of `selection`, and says how many that was.
+    pub fn forget(&self, selection: &Selection) -> u64 {
         let mut table = self.open();
-        table.clear();
-        self.length.store(0, Ordering::Relaxed);
+        let chosen: Vec<Box<[u8]>> =
+            table.iter().filter(|(key, _)| selection.takes(key)).map(|(key, _)| key.clone()).collect();
+        for key in &chosen {
+            table.pop(key);
+        }
+        self.length.store(table.len(), Ordering::Relaxed);
+        chosen.len() as u64
+    }
+
+    /// The failures of `selection` that hold, each with the octets of its key: the latest first, `most` at most.
+    pub fn list(&self, selection: &Selection, now: Moment, most: usize) -> Vec<(Box<[u8]>, Failure)> {
+        let table = self.open();
+        let chosen = table.iter().filter(|(key, record)| now < record.until && selection.takes(key));
+        chosen.take(most).filter_map(|(key, record)| Some((key.clone(), record.failure(now)?))).collect()
     }
 
     /// Is nothing known to fail? One relaxed load.
@@ -302,6 +318,20 @@ mod tests {
             failures.recall(&failing(), at(60));
         }
         assert!(failures.is_empty());
+    }
+
+    #[test]
+    fn failures_are_listed_and_forgotten_by_name() {
+        let failures = Failures::new(&Settings::default());
+        failures.record(&failing(), at(0), 2, 22);
+        failures.record(&key(2, Bits::default()), at(3), 5, 23);
+        let one = Selection::Name { name: failing().name().into(), rtype: None };
+        let listed = failures.list(&one, at(1), 10);
+        assert_eq!(listed, [(failing().as_bytes().into(), Failure { rcode: 2, ede: 22, left: 4 })]);
+        assert!(failures.list(&one, at(5), 10).is_empty(), "it holds no more");
+        assert_eq!(failures.list(&Selection::All, at(4), 1).len(), 1);
+        assert_eq!((failures.forget(&one), failures.forget(&one), failures.len()), (1, 0, 1));
+        assert_eq!((failures.forget(&Selection::All), failures.len()), (1, 0));
     }
 
     #[test]

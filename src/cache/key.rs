@@ -5,7 +5,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use crate::wire::name::{MAX_NAME, Shown};
+use crate::wire::name::{MAX_NAME, Shown, skip_plain};
 
 /// Bits of a query that ask for another answer to the same question.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -95,6 +95,50 @@ impl Key {
     }
 }
 
+/// The parts of a key, read back from its octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyView<'a> {
+    /// The name, folded, in wire form.
+    pub name: &'a [u8],
+    /// QTYPE; 0 for what holds for every type of the name.
+    pub rtype: u16,
+    /// QCLASS.
+    pub class: u16,
+    /// DO and CD.
+    pub bits: Bits,
+    /// The view.
+    pub view: u16,
+    /// The fingerprint of the route.
+    pub route: u64,
+}
+
+impl<'a> KeyView<'a> {
+    /// Reads the octets of a [`Key`]; `None` where they are none.
+    #[must_use]
+    pub fn of(octets: &'a [u8]) -> Option<Self> {
+        let (name, rest) = octets.split_at_checked(skip_plain(octets, 0).ok()?)?;
+        let (rtype, rest) = rest.split_first_chunk()?;
+        let (class, rest) = rest.split_first_chunk()?;
+        let (&flags, rest) = rest.split_first()?;
+        let (view, rest) = rest.split_first_chunk()?;
+        let (route, _) = rest.split_first_chunk()?;
+        Some(Self {
+            name,
+            rtype: u16::from_be_bytes(*rtype),
+            class: u16::from_be_bytes(*class),
+            bits: Bits { dnssec_ok: flags & 1 != 0, checking_disabled: flags & 2 != 0 },
+            view: u16::from_be_bytes(*view),
+            route: u64::from_be_bytes(*route),
+        })
+    }
+
+    /// QNAME, QTYPE and QCLASS, as on the wire.
+    #[must_use]
+    pub fn question(&self) -> Vec<u8> {
+        [self.name, &self.rtype.to_be_bytes(), &self.class.to_be_bytes()].concat()
+    }
+}
+
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
         self.as_bytes() == other.as_bytes()
@@ -166,6 +210,20 @@ mod tests {
         assert_eq!(key(28, all).sibling(257, NONE), key(257, NONE));
         let empty = Key::new(&[], NONE, 0, 0);
         assert_eq!(empty.sibling(1, all), empty);
+    }
+
+    #[test]
+    fn a_key_is_read_back_as_it_was_made() {
+        let bits = Bits { dnssec_ok: true, checking_disabled: false };
+        let asked = question(b"\x03WwW\x02a.\0", 28);
+        let key = Key::new(&asked, bits, 9, 0xab << 56);
+        let view = KeyView::of(key.as_bytes()).unwrap();
+        assert_eq!((view.name, view.rtype, view.class), (&b"\x03www\x02a.\0"[..], 28, 1));
+        assert_eq!((view.bits, view.view, view.route), (bits, 9, 0xab << 56));
+        assert_eq!(view.question(), question(b"\x03www\x02a.\0", 28));
+        for cut in 0..key.as_bytes().len() {
+            assert_eq!(KeyView::of(&key.as_bytes()[..cut]), None, "{cut} octets");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod domain;
 pub mod failures;
 pub mod key;
 pub mod lifetime;
+pub mod selection;
 pub mod settings;
 
 mod entry;
@@ -28,8 +29,9 @@ use ahash::RandomState;
 
 pub use entry::Entry;
 pub use failures::{Failure, Failures};
-pub use key::{Bits, Key};
+pub use key::{Bits, Key, KeyView};
 pub use lifetime::lifetime;
+pub use selection::Selection;
 pub use settings::Settings;
 pub use shard::Fate;
 
@@ -159,14 +161,17 @@ impl Cache {
         self.door(key).is_some_and(|(door, tag)| door.open().remove(tag, key.as_bytes()))
     }
 
-    /// Drops everything, shard by shard. A lock is held for an exchange of pointers; memory is made and freed outside it.
-    pub fn flush_all(&self) {
+    /// Drops everything, shard by shard, and says how many answers that was. A lock is held for an exchange of pointers; memory is
+    /// made and freed outside it.
+    pub fn flush_all(&self) -> u64 {
+        let mut dropped = 0;
         for door in &self.shards {
             let layout = door.open().layout();
             let fresh = Shard::new(layout);
             let old = door.open().emptied_into(fresh);
-            drop(old);
+            dropped += old.len() as u64;
         }
+        dropped
     }
 
     /// What is held and has been done. Locks one shard after the other, briefly.

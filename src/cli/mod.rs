@@ -1,7 +1,9 @@
 //! The commands: arguments to command, one file a command. The only place that prints.
 
+pub mod cache;
 pub mod check;
 pub mod demo;
+pub mod desk;
 pub mod explain;
 pub mod handshake;
 pub mod paint;
@@ -21,6 +23,7 @@ Examples:
   hushgate check --config hushgate.toml --effective
   hushgate query tls://dns.quad9.net example.com AAAA
   hushgate explain example.com --door dot           the road a question takes in the running gateway
+  hushgate cache show example.com                   what it holds for a name, and how old it is
 
 Exit status: 0 done, 1 failed, 2 a mistake in the configuration or the arguments.";
 
@@ -44,6 +47,8 @@ enum Command {
     Query(query::Args),
     /// Show the road that a question takes in the running gateway.
     Explain(explain::Options),
+    /// Look into the running gateway's cache, or drop what is in it.
+    Cache(cache::Options),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -93,6 +98,7 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Query(args) => query::run(&args),
         Command::Explain(options) => explain_status(explain::run(&options)),
+        Command::Cache(options) => cache::run(&options),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "hushgate", &mut std::io::stdout());
             0

@@ -11,6 +11,7 @@ use rustls::crypto::aws_lc_rs;
 use tokio::runtime::Handle;
 
 use super::handshake::{FLAGS, Shown, explain};
+use crate::admin::record;
 use crate::trail::{Attempts, UpstreamId};
 use crate::upstream::address::AddressError;
 use crate::upstream::commons::Commons;
@@ -26,7 +27,6 @@ use crate::upstream::{Ask, Server};
 use crate::wire::name;
 
 mod args;
-mod record;
 mod render;
 
 pub use args::{Args, run};

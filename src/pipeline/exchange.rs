@@ -49,6 +49,7 @@ pub fn patient(mut ask: Arc<Ask>) -> Arc<Ask> {
 pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<Keys>, deadline: Instant) {
     let Pipeline { shared, counters } = pipeline;
     let _counted = Deaths(&counters);
+    let flushes = shared.flushes.count();
     // An exchange ends by its deadline; this one holds even if it does not.
     let ended = timeout_at(deadline, shared.exchange.exchange(Arc::clone(&ask), deadline)).await;
     let Ended { result, attempts } = ended.unwrap_or_else(|_| overdue());
@@ -79,7 +80,19 @@ pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<K
             Err(problem)
         }
     };
+    unless_flushed(&shared, &keys, flushes);
     lead.land(Landed { result, attempts });
+}
+
+/// Takes back what was just kept where a flush that means it began after the question was sent. The flush says so before it drops
+/// anything, so either it meets what was kept or this does.
+fn unless_flushed(shared: &Shared, keys: &Keys, before: u64) {
+    if shared.flushes.meant(keys.own(), before) {
+        if let Some(key) = keys.insert() {
+            shared.cache.remove(key);
+        }
+        shared.failures.clear(keys.own());
+    }
 }
 
 /// Counts the task's death, here because its clients may have left.

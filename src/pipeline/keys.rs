@@ -10,7 +10,7 @@ const VIEW: u16 = 0;
 
 /// Keeps what is known of RD=0 questions apart. A server that will not answer without recursion has said nothing of the same
 /// question with it: were the two one, anybody could make names fail for everybody (GEN-26).
-const NOT_RECURSIVE: u64 = 0x5244_3d30_5244_3d30;
+pub const NOT_RECURSIVE: u64 = 0x5244_3d30_5244_3d30;
 
 /// The keys of one question.
 #[derive(Clone, Debug)]

@@ -16,6 +16,7 @@ mod digest;
 mod ecs;
 mod exchange;
 mod finish;
+mod flushes;
 mod join;
 mod keys;
 mod rcode;
@@ -29,6 +30,7 @@ mod stale;
 mod tests;
 mod walk;
 
+pub use keys::NOT_RECURSIVE;
 pub use settings::{CookieRule, Settings};
 pub use shared::Shared;
 pub use special::is_answered_here;

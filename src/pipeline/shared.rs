@@ -6,10 +6,11 @@ use super::Settings;
 use super::cookie::Cookies;
 use super::crowd::{Crowds, Place};
 use super::finish::Finish;
+use super::flushes::Flushes;
 use super::join::{FLIGHTS, FOLLOWERS, Joins};
 use super::keys::Keys;
 use super::refresh::Errands;
-use crate::cache::{self, Cache, Failures};
+use crate::cache::{self, Cache, Failures, Selection};
 use crate::clock::Clock;
 use crate::guard::Guard;
 use crate::upstream::Exchange;
@@ -23,6 +24,7 @@ pub struct Shared {
     pub(super) cookies: Option<Cookies>,
     pub(super) cache: Cache,
     pub(super) failures: Failures,
+    pub(super) flushes: Flushes,
     pub(super) joins: Arc<Joins>,
     pub(super) crowds: Arc<Crowds>,
     pub(super) errands: Errands,
@@ -46,6 +48,7 @@ impl Shared {
             cookies: settings.cookies.then(|| Cookies::new(&settings.secrets)),
             cache: Cache::new(&cache_settings),
             failures: Failures::new(&cache_settings),
+            flushes: Flushes::default(),
             joins: Joins::new(FLIGHTS, FOLLOWERS),
             crowds: Crowds::new(settings.outstanding_per_domain),
             errands: Errands::default(),
@@ -71,6 +74,17 @@ impl Shared {
     #[must_use]
     pub const fn cache(&self) -> &Cache {
         &self.cache
+    }
+
+    /// The failures remembered.
+    #[must_use]
+    pub const fn failures(&self) -> &Failures {
+        &self.failures
+    }
+
+    /// Begins a flush: whatever of `selection` is asked at this moment will not be kept. Dropping what is held is left to the caller.
+    pub fn begin_flush(&self, selection: Selection) {
+        self.flushes.begin(selection);
     }
 
     /// Exchanges under way.

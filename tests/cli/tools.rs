@@ -151,7 +151,7 @@ fn completions_know_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let ended = Home::new().run(&["completions", shell]);
         assert_eq!(ended.code, 0);
-        for command in ["serve", "check", "demo", "query", "explain"] {
+        for command in ["serve", "check", "demo", "query", "explain", "cache"] {
             assert!(ended.output.contains(command), "{shell}: {command}");
         }
     }
@@ -163,7 +163,7 @@ fn wrong_arguments_end_with_status_2_and_help_with_0() {
     for arguments in [&[][..], &["bogus"], &["serve", "--nonsense"], &["query"]] {
         assert_eq!(home.run(arguments).code, 2, "{arguments:?}");
     }
-    for command in ["serve", "check", "demo", "query", "explain"] {
+    for command in ["serve", "check", "demo", "query", "explain", "cache"] {
         let help = home.run(&[command, "--help"]);
         assert_eq!(help.code, 0);
         assert!(help.output.contains("Examples:"), "{command}");

@@ -26,14 +26,14 @@ impl Page {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
         lines.into_iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 }
 
 /// Sends `head` as it is, a blank line after it.
-async fn send(address: SocketAddr, head: &str) -> Page {
+pub async fn send(address: SocketAddr, head: &str) -> Page {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(format!("{head}\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -46,6 +46,11 @@ async fn send(address: SocketAddr, head: &str) -> Page {
 /// `GET path` as a well-behaved client on the same machine.
 pub async fn get(address: SocketAddr, path: &str) -> Page {
     send(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}")).await
+}
+
+/// `POST path` as `hushgate cache` does.
+pub async fn post(address: SocketAddr, path: &str) -> Page {
+    send(address, &format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json")).await
 }
 
 /// What `/metrics` says, read strictly.

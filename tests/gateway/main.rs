@@ -21,6 +21,7 @@ mod admin;
 mod answers;
 mod attacks;
 mod bootstrap;
+mod cache_hands;
 mod clock;
 mod conformance;
 mod cookies;

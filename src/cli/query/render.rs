@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::handshake::Shown;
 use super::Outcome;
-use super::record::{class_name, data, owner, printable, type_name};
+use crate::admin::record::{class_name, data, owner, printable, type_name};
 use crate::wire::registry::{option, rtype};
 use crate::wire::{Edns, Flags, Header, Options, Question, Record, Records, Section, WireError, u16_at};
 

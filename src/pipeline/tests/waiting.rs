@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::rig::{Begun, Built, Gateway, Plan, Play};
+use crate::cache::Selection;
 use crate::clock::Moment;
 use crate::peer::{DoorId, Peer, Transport};
 use crate::pipeline::Shared;
@@ -195,5 +196,24 @@ async fn prg_06_edn_13_what_goes_up_is_the_question_and_nothing_of_the_client() 
     for (ask, transport) in asked.iter().zip(Transport::ALL) {
         assert_eq!(ask.question[..11], Built::query("T.example", rtype::A).0[12..23]);
         assert_eq!((ask.prefer_stream, ask.padding, ask.recursion_desired), (!transport.is_datagram(), true, true));
+    }
+}
+
+#[tokio::test]
+async fn what_was_asked_before_a_flush_that_means_it_is_answered_and_not_kept() {
+    for (flushed, kept) in [(Some("t.example"), 0), (Some("example"), 0), (None, 0), (Some("other.example"), 1)] {
+        let gateway = held();
+        let pending = later(&gateway, Transport::Tcp, &Built::query("t.example", rtype::A));
+        let waiting = tokio::spawn(pending);
+        while gateway.asked() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let selection = flushed
+            .map_or(Selection::All, |name| Selection::Suffix(crate::wire::name::from_text(name).unwrap().into()));
+        shared(&gateway).begin_flush(selection);
+        gateway.upstream.gate.add_permits(1);
+        let Verdict::Sent(reply) = waiting.await.unwrap() else { panic!("dropped") };
+        assert_eq!(reply.facts.rcode, rcode::NOERROR, "whoever waits is answered");
+        assert_eq!(shared(&gateway).cache.stats().entries, kept, "{flushed:?}");
     }
 }

@@ -14,11 +14,13 @@ const EXTRA: [(&str, u16); 6] =
     [("DNAME", 39), ("LOC", 29), ("RP", 17), ("URI", 256), ("RESINFO", 261), ("ZONEMD", 63)];
 
 /// The number of a type that only we know by `name`.
+#[must_use]
 pub fn extra_type(name: &str) -> Option<u16> {
     EXTRA.into_iter().find(|&(known, _)| known == name).map(|(_, number)| number)
 }
 
 /// The name of type `number`, `TYPE…` where it has none.
+#[must_use]
 pub fn type_name(number: u16) -> String {
     if let Some((name, _)) = EXTRA.into_iter().find(|&(_, known)| known == number) {
         return name.into();
@@ -30,6 +32,7 @@ pub fn type_name(number: u16) -> String {
 }
 
 /// The name of class `number`.
+#[must_use]
 pub fn class_name(number: u16) -> String {
     match number {
         1 => "IN".into(),
@@ -41,13 +44,25 @@ pub fn class_name(number: u16) -> String {
 }
 
 /// The name at `at` of `message`.
+///
+/// # Errors
+/// As [`name::expand`].
 pub fn owner(message: &[u8], at: u16) -> Result<String, WireError> {
     let mut expanded = Vec::new();
     name::expand(message, at.into(), &mut expanded)?;
     Ok(Shown(&expanded).to_string())
 }
 
+/// All of `record`, with this TTL, as a zone file would have it.
+#[must_use]
+pub fn line(message: &[u8], record: &Record, ttl: u32) -> String {
+    let owner = owner(message, record.owner).unwrap_or_else(|_| "?".to_owned());
+    let (class, rtype) = (class_name(record.class), type_name(record.rtype));
+    format!("{owner} {ttl} {class} {rtype} {}", data(message, record))
+}
+
 /// The data of `record`.
+#[must_use]
 pub fn data(message: &[u8], record: &Record) -> String {
     let octets = record.rdata.of(message);
     match record.rtype {
@@ -105,6 +120,7 @@ fn generic(octets: &[u8]) -> String {
 }
 
 /// Text from the network without anything that a terminal would obey.
+#[must_use]
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
