@@ -198,7 +198,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// It cannot be read, or is not as it was written.
-    pub fn next(&mut self) -> Result<Option<Record<'_>>, Refused> {
+    pub fn read_next(&mut self) -> Result<Option<Record<'_>>, Refused> {
         let length = usize::try_from(u32::from_le_bytes(self.array()?)).unwrap_or(usize::MAX);
         if length == 0 {
             return self.close().map(|()| None);
