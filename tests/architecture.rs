@@ -93,6 +93,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "cli",
             "shutdown.rs",
             "control.rs",
+            "control",
             "gateway.rs",
             "gateway",
             "worker.rs",

@@ -45,6 +45,7 @@ mod quic;
 mod refusals;
 mod routes;
 mod servers;
+mod snapshot;
 mod special;
 mod stopping;
 mod streams;
