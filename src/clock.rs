@@ -1,4 +1,5 @@
-//! The one clock that answers are aged by: monotonic milliseconds since the gateway was built (TTL-12).
+//! The one clock that answers are aged by: monotonic milliseconds, counted from well before the gateway was built (TTL-12), so that
+//! an answer from before a restart has a moment too.
 //!
 //! Read in `listen`, `pipeline` and `upstream` only; `cache` and `wire` are handed a [`Moment`].
 //! A test may move it forward instead of sleeping.
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A point in monotonic time: milliseconds since the [`Clock`] it came from began.
+/// A point in monotonic time: milliseconds since [`BEFORE`] the start of the [`Clock`] it came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub u64);
 
@@ -31,6 +32,10 @@ impl Moment {
     }
 }
 
+/// How long before the start of a clock its moment zero lies: longer ago than anything that is still kept was received, a TTL and a
+/// stale window being of seven days at most.
+pub const BEFORE: Duration = Duration::from_hours(30 * 24);
+
 /// A source of moments. Clones share one origin and one skew.
 #[derive(Clone, Debug)]
 pub struct Clock {
@@ -39,10 +44,12 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that starts at moment zero now.
+    /// A clock that has been going for [`BEFORE`] now.
     #[must_use]
     pub fn start() -> Self {
-        Self { origin: Instant::now(), skew: Arc::default() }
+        let clock = Self { origin: Instant::now(), skew: Arc::default() };
+        clock.advance(BEFORE);
+        clock
     }
 
     /// Now.
@@ -55,5 +62,17 @@ impl Clock {
     /// Moves this clock and its clones forward: how tests let a TTL pass without a sleep.
     pub fn advance(&self, by: Duration) {
         self.skew.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_received_before_the_start_has_a_moment() {
+        let clock = Clock::start();
+        let weeks = Moment(clock.now().0 - 14 * 86_400_000);
+        assert!(clock.now().since(weeks) >= Duration::from_hours(14 * 24));
     }
 }

@@ -1,6 +1,7 @@
 //! The control thread: the admin server, readiness, certificates. It does what is slow, and holds nothing that a worker waits for.
 
 mod hands;
+pub mod snapshot;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use bytes::BytesMut;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
+use self::snapshot::Snapshot;
 use crate::admin::{
     Admin, Asked, DoorFacts, ExplainRefused, ExplainRequest, Explained, Explaining, Handles, Reached, Vitals, explained,
 };
@@ -25,6 +27,7 @@ use crate::query::Query;
 use crate::reply::{Now, Out, Verdict};
 use crate::shutdown::Drain;
 use crate::telemetry::{CertificateGauge, Counters, Gauges};
+use crate::trail::UpstreamId;
 use crate::upstream::facts::facts;
 use crate::upstream::timekeeper::Timekeeper;
 use crate::upstream::{Exchange as _, Routes};
@@ -50,6 +53,8 @@ pub struct Control {
     pub doors: Vec<(DoorId, DoorKind, SocketAddr)>,
     /// How many workers serve.
     pub workers: usize,
+    /// The cache over a restart.
+    pub snapshot: Arc<Snapshot>,
 }
 
 /// What the control thread and the stopping thread share.
@@ -96,10 +101,14 @@ pub fn start(
             tokio::spawn(watch_upstream(Arc::clone(&control)));
             tokio::spawn(keep_certificates(Arc::clone(&control.identity), Arc::clone(&control.times)));
             tokio::spawn(keep_time(Arc::clone(&control.times)));
+            let keeping = tokio::spawn(snapshot::keep(Arc::clone(&control.snapshot), drain.clone()));
             let serving = tokio::spawn(admin.serve(handles, drain.clone()));
             drain.wanted().await;
             // The admin server finishes the requests it has; nobody waits for more than that.
             let _ = tokio::time::timeout(ADMIN_GRACE, serving).await;
+            if tokio::time::timeout(snapshot::GRACE, keeping).await.is_err() {
+                control.snapshot.give_up();
+            }
             if let Err(error) = control.times.remember_last() {
                 tracing::warn!(%error, "the time is not remembered");
             }
@@ -258,6 +267,7 @@ impl Control {
             clock_adjusted: self.times.adjusted(),
             time_names_in_plain: self.routes.time_names().asked(),
             workers: wide(self.workers),
+            snapshot: self.snapshot.gauge(),
             upstreams: facts(&self.routes),
         }
     }
@@ -312,5 +322,8 @@ fn tell(control: &Control, asked: &Asked<'_>, verdict: &Verdict) -> Explained {
         Verdict::Sent(reply) => Reached::Reply(&reply.facts, &reply.message),
         Verdict::Dropped(why) => Reached::Silence(*why),
     };
-    explained(asked, reached, &|upstream| control.routes.name(upstream).map(ToOwned::to_owned))
+    explained(asked, reached, &|upstream| {
+        let former = (upstream == UpstreamId::FORMER).then_some("a server that is no longer configured");
+        control.routes.name(upstream).or(former).map(ToOwned::to_owned)
+    })
 }

@@ -14,6 +14,7 @@ use crate::admin::{Admin, AdminError, Place};
 use crate::answer::Answer;
 use crate::clock::Clock;
 use crate::config::{Config, Problem};
+use crate::control::snapshot::Snapshot;
 use crate::control::{self, Control, State};
 use crate::guard::Guard;
 use crate::identity::{Identity, IdentityError};
@@ -154,7 +155,15 @@ impl Bound {
         let workers = core.start_workers(&config, runtimes.into_iter().zip(posts), &drain)?;
         let (stop_control, drain_control) = Stop::new();
         let Core { shared, routes, guard, clock, counters, state } = core;
+        let snapshot = Snapshot::new(
+            config.cache.clone(),
+            config.state_dir.clone(),
+            Arc::clone(&shared),
+            Arc::clone(&routes),
+            Arc::clone(&times),
+        );
         let control = Control {
+            snapshot: Arc::new(snapshot),
             shared,
             routes,
             times,

@@ -158,6 +158,11 @@ pub enum Join {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct UpstreamId(pub u16);
 
+impl UpstreamId {
+    /// Stands for a server that supplied an answer before a restart, and that the configuration names no longer.
+    pub const FORMER: Self = Self(u16::MAX);
+}
+
 /// How one attempt at one upstream ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AttemptEnd {

@@ -311,6 +311,13 @@ impl<'a> Draft<'a> {
         Some(Self { header, key, stored })
     }
 
+    /// The same, having been served `hits` times before.
+    #[must_use]
+    pub const fn with_hits(mut self, hits: u32) -> Self {
+        self.header.hits = hits;
+        self
+    }
+
     /// Octets it takes in a ring.
     pub const fn size(&self) -> usize {
         self.header.mark.size()
@@ -339,7 +346,8 @@ impl<'a> Draft<'a> {
     }
 }
 
-const fn kind_number(kind: Kind) -> u16 {
+/// What a kind is in a header, in two bits.
+pub const fn kind_number(kind: Kind) -> u16 {
     match kind {
         Kind::Positive => 0,
         Kind::NoData => 1,
@@ -348,7 +356,8 @@ const fn kind_number(kind: Kind) -> u16 {
     }
 }
 
-const fn kind_of(shape: u16) -> Kind {
+/// The kind that the low two bits of `shape` stand for.
+pub const fn kind_of(shape: u16) -> Kind {
     match shape & 3 {
         0 => Kind::Positive,
         1 => Kind::NoData,

@@ -34,7 +34,8 @@ impl Key {
     const FIXED: usize = 4;
     /// Bits, view, route.
     const SPLIT: usize = 1 + 2 + 8;
-    const CAPACITY: usize = MAX_NAME + Self::FIXED + Self::SPLIT;
+    /// Octets of the longest.
+    pub(super) const CAPACITY: usize = MAX_NAME + Self::FIXED + Self::SPLIT;
 
     /// The key of `question` (QNAME, QTYPE, QCLASS as on the wire, in any letter case) as `view` sees it over `route`.
     ///
@@ -69,6 +70,17 @@ impl Key {
             }
         }
         key
+    }
+
+    /// The key that has these octets, as [`Key::as_bytes`] tells them. `None` where there can be none: its name is no name (RFC 1035
+    /// 2.3.4) or not folded, or anything is missing or over.
+    #[must_use]
+    pub fn from_bytes(octets: &[u8]) -> Option<Self> {
+        let (question, &[flags, v0, v1, ref route @ ..]) = octets.split_last_chunk::<{ Self::SPLIT }>()?;
+        let bits = Bits { dnssec_ok: flags & 1 != 0, checking_disabled: flags & 2 != 0 };
+        let name_len = skip_plain(question, 0).ok()?;
+        let key = Self::new(question, bits, u16::from_be_bytes([v0, v1]), u64::from_be_bytes(*route));
+        (name_len + Self::FIXED == question.len() && key.as_bytes() == octets).then_some(key)
     }
 
     /// Its name, folded, in wire form.
@@ -224,6 +236,23 @@ mod tests {
         for cut in 0..key.as_bytes().len() {
             assert_eq!(KeyView::of(&key.as_bytes()[..cut]), None, "{cut} octets");
         }
+    }
+
+    #[test]
+    fn a_key_is_read_from_its_octets_and_from_no_others() {
+        let bits = Bits { dnssec_ok: true, checking_disabled: true };
+        let key = Key::new(&question(b"\x03WwW\x02eX\0", 65), bits, 3, 1 << 63);
+        let octets = key.as_bytes().to_vec();
+        assert_eq!(Key::from_bytes(&octets), Some(key));
+        assert_eq!(key.question(), question(b"\x03www\x02ex\0", 65));
+        let flags = octets.len() - Key::SPLIT;
+        for (at, octet) in [(0, 4), (0, 0xc0), (1, b'W'), (flags, 4)] {
+            let mut other = octets.clone();
+            other[at] = octet;
+            assert_eq!(Key::from_bytes(&other), None, "{at}");
+        }
+        assert_eq!(Key::from_bytes(&[&octets[..], b"x"].concat()), None);
+        assert!((0..octets.len()).all(|length| Key::from_bytes(&octets[..length]).is_none()));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! `shard`, the lower half is the tag that its index and ghost know the answer by. A shard is locked for one lookup or one
 //! insertion. All memory is laid out at construction (`layout`) and nothing is allocated afterwards.
 
+pub mod codec;
 pub mod domain;
 pub mod failures;
 pub mod key;
@@ -154,6 +155,16 @@ impl Cache {
         let stored = Stored { meta, ..stored };
         let Some(draft) = Draft::new(tag, domain, key.as_bytes(), stored) else { return Inserted::TooLarge };
         door.open().insert(&draft, now)
+    }
+
+    /// Keeps an answer from before a restart, served `hits` times then, unless one of `key` is here. Says whether it is kept.
+    pub fn restore(&self, key: &Key, stored: Stored<'_>, hits: u32, now: Moment) -> bool {
+        if stored.meta.lifetime == 0 || stored.meta.kind == Kind::Fleeting {
+            return false;
+        }
+        let Some((door, tag)) = self.door(key) else { return false };
+        let draft = Draft::new(tag, self.domain(key), key.as_bytes(), stored);
+        draft.is_some_and(|draft| door.open().restore(&draft.with_hits(hits), hits, now))
     }
 
     /// Drops the answer of `key`; says whether there was one.

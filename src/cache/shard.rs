@@ -192,6 +192,19 @@ impl Shard {
         Inserted::Kept
     }
 
+    /// Keeps an entry from before a restart, unless there is one of its key: what has come since is newer. Says whether it is kept.
+    ///
+    /// What was served then goes where what is asked often lives.
+    pub fn restore(&mut self, draft: &Draft<'_>, hits: u32, now: Moment) -> bool {
+        if self.find(draft.tag(), draft.key()).is_some() {
+            return false;
+        }
+        if hits > 0 {
+            self.ghost.add(draft.tag());
+        }
+        self.insert(draft, now) == Inserted::Kept
+    }
+
     /// Walks on past some more blocks; says whether any may be left. Bounds the time under the lock.
     ///
     /// Whatever was here when the walk began is met, unless it has gone meanwhile; what came later may be met too.

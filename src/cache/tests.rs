@@ -219,6 +219,22 @@ fn flush_empties_and_the_cache_works_on() {
 }
 
 #[test]
+fn what_is_restored_is_found_with_its_hits_and_never_in_the_place_of_what_has_come_since() {
+    let cache = cache(1 << 20);
+    put(&cache, 1, b"newer answer", NOW);
+    let received = Moment(NOW.0 - 20_000);
+    let stored =
+        |lifetime| Stored { meta: Meta { received, ..meta(lifetime) }, message: b"older answer", ttls: &[0, 12] };
+    assert!(!cache.restore(&key(1), stored(60), 5, NOW));
+    assert_eq!(found(&cache, 1, NOW).unwrap(), b"newer answer");
+    assert!(cache.restore(&key(2), stored(60), 5, NOW));
+    assert_eq!(found(&cache, 2, NOW).unwrap(), b"older answer");
+    let facts = cache.peek(&key(2), NOW).unwrap();
+    assert_eq!((facts.age, facts.left, facts.hits), (20, 40, 6));
+    assert!(!cache.restore(&key(3), stored(0), 5, NOW), "what is fleeting is not kept");
+}
+
+#[test]
 fn a_poisoned_shard_is_emptied_and_works_on() {
     let cache = cache(64 << 10);
     put(&cache, 1, b"a", NOW);

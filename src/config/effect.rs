@@ -2,68 +2,38 @@
 
 use super::keys::{self, KEYS};
 use super::node::{self, Node};
-use super::{Findings, Origin, Severity, Values};
+use super::{Findings, Origin, Values};
 
-/// What becomes of a key that somebody sets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// What the example file says of it.
-    Full,
-    /// Nothing, and nobody is worse off for it: a warning says what happens instead.
-    Warn(&'static str),
-    /// Nothing, and who relied on it would be misled about safety or reach: an error.
-    Refuse(&'static str),
-}
-
-/// A key without full effect.
+/// A key without effect: who relied on it would be misled about safety or reach, so that setting it is an error.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     /// The key; `*` stands for any one name, `[].` leads into a table of a list.
     pub key: &'static str,
-    /// What becomes of it.
-    pub effect: Effect,
-    /// Values, as TOML, that ask for no more than this version does; the default is always among them.
-    pub honoured: &'static [&'static str],
-}
-
-const fn warn(key: &'static str, what: &'static str, honoured: &'static [&'static str]) -> Row {
-    Row { key, effect: Effect::Warn(what), honoured }
+    /// Why it is refused.
+    pub what: &'static str,
 }
 
 const fn refuse(key: &'static str, what: &'static str) -> Row {
-    Row { key, effect: Effect::Refuse(what), honoured: &[] }
+    Row { key, what }
 }
 
 const NO_PROXY_HEADER: &str =
     "not available in this version: without it the proxy's address would be taken for the client's; leave it out";
 
-/// The keys whose effect is not full.
+/// The keys without effect.
 pub const EFFECT: &[Row] = &[
     refuse("listen.*[].proxy", NO_PROXY_HEADER),
     refuse("listen.*[].forwarded", NO_PROXY_HEADER),
     refuse("upstream.*[].ecs", "not available in this version: the client's network is never told to a server"),
-    warn("cache.snapshot", "not available in this version: the cache starts empty", &["false"]),
     refuse("cache.rule", "not available in this version: one set of TTL limits holds for all names"),
     refuse("privacy.ecs", "not available in this version: only \"strip\" is"),
 ];
 
-/// What becomes of `key`, by its pattern in [`EFFECT`].
-#[must_use]
-pub fn of(key: &str) -> Effect {
-    row(key).map_or(Effect::Full, |row| row.effect)
-}
-
 /// Says so if somebody set `key` to a value that this version does not honour; `pattern` is its name in [`EFFECT`].
 pub fn judge(pattern: &str, key: &str, node: &Node, findings: &mut Findings) {
     let Some(row) = row(pattern) else { return };
-    let asked = node.to_toml();
-    if !node.origin.is_explicit() || row.honoured.contains(&asked.as_str()) || is_default(pattern, &asked) {
-        return;
-    }
-    match row.effect {
-        Effect::Full => {}
-        Effect::Warn(what) => findings.effect(key, node.origin, Severity::Warning, what),
-        Effect::Refuse(what) => findings.effect(key, node.origin, Severity::Error, what),
+    if node.origin.is_explicit() && !is_default(pattern, &node.to_toml()) {
+        findings.effect(key, node.origin, row.what);
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use super::effect::{self, Effect};
 use super::keys::KEYS;
 use super::node::{Node, Value};
 use super::{Config, Origin, Values};
@@ -16,7 +15,7 @@ pub struct EffectiveRow {
     pub value: Node,
     /// Who said it.
     pub from: String,
-    /// What the value alone does not tell: the number behind `"auto"`, or that the key has no effect in this version.
+    /// What the value alone does not tell: the number behind `"auto"`.
     pub note: Option<String>,
 }
 
@@ -88,11 +87,5 @@ fn note(path: &str, value: &Node, config: Option<&Config>) -> Option<String> {
         "limits.connections" => config.map(|config| config.guard.connections),
         _ => None,
     };
-    if let Some(number) = number.filter(|_| value.text() == Some("auto")) {
-        return Some(format!("{number} here"));
-    }
-    match effect::of(path) {
-        Effect::Warn(_) => Some("no effect in this version".to_owned()),
-        Effect::Full | Effect::Refuse(_) => None,
-    }
+    number.filter(|_| value.text() == Some("auto")).map(|number| format!("{number} here"))
 }

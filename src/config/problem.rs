@@ -93,8 +93,8 @@ impl Findings {
     }
 
     /// A value that this version does not honour. It is not mentioned where the value cannot even be read.
-    pub fn effect(&mut self, key: &str, origin: Origin, severity: Severity, what: &str) {
-        let problem = self.problem(key, origin, severity, what.to_owned());
+    pub fn effect(&mut self, key: &str, origin: Origin, what: &str) {
+        let problem = self.problem(key, origin, Severity::Error, what.to_owned());
         self.effects.extend(problem);
     }
 

@@ -63,22 +63,42 @@ impl StateDir {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn write(&self, _lock: &Lock, name: &str, content: &[u8]) -> Result<(), IdentityError> {
+    pub fn write(&self, lock: &Lock, name: &str, content: &[u8]) -> Result<(), IdentityError> {
+        self.pour(lock, name, |file| file.write_all(content))
+    }
+
+    /// The same for content that `fill` writes piece by piece; where it fails, what was there stays.
+    ///
+    /// # Errors
+    /// It cannot be written, or `fill` failed.
+    pub fn pour<T>(
+        &self,
+        _lock: &Lock,
+        name: &str,
+        fill: impl FnOnce(&mut File) -> io::Result<T>,
+    ) -> Result<T, IdentityError> {
         let path = self.file(name);
         let fresh = self.file(&format!("{name}.new"));
-        let written = || -> io::Result<()> {
+        let written = || -> io::Result<T> {
             // Left by a crash: nobody else writes while we hold the lock.
-            match fs::remove_file(&fresh) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
+            remove_if_there(&fresh)?;
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-            file.write_all(content)?;
-            file.sync_all()?;
+            let filled = fill(&mut file).and_then(|filled| file.sync_all().map(|()| filled)).inspect_err(|_| {
+                // The error that led here is the one to tell.
+                let _ = remove_if_there(&fresh);
+            })?;
             fs::rename(&fresh, &path)?;
-            File::open(&self.path)?.sync_all()
+            File::open(&self.path)?.sync_all()?;
+            Ok(filled)
         };
         written().map_err(|source| IdentityError::Unwritable { file: path.clone(), source })
+    }
+}
+
+fn remove_if_there(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

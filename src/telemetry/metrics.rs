@@ -47,6 +47,25 @@ pub struct Gauges {
     pub time_names_in_plain: u64,
     /// The upstream servers.
     pub upstreams: Vec<UpstreamFacts>,
+    /// The cache over a restart.
+    pub snapshot: SnapshotGauge,
+}
+
+/// What has become of the snapshot of the cache since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotGauge {
+    /// Answers taken over from it at the start.
+    pub loaded: u64,
+    /// Files refused.
+    pub refused: u64,
+    /// Answers in the last one written.
+    pub entries: u64,
+    /// Octets of the last one written.
+    pub octets: u64,
+    /// When the last one was written, in seconds since 1970; 0: none was.
+    pub written: u64,
+    /// Times that one could not be written.
+    pub failed: u64,
 }
 
 /// A certificate in force.
@@ -90,6 +109,7 @@ impl Collector for Scrape {
         self.connections(&mut page)?;
         self.troubles(&mut page)?;
         self.state(&mut page)?;
+        self.snapshot(&mut page)?;
         self.certificates(&mut page)
     }
 }
@@ -179,6 +199,24 @@ impl Scrape {
         page.count("time_names_in_plain", help, self.gauges.time_names_in_plain)?;
         let mut info = page.0.encode_descriptor("build", "What is running", None, MetricType::Info)?;
         info.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])
+    }
+
+    fn snapshot(&self, page: &mut Page<'_>) -> fmt::Result {
+        let SnapshotGauge { loaded, refused, entries, octets, written, failed } = self.gauges.snapshot;
+        page.gauge("snapshot_loaded", "Answers taken over from the snapshot of the cache at the start", loaded)?;
+        page.count(
+            "snapshot_refused",
+            "Snapshots of the cache that were not used: damaged, foreign, too young",
+            refused,
+        )?;
+        page.gauge("snapshot_entries", "Answers in the last snapshot written", entries)?;
+        page.gauge("snapshot_bytes", "Octets of the last snapshot written", octets)?;
+        page.gauge(
+            "snapshot_timestamp_seconds",
+            "When the last snapshot was written, since 1970, 0 if none was",
+            written,
+        )?;
+        page.count("snapshot_failed", "Snapshots that could not be written", failed)
     }
 
     fn certificates(&self, page: &mut Page<'_>) -> fmt::Result {

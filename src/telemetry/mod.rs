@@ -9,5 +9,5 @@ mod totals;
 pub mod upstreams;
 
 pub use counters::{Counter, Counters};
-pub use metrics::{CertificateGauge, Gauges};
+pub use metrics::{CertificateGauge, Gauges, SnapshotGauge};
 pub use upstreams::UpstreamFacts;

@@ -33,7 +33,11 @@ impl WallClock {
 
     /// What it says: seconds since 1970.
     fn read(&self) -> u64 {
-        (self.0)().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+        self.since_1970().as_secs()
+    }
+
+    fn since_1970(&self) -> Duration {
+        (self.0)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
 }
 
@@ -118,6 +122,12 @@ impl Timekeeper {
     #[must_use]
     pub fn now(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(self.clock.read().max(self.floor))
+    }
+
+    /// The system's clock, since 1970; `None` while it is behind the earliest time that it can be, when it tells no time of day.
+    #[must_use]
+    pub fn wall(&self) -> Option<Duration> {
+        Some(self.clock.since_1970()).filter(|clock| clock.as_secs() >= self.floor)
     }
 
     /// A server has proven itself now: its certificate holds, and it has the key.

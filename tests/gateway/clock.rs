@@ -24,19 +24,19 @@ const DAY: u64 = 86_400;
 
 /// A clock that a test sets.
 #[derive(Clone)]
-struct Hand(Arc<AtomicU64>);
+pub struct Hand(Arc<AtomicU64>);
 
 impl Hand {
     /// 1970.
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(Arc::default())
     }
 
-    fn set(&self, seconds: u64) {
+    pub fn set(&self, seconds: u64) {
         self.0.store(seconds, Ordering::SeqCst);
     }
 
-    fn clock(&self) -> WallClock {
+    pub fn clock(&self) -> WallClock {
         let hand = Arc::clone(&self.0);
         WallClock::new(move || SystemTime::UNIX_EPOCH + Duration::from_secs(hand.load(Ordering::SeqCst)))
     }

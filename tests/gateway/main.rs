@@ -48,6 +48,7 @@ mod refreshes;
 mod refusals;
 mod routes;
 mod servers;
+mod snapshot;
 mod special;
 mod stale;
 mod stopping;
