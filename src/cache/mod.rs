@@ -8,6 +8,7 @@ pub mod domain;
 pub mod failures;
 pub mod key;
 pub mod lifetime;
+pub mod rules;
 pub mod settings;
 
 mod entry;
@@ -29,6 +30,7 @@ pub use entry::Entry;
 pub use failures::{Failure, Failures};
 pub use key::{Bits, Key};
 pub use lifetime::lifetime;
+pub use rules::{Limits, Rule};
 pub use settings::Settings;
 pub use shard::Fate;
 

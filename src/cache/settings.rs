@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use super::Rule;
+use crate::wire::Suffixes;
+
 /// Sizes and lifetimes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -27,6 +30,8 @@ pub struct Settings {
     pub prefetch: bool,
     /// Is it kept in the state directory over a restart? Default no.
     pub snapshot: bool,
+    /// What else holds for some domains. Default: nothing.
+    pub rules: Suffixes<Rule>,
 }
 
 impl Default for Settings {
@@ -43,6 +48,7 @@ impl Default for Settings {
             stale_ttl: Duration::from_secs(30),
             prefetch: true,
             snapshot: false,
+            rules: Suffixes::default(),
         }
     }
 }

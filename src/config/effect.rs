@@ -48,7 +48,6 @@ pub const EFFECT: &[Row] = &[
     warn("cache.stale_ttl", NEVER_STALE, &[]),
     warn("cache.prefetch", "not available in this version: an answer is asked for again after it expired", &["false"]),
     warn("cache.snapshot", "not available in this version: the cache starts empty", &["false"]),
-    refuse("cache.rule", "not available in this version: one set of TTL limits holds for all names"),
     refuse("privacy.ecs", "not available in this version: only \"strip\" is"),
 ];
 

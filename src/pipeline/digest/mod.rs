@@ -11,7 +11,7 @@ mod ttl;
 use self::judge::Judged;
 use self::read::Received;
 use super::rcode;
-use crate::cache::Settings;
+use crate::cache::{Limits, Settings};
 use crate::clock::Moment;
 use crate::reply::{Kind, Meta, StoredBuf};
 use crate::upstream::{Answered, Ask};
@@ -50,7 +50,8 @@ pub fn digest(answered: &Answered, ask: &Ask, settings: &Settings, now: Moment) 
     let recursive = received.header.flags.0 & Flags::RA;
     let mut clean = emit::clean(received, ask)?;
     let judged = judge::judge(&clean, ask, rcode);
-    let dates = ttl::date(&mut clean, judged, answered.age, settings);
+    let limits = Limits::of(ask.question.split_last_chunk::<4>().map_or(&[], |(qname, _)| qname), settings);
+    let dates = ttl::date(&mut clean, judged, answered.age, &limits);
     let flags = Flags(Flags::QR | recursive).with(Flags::AD, authentic && answered.trusted).with_rcode(rcode);
     let Clean { mut message, header, records } = clean;
     if let Some(place) = message.first_chunk_mut() {
@@ -60,7 +61,7 @@ pub fn digest(answered: &Answered, ask: &Ask, settings: &Settings, now: Moment) 
     let meta = Meta {
         received: now,
         lifetime: dates.lifetime,
-        stale: u32::try_from(settings.stale_window.as_secs()).unwrap_or(u32::MAX),
+        stale: limits.stale_window,
         http_lifetime: dates.http_lifetime,
         rcode,
         flags,
