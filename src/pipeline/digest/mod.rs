@@ -3,11 +3,13 @@
 //! Out comes a message without OPT, in which every name, count and length has been proven sound, and the facts that every
 //! later reply is made by. Records keep their bytes unless something before them had to go (see [`emit`]).
 
+mod chain;
 mod emit;
 mod judge;
 mod read;
 mod ttl;
 
+use self::chain::Chain;
 use self::judge::Judged;
 use self::read::Received;
 use super::rcode;
@@ -44,12 +46,18 @@ impl Clean {
 /// # Errors
 /// The [`Flaw`].
 pub fn digest(answered: &Answered, ask: &Ask, settings: &Settings, now: Moment) -> Result<StoredBuf, Flaw> {
-    let received = Received::read(&answered.message, ask)?;
+    let mut received = Received::read(&answered.message, ask)?;
+    let chain = Chain::of(received.message, &received.records, ask)?;
+    if let Some(foreign) = chain.strip(received.message, &mut received.records)? {
+        received.gap_at = received.gap_at.into_iter().chain([foreign]).min();
+        // SEC-06: AD vouches for an answer as it was sent.
+        received.authentic = false;
+    }
     let (rcode, ede, authentic) = (rcode::relayed(received.rcode), received.ede, received.authentic);
     // GEN-02: whether recursion was to be had is the upstream's to say.
     let recursive = received.header.flags.0 & Flags::RA;
     let mut clean = emit::clean(received, ask)?;
-    let judged = judge::judge(&clean, ask, rcode);
+    let judged = judge::judge(&clean, ask, &chain, rcode);
     let limits = Limits::of(ask.question.split_last_chunk::<4>().map_or(&[], |(qname, _)| qname), settings);
     let dates = ttl::date(&mut clean, judged, answered.age, &limits);
     let flags = Flags(Flags::QR | recursive).with(Flags::AD, authentic && answered.trusted).with_rcode(rcode);
@@ -108,11 +116,18 @@ mod tests {
             let mut plain = Query::query(asked.name().clone(), RecordType::TXT);
             plain.set_query_class(asked.query_class());
             message.queries = vec![plain.clone()];
+            // Of the name that was asked for, and no alias: what else stands among answers is no answer.
+            message.answers.retain(|record| record.record_type() != RecordType::CNAME);
+            for record in &mut message.answers {
+                record.name = plain.name().clone();
+                record.dns_class = plain.query_class();
+            }
             let mut signed = Message::new(message.metadata.id, MessageType::Response, OpCode::Query);
             signed.add_query(plain.clone());
             signed.edns.clone_from(&message.edns);
             let data = RData::Unknown { code: RecordType::Unknown(46), rdata: NULL::with(vec![7; 30]) };
-            let signature = Other::from_rdata(plain.name().clone(), 60, data);
+            let mut signature = Other::from_rdata(plain.name().clone(), 60, data);
+            signature.dns_class = plain.query_class();
             let place = at.index(message.answers.len() + 1);
             let mut answers = message.answers.clone();
             answers.insert(place, signature);

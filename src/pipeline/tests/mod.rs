@@ -5,6 +5,7 @@ mod denials;
 mod digested;
 mod edns;
 mod failures;
+mod foreign;
 pub(super) mod rig;
 mod rules;
 mod waiting;
