@@ -52,6 +52,25 @@ impl Key {
         key
     }
 
+    /// The same for whatever type of its name: what is said of the name itself, that it does not exist. Its QTYPE is 0, which no
+    /// record has (RFC 6895 3.1).
+    #[must_use]
+    pub fn of_all_types(&self) -> Self {
+        let mut key = *self;
+        let at = self.name().len();
+        if let Some(place) = key.octets.get_mut(at..at + 2).filter(|_| at > 0) {
+            place.fill(0);
+        }
+        key
+    }
+
+    /// Its QTYPE; 0 in a key of all types.
+    #[must_use]
+    pub fn rtype(&self) -> u16 {
+        let octets = self.octets.get(self.name().len()..).and_then(<[u8]>::first_chunk);
+        octets.map_or(0, |octets| u16::from_be_bytes(*octets))
+    }
+
     /// Its name, folded, in wire form.
     #[must_use]
     pub fn name(&self) -> &[u8] {
@@ -130,6 +149,19 @@ mod tests {
         keys.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
         keys.dedup();
         assert_eq!(keys.len(), all);
+    }
+
+    #[test]
+    fn neg_03_the_types_of_a_name_share_one_key_and_nothing_else_does() {
+        let of = |name: &[u8], rtype| Key::new(&question(name, rtype), NONE, 3, 9).of_all_types();
+        assert_eq!(of(b"\x01a\0", 1), of(b"\x01A\0", 28));
+        assert_ne!(of(b"\x01a\0", 1), of(b"\x01b\0", 1));
+        let exact = Key::new(&question(b"\x01a\0", 1), NONE, 3, 9);
+        assert_ne!(exact.of_all_types(), exact);
+        assert_eq!((exact.rtype(), exact.of_all_types().rtype()), (1, 0));
+        let signed = Key::new(&question(b"\x01a\0", 1), Bits { dnssec_ok: true, ..NONE }, 3, 9);
+        assert_ne!(signed.of_all_types(), exact.of_all_types());
+        assert!(Key::new(&[], NONE, 0, 0).of_all_types().as_bytes().is_empty());
     }
 
     #[test]

@@ -11,14 +11,15 @@ use super::keys::Keys;
 use super::rcode::{self, Problem};
 use super::walk::Walk;
 use super::{Pipeline, Shared};
+use crate::cache::{Cache, Key};
 use crate::clock::Moment;
 use crate::reply::{Kind, StoredBuf};
 use crate::telemetry::Counters;
 use crate::trail::{AttemptEnd, Attempts, UpstreamId};
 use crate::upstream::error::Cause;
 use crate::upstream::{Ask, Ended, ExchangeError};
-use crate::wire::Flags;
 use crate::wire::registry::ede;
+use crate::wire::{Flags, Header};
 
 /// The question of `walk` as it goes upstream.
 ///
@@ -98,10 +99,30 @@ fn keep(shared: &Shared, keys: &Keys, stored: &StoredBuf, now: Moment) {
         Kind::Fleeting => {}
         Kind::Positive | Kind::NoData | Kind::NxDomain => {
             if let Some(key) = keys.insert() {
-                let _ = shared.cache.insert(key, stored.view(), now);
+                insert(&shared.cache, keys, key, stored, now);
             }
         }
     }
+}
+
+/// Keeps `stored` where it will be found, and drops what it shows to be no longer so. That a name does not exist is kept for all its
+/// types (NEG-03), unless it is another name that does not, at the end of an alias (NEG-08).
+fn insert(cache: &Cache, keys: &Keys, key: &Key, stored: &StoredBuf, now: Moment) {
+    let denial = keys.denial();
+    let denied = stored.meta.kind == Kind::NxDomain && !has_answers(stored) && keys.speaks_for_all_types();
+    if *key == denial && !denied {
+        // The question was for type 0, which no record has: nothing else may stand where denials do.
+        return;
+    }
+    let (kept, dropped) = if denied { (&denial, key) } else { (key, &denial) };
+    if kept != dropped {
+        cache.remove(dropped);
+    }
+    let _ = cache.insert(kept, stored.view(), now);
+}
+
+fn has_answers(stored: &StoredBuf) -> bool {
+    Header::parse(&stored.message).is_ok_and(|header| header.answers > 0)
 }
 
 fn remember(shared: &Shared, keys: &Keys, problem: &Problem, now: Moment) {

@@ -7,18 +7,22 @@ use super::keys::Keys;
 use super::rcode;
 use super::walk::Walk;
 use super::{Pipeline, Shared};
+use crate::cache::Key;
 use crate::clock::Moment;
-use crate::reply::{Facts, Out, Source};
+use crate::reply::{Facts, Out, Source, Stored};
 use crate::trail::Recall;
 
 impl Pipeline {
     /// Looks into memory: answers first, so that a failure never hides what is still fresh (NEG-18).
     pub(super) fn recall(&self, keys: &Keys, now: Moment, walk: &mut Walk<'_>, out: &mut Out<'_>) -> Option<Facts> {
         let Shared { cache, failures, .. } = &*self.shared;
-        let hit = cache.lookup(keys.answer(), now, |stored| {
+        let mut take = |stored: Stored<'_>| {
             let age = now.seconds_since(stored.meta.received);
             (stored.meta, age, finish::copy(walk, stored, age, out))
-        });
+        };
+        let hit = cache.lookup(keys.answer(), now, &mut take);
+        // A name that does not exist has no records of any type (NEG-03).
+        let hit = hit.or_else(|| cache.lookup(&keys.denial(), now, &mut take));
         if let Some((meta, age, fit)) = hit {
             let left = meta.lifetime.saturating_sub(age);
             walk.trail.recall = Recall::Hit { age, left, supplier: meta.supplier };
@@ -37,7 +41,9 @@ impl Pipeline {
     /// Is there an answer or a failure by now?
     pub(super) fn is_known(&self, keys: &Keys, now: Moment) -> bool {
         let Shared { cache, failures, .. } = &*self.shared;
-        let fresh = cache.peek(keys.answer(), now).is_some_and(|entry| entry.left > 0);
-        fresh || (!failures.is_empty() && failures.recall(keys.own(), now).is_some())
+        let fresh = |key: &Key| cache.peek(key, now).is_some_and(|entry| entry.left > 0);
+        fresh(keys.answer())
+            || fresh(&keys.denial())
+            || (!failures.is_empty() && failures.recall(keys.own(), now).is_some())
     }
 }

@@ -6,6 +6,7 @@ mod digested;
 mod edns;
 mod failures;
 mod foreign;
+mod nonexistence;
 pub(super) mod rig;
 mod rules;
 mod waiting;
