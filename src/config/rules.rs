@@ -35,7 +35,9 @@ pub fn read(reader: &mut Reader<'_>, settings: &mut Settings) {
         if !domains.is_empty() && fields.is_only("domains") {
             reader.findings.warning(&key, fields.origin, "says nothing but domains: they are kept as all others are");
         }
-        domains.iter().for_each(|domain| settings.rules.insert(domain, rule));
+        for domain in domains {
+            settings.rules.insert(&domain, rule);
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use ahash::RandomState;
 use super::Flaw;
 use crate::upstream::Ask;
 use crate::wire::registry::rtype;
-use crate::wire::{HEADER_LEN, Record, Section, name, u16_at};
+use crate::wire::{Record, Section, name, u16_at};
 
 /// The names that an answer speaks of, folded: QNAME, and what each CNAME leads to in turn.
 pub struct Chain {
@@ -118,9 +118,9 @@ fn is_dname(message: &[u8], record: &Record) -> bool {
     record.rtype == rtype::DNAME || record.rtype == rtype::RRSIG && signed()
 }
 
-/// Is its owner written as a pointer to the question? Nearly all are.
+/// Is its owner written as a pointer to the question, which follows the header of 12 octets? Nearly all are.
 fn points_at_qname(message: &[u8], record: &Record) -> bool {
-    const POINTER: u16 = 0xc000 | HEADER_LEN as u16;
+    const POINTER: u16 = 0xc00c;
     u16_at(message, record.owner.into()) == Ok(POINTER)
 }
 

@@ -10,6 +10,8 @@ use crate::wire::{Flags, Section, patch};
 
 const CNAME: u16 = rtype::CNAME;
 
+type Shape = fn(&Ask) -> Built;
+
 /// What a client gets of an answer, over TCP; how many answers are kept then; and how often two questions went upstream.
 async fn got(asked: u16, script: impl Fn(&Ask) -> Play + Send + Sync + 'static) -> (Got, u64, usize) {
     let gateway = Gateway::new(script);
@@ -123,7 +125,7 @@ async fn counts_that_lie_bring_nothing_into_the_cache() {
 
 #[tokio::test]
 async fn ttl_10_what_is_no_answer_to_the_question_is_not_kept() {
-    let shapes: [(&str, fn(&Ask) -> Built); 11] = [
+    let shapes: [(&str, Shape); 11] = [
         ("opcode", |ask| {
             let mut built = Built::to(ask).a(60, 1);
             built.0[2] |= 0x28;

@@ -13,7 +13,9 @@ use crate::wire::registry::{rcode, rtype};
 /// A gateway with rules, whose upstream denies names that begin with `n` and answers all others, TTL 300.
 fn ruled(rules: &[(&str, Rule)], script: fn(&Ask) -> Play) -> Gateway {
     let mut cache = cache::Settings::default();
-    rules.iter().for_each(|(domain, rule)| cache.rules.insert(&wire(domain), *rule));
+    for (domain, rule) in rules {
+        cache.rules.insert(&wire(domain), *rule);
+    }
     Gateway::with(Plan { cache, ..Plan::default() }, script)
 }
 
@@ -26,16 +28,19 @@ fn answering(ask: &Ask) -> Play {
     })
 }
 
-fn seconds(seconds: u64) -> Option<Duration> {
-    Some(Duration::from_secs(seconds))
-}
-
 #[tokio::test]
 async fn the_rule_of_the_longest_domain_decides_how_long_a_name_is_kept() {
     let gateway = ruled(
         &[
-            ("corp.example", Rule { max_ttl: seconds(60), negative_ttl: seconds(10), ..Rule::default() }),
-            ("lab.corp.example", Rule { min_ttl: seconds(3600), ..Rule::default() }),
+            (
+                "corp.example",
+                Rule {
+                    max_ttl: Some(Duration::from_secs(60)),
+                    negative_ttl: Some(Duration::from_secs(10)),
+                    ..Rule::default()
+                },
+            ),
+            ("lab.corp.example", Rule { min_ttl: Some(Duration::from_secs(3600)), ..Rule::default() }),
         ],
         answering,
     );
