@@ -35,12 +35,12 @@ async fn the_rule_of_the_longest_domain_decides_how_long_a_name_is_kept() {
             (
                 "corp.example",
                 Rule {
-                    max_ttl: Some(Duration::from_secs(60)),
+                    max_ttl: Some(Duration::from_mins(1)),
                     negative_ttl: Some(Duration::from_secs(10)),
                     ..Rule::default()
                 },
             ),
-            ("lab.corp.example", Rule { min_ttl: Some(Duration::from_secs(3600)), ..Rule::default() }),
+            ("lab.corp.example", Rule { min_ttl: Some(Duration::from_hours(1)), ..Rule::default() }),
         ],
         answering,
     );
