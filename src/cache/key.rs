@@ -72,6 +72,18 @@ impl Key {
         key
     }
 
+    /// The same for whatever type of its name: what is said of the name itself, that it does not exist. Its QTYPE is 0, which no
+    /// record has (RFC 6895 3.1).
+    #[must_use]
+    pub fn of_all_types(&self) -> Self {
+        let mut key = *self;
+        let at = self.name().len();
+        if let Some(place) = key.octets.get_mut(at..at + 2).filter(|_| at > 0) {
+            place.fill(0);
+        }
+        key
+    }
+
     /// The key that has these octets, as [`Key::as_bytes`] tells them. `None` where there can be none: its name is no name (RFC 1035
     /// 2.3.4) or not folded, or anything is missing or over.
     #[must_use]
@@ -81,6 +93,13 @@ impl Key {
         let name_len = skip_plain(question, 0).ok()?;
         let key = Self::new(question, bits, u16::from_be_bytes([v0, v1]), u64::from_be_bytes(*route));
         (name_len + Self::FIXED == question.len() && key.as_bytes() == octets).then_some(key)
+    }
+
+    /// Its QTYPE; 0 in a key of all types.
+    #[must_use]
+    pub fn rtype(&self) -> u16 {
+        let octets = self.octets.get(self.name().len()..).and_then(<[u8]>::first_chunk);
+        octets.map_or(0, |octets| u16::from_be_bytes(*octets))
     }
 
     /// Its name, folded, in wire form.
@@ -253,6 +272,19 @@ mod tests {
         }
         assert_eq!(Key::from_bytes(&[&octets[..], b"x"].concat()), None);
         assert!((0..octets.len()).all(|length| Key::from_bytes(&octets[..length]).is_none()));
+    }
+
+    #[test]
+    fn neg_03_the_types_of_a_name_share_one_key_and_nothing_else_does() {
+        let of = |name: &[u8], rtype| Key::new(&question(name, rtype), NONE, 3, 9).of_all_types();
+        assert_eq!(of(b"\x01a\0", 1), of(b"\x01A\0", 28));
+        assert_ne!(of(b"\x01a\0", 1), of(b"\x01b\0", 1));
+        let exact = Key::new(&question(b"\x01a\0", 1), NONE, 3, 9);
+        assert_ne!(exact.of_all_types(), exact);
+        assert_eq!((exact.rtype(), exact.of_all_types().rtype()), (1, 0));
+        let signed = Key::new(&question(b"\x01a\0", 1), Bits { dnssec_ok: true, ..NONE }, 3, 9);
+        assert_ne!(signed.of_all_types(), exact.of_all_types());
+        assert!(Key::new(&[], NONE, 0, 0).of_all_types().as_bytes().is_empty());
     }
 
     #[test]

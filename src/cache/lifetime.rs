@@ -1,29 +1,23 @@
 //! How long an answer is fresh: the operator's floor and ceilings on what the records say (RFC 1035 3.2.1, RFC 2308 5, RFC 8767 4).
 
-use std::time::Duration;
-
-use super::Settings;
+use super::Limits;
 use crate::reply::Kind;
-
-/// No TTL counts for more than seven days (RFC 8767 4; TTL-03).
-pub const LONGEST: u32 = 604_800;
 
 /// Seconds an answer of `kind` is fresh whose smallest TTL is `smallest_ttl`; 0 means: relay it, do not keep it.
 ///
 /// For a negative answer `smallest_ttl` has seen the SOA's MINIMUM (NEG-01). A TTL of 0 stays 0 whatever the floor (TTL-04);
 /// a TTL with its top bit set is a large number (TTL-05). Where floor and ceiling cross, the ceiling holds.
 #[must_use]
-pub fn lifetime(settings: &Settings, kind: Kind, smallest_ttl: u32) -> u32 {
+pub fn lifetime(limits: &Limits, kind: Kind, smallest_ttl: u32) -> u32 {
     if smallest_ttl == 0 {
         return 0;
     }
-    let ceiling = seconds(settings.max_ttl).min(LONGEST);
     let ceiling = match kind {
-        Kind::Positive => ceiling,
-        Kind::NoData | Kind::NxDomain => ceiling.min(seconds(settings.negative_ttl)),
+        Kind::Positive => limits.max_ttl,
+        Kind::NoData | Kind::NxDomain => limits.max_ttl.min(limits.negative_ttl),
         Kind::Fleeting => 0,
     };
-    smallest_ttl.max(seconds(settings.min_ttl)).min(ceiling)
+    smallest_ttl.max(limits.min_ttl).min(ceiling)
 }
 
 /// `lifetime`, shortened by up to a twentieth and at most 30 seconds as `tag` falls: answers that came together with equal TTLs do
@@ -37,13 +31,16 @@ pub fn spread(lifetime: u32, tag: u32) -> u32 {
     lifetime - u32::try_from(early).unwrap_or(0)
 }
 
-fn seconds(duration: Duration) -> u32 {
-    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::Settings;
     use super::*;
+
+    fn lifetime(settings: &Settings, kind: Kind, smallest_ttl: u32) -> u32 {
+        super::lifetime(&Limits::of(&[0], settings), kind, smallest_ttl)
+    }
 
     fn week() -> Settings {
         Settings { max_ttl: Duration::from_hours(24 * 30), ..Settings::default() }

@@ -9,6 +9,7 @@ pub mod domain;
 pub mod failures;
 pub mod key;
 pub mod lifetime;
+pub mod rules;
 pub mod selection;
 pub mod settings;
 
@@ -32,6 +33,7 @@ pub use entry::Entry;
 pub use failures::{Failure, Failures};
 pub use key::{Bits, Key, KeyView};
 pub use lifetime::lifetime;
+pub use rules::{Limits, Rule};
 pub use selection::Selection;
 pub use settings::Settings;
 pub use shard::Fate;

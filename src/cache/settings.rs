@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use super::Rule;
+use crate::wire::Suffixes;
+
 /// Sizes and lifetimes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -30,6 +33,8 @@ pub struct Settings {
     pub prefetch: bool,
     /// Is it kept in the state directory over a restart? Default no.
     pub snapshot: bool,
+    /// What else holds for some domains. Default: nothing.
+    pub rules: Suffixes<Rule>,
 }
 
 impl Default for Settings {
@@ -47,6 +52,7 @@ impl Default for Settings {
             stale_ttl: Duration::from_secs(30),
             prefetch: true,
             snapshot: false,
+            rules: Suffixes::default(),
         }
     }
 }

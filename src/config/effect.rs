@@ -25,7 +25,6 @@ pub const EFFECT: &[Row] = &[
     refuse("listen.*[].proxy", NO_PROXY_HEADER),
     refuse("listen.*[].forwarded", NO_PROXY_HEADER),
     refuse("upstream.*[].ecs", "not available in this version: the client's network is never told to a server"),
-    refuse("cache.rule", "not available in this version: one set of TTL limits holds for all names"),
     refuse("privacy.ecs", "not available in this version: only \"strip\" is"),
 ];
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::domains::{self, Words};
 use super::kinds::{self, What};
 use super::node::Node;
 use super::reader::Fields;
@@ -10,14 +11,18 @@ use crate::pipeline::is_answered_here;
 use crate::upstream::address::ends_in_a_number;
 use crate::upstream::settings::{Forward, NamedPool};
 use crate::upstream::{PoolSettings, Settings};
-use crate::wire::name;
+
+const WORDS: Words = Words {
+    none: "[] forwards nothing: name at least one domain, or leave the forward out",
+    twice: "is already forwarded by",
+};
 
 /// Reads all forwards into `settings`, whose pools are read already: servers in place become a pool of their own.
 pub fn read(reader: &mut Reader<'_>, settings: &mut Settings) {
     let mut taken = BTreeMap::new();
     for (key, node) in reader.read_items("forward") {
         let Some(fields) = reader.fields(&key, node, keys::FORWARD, "forward") else { continue };
-        let domains = read_domains(reader, &fields, &mut taken);
+        let domains = domains::read(reader, &fields, &mut taken, &WORDS, zone);
         let fallthrough = reader.field(&fields, "fallthrough", kinds::flag).unwrap_or_default();
         if let Some(pool) = read_pool(reader, &fields, settings) {
             settings.forwards.push(Forward { domains, pool, fallthrough });
@@ -60,40 +65,9 @@ fn read_pool(reader: &mut Reader<'_>, fields: &Fields<'_>, settings: &mut Settin
     }
 }
 
-/// Each domain may stand in one place only: `taken` holds where each was written.
-fn read_domains(
-    reader: &mut Reader<'_>,
-    fields: &Fields<'_>,
-    taken: &mut BTreeMap<Box<[u8]>, String>,
-) -> Vec<Box<[u8]>> {
-    let Some(node) = fields.get("domains") else {
-        reader.require_field(fields, "domains");
-        return Vec::new();
-    };
-    let list = fields.key("domains");
-    reader.require_listed(&list, node, "[] forwards nothing: name at least one domain, or leave the forward out");
-    let mut domains = Vec::new();
-    for (key, item) in reader.items(&list, node) {
-        let Some(domain) = reader.check(&key, item, zone) else { continue };
-        if let Some(holder) = taken.get(&domain) {
-            let what = format!("{} is already forwarded by {holder}", item.shown());
-            reader.findings.error(&key, item.origin, what);
-        } else {
-            taken.insert(domain.clone(), key);
-            domains.push(domain);
-        }
-    }
-    domains
-}
-
 /// A domain to forward, as a wire name in lower case.
 fn zone(node: &Node) -> Result<Box<[u8]>, What> {
-    let text = kinds::domain(node)?;
-    if ends_in_a_number(&text) {
-        let what = "must be a domain name; the reverse zone of 10.0.0.0/8 is written \"10.in-addr.arpa\"";
-        return Err(format!("{} {what}", node.shown()));
-    }
-    let wire = wire(&text).ok_or_else(|| format!("{} must be a domain name", node.shown()))?;
+    let wire = domains::any(node)?;
     if is_answered_here(&wire) {
         return Err(format!("{} is answered here and never forwarded (RFC 6761, 7686, 9462)", node.shown()));
     }
@@ -110,11 +84,6 @@ pub fn time_server(node: &Node) -> Result<String, What> {
         ));
     }
     Ok(text)
-}
-
-/// A domain as a wire name in lower case.
-pub fn wire(text: &str) -> Option<Box<[u8]>> {
-    name::from_text(text).ok().map(|wire| wire.to_ascii_lowercase().into())
 }
 
 /// Warns of pools that no forward leads to.

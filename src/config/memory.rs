@@ -3,20 +3,21 @@
 use std::time::Duration;
 
 use super::node::Node;
-use super::{Reader, keys, kinds};
+use super::{Reader, kinds, rules};
 use crate::cache::Settings;
+use crate::wire::Suffixes;
 
 /// RFC 8767 4: no TTL is longer than seven days.
-const LONGEST_TTL: Duration = Duration::from_hours(7 * 24);
+pub const LONGEST_TTL: Duration = Duration::from_hours(7 * 24);
 /// RFC 2308 5: one to three hours are sensible for negative answers.
-const LONGEST_NEGATIVE_TTL: Duration = Duration::from_hours(3);
+pub const LONGEST_NEGATIVE_TTL: Duration = Duration::from_hours(3);
 /// RFC 9520 3.2: failures are kept at least a second and at most five minutes.
 const FAILURES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(5);
 const SIZES: std::ops::RangeInclusive<u64> = (1 << 20)..=(1 << 40);
 
 /// Reads it.
 pub fn read(reader: &mut Reader<'_>) -> Settings {
-    let settings = Settings {
+    let mut settings = Settings {
         size: reader.read("cache.size", kinds::size(SIZES)),
         domain_share: reader.read("cache.domain_share", kinds::share),
         min_ttl: reader.read("cache.min_ttl", kinds::ttl(Duration::ZERO..=LONGEST_TTL)),
@@ -29,6 +30,7 @@ pub fn read(reader: &mut Reader<'_>) -> Settings {
         stale_ttl: reader.read("cache.stale_ttl", kinds::ttl(Duration::from_secs(1)..=Duration::from_hours(1))),
         prefetch: reader.read("cache.prefetch", kinds::flag),
         snapshot: reader.read("cache.snapshot", kinds::flag),
+        rules: Suffixes::default(),
     };
     check_order(reader, ("cache.min_ttl", settings.min_ttl), ("cache.max_ttl", settings.max_ttl));
     check_order(
@@ -36,7 +38,7 @@ pub fn read(reader: &mut Reader<'_>) -> Settings {
         ("cache.failure_ttl", settings.failure_ttl),
         ("cache.failure_ttl_max", settings.failure_ttl_max),
     );
-    read_unused(reader);
+    rules::read(reader, &mut settings);
     settings
 }
 
@@ -54,17 +56,4 @@ fn check_order(reader: &mut Reader<'_>, (low, floor): (&str, Duration), (high, c
         (high, high_node, format!("{} is less than {low} ({})", show(high_node), show(low_node)))
     };
     reader.findings.error(key, node.origin, what);
-}
-
-/// Keys without effect in this version: checked all the same, so that they hold when they get one.
-fn read_unused(reader: &mut Reader<'_>) {
-    for (key, node) in reader.read_items("cache.rule") {
-        let Some(fields) = reader.fields(&key, node, keys::RULE, "cache.rule") else { continue };
-        reader.require_field(&fields, "domains");
-        reader.field_list(&fields, "domains", kinds::domain);
-        for name in ["min_ttl", "max_ttl", "negative_ttl", "stale_window"] {
-            reader.field(&fields, name, kinds::ttl(Duration::ZERO..=LONGEST_TTL));
-        }
-        reader.field(&fields, "never", kinds::flag);
-    }
 }

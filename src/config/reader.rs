@@ -38,6 +38,11 @@ impl Fields<'_> {
         self.entries.iter().find(|entry| entry.key == name).map(|entry| &entry.node)
     }
 
+    /// Does it say nothing but `name`?
+    pub fn is_only(&self, name: &str) -> bool {
+        self.entries.iter().all(|entry| entry.key == name)
+    }
+
     /// The path of the table.
     pub fn path(&self) -> &str {
         &self.key

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::node::{Node, Value};
-use super::{Reader, capacity, doors, effect, forwards, kinds, servers};
+use super::{Reader, capacity, domains, doors, effect, forwards, kinds, servers};
 use crate::listen::{Door, DoorKind};
 use crate::upstream::address::Host;
 use crate::upstream::route::DEFAULT;
@@ -45,7 +45,7 @@ pub fn read(reader: &mut Reader<'_>) -> Settings {
     forwards::read(reader, &mut settings);
     forwards::check_use(reader, &settings, &written);
     let times = reader.read_list(TIME_SERVERS, forwards::time_server);
-    settings.time_servers_plain = times.iter().filter_map(|text| forwards::wire(text)).collect();
+    settings.time_servers_plain = times.iter().filter_map(|text| domains::wire(text)).collect();
     if !times.is_empty() && settings.default.bootstrap.is_empty() {
         warn_of_time_servers(reader);
     }

@@ -11,14 +11,15 @@ use super::keys::Keys;
 use super::rcode;
 use super::walk::Walk;
 use super::{Pipeline, Shared};
+use crate::cache::{Cache, Key};
 use crate::clock::Moment;
 use crate::reply::{Kind, StoredBuf};
 use crate::telemetry::Counters;
 use crate::trail::{AttemptEnd, Attempts, UpstreamId};
 use crate::upstream::error::Cause;
 use crate::upstream::{Ask, Ended, ExchangeError};
-use crate::wire::Flags;
 use crate::wire::registry::ede;
+use crate::wire::{Flags, Header};
 
 /// The question of `walk` as it goes upstream.
 ///
@@ -90,6 +91,7 @@ fn unless_flushed(shared: &Shared, keys: &Keys, before: u64) {
     if shared.flushes.meant(keys.own(), before) {
         if let Some(key) = keys.insert() {
             shared.cache.remove(key);
+            shared.cache.remove(&keys.denial());
         }
         shared.failures.clear(keys.own());
     }
@@ -126,9 +128,32 @@ fn keep(shared: &Shared, keys: &Keys, stored: &StoredBuf, now: Moment) {
     let Some(key) = keys.insert() else { return };
     match meta.kind {
         // It says what is true now: what was kept before is so no longer (STL-06).
-        Kind::Fleeting => _ = shared.cache.remove(key),
-        Kind::Positive | Kind::NoData | Kind::NxDomain => _ = shared.cache.insert(key, stored.view(), now),
+        Kind::Fleeting => {
+            shared.cache.remove(key);
+            shared.cache.remove(&keys.denial());
+        }
+        Kind::Positive | Kind::NoData | Kind::NxDomain => insert(&shared.cache, keys, key, stored, now),
     }
+}
+
+/// Keeps `stored` where it will be found, and drops what it shows to be no longer so. That a name does not exist is kept for all its
+/// types (NEG-03), unless it is another name that does not, at the end of an alias (NEG-08).
+fn insert(cache: &Cache, keys: &Keys, key: &Key, stored: &StoredBuf, now: Moment) {
+    let denial = keys.denial();
+    let denied = stored.meta.kind == Kind::NxDomain && !has_answers(stored) && keys.speaks_for_all_types();
+    if *key == denial && !denied {
+        // The question was for type 0, which no record has: nothing else may stand where denials do.
+        return;
+    }
+    let (kept, dropped) = if denied { (&denial, key) } else { (key, &denial) };
+    if kept != dropped {
+        cache.remove(dropped);
+    }
+    let _ = cache.insert(kept, stored.view(), now);
+}
+
+fn has_answers(stored: &StoredBuf) -> bool {
+    Header::parse(&stored.message).is_ok_and(|header| header.answers > 0)
 }
 
 fn count(counters: &Counters, attempts: &Attempts) {

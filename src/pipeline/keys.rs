@@ -4,6 +4,7 @@ use super::shared::Shared;
 use super::walk::Walk;
 use crate::cache::{Bits, Key};
 use crate::wire::Flags;
+use crate::wire::registry::rtype;
 
 /// There are no views yet: everyone is in this one.
 const VIEW: u16 = 0;
@@ -17,6 +18,7 @@ pub const NOT_RECURSIVE: u64 = 0x5244_3d30_5244_3d30;
 pub struct Keys {
     answer: Key,
     not_recursive: Option<Key>,
+    dnssec_ok: bool,
 }
 
 impl Keys {
@@ -27,7 +29,11 @@ impl Keys {
         let key = |route| Key::new(walk.question, bits, VIEW, route);
         let recursive = walk.asks(Flags::RD);
         let route = shared.exchange.route(walk.question).fingerprint;
-        Self { answer: key(route), not_recursive: (!recursive).then(|| key(route ^ NOT_RECURSIVE)) }
+        Self {
+            answer: key(route),
+            not_recursive: (!recursive).then(|| key(route ^ NOT_RECURSIVE)),
+            dnssec_ok: bits.dnssec_ok,
+        }
     }
 
     /// Where its answer is kept: what was learned with recursion answers both.
@@ -40,6 +46,21 @@ impl Keys {
     #[must_use]
     pub const fn insert(&self) -> Option<&Key> {
         if self.not_recursive.is_none() { Some(&self.answer) } else { None }
+    }
+
+    /// Where it is kept that the name does not exist, whatever its type (NEG-03). Made when it is wanted: a hit never is.
+    #[must_use]
+    pub fn denial(&self) -> Key {
+        self.answer.of_all_types()
+    }
+
+    /// May what is learned from this very question be kept for all types? What was asked for proofs by type has them for a client
+    /// that never asked for any (SEC-04).
+    #[must_use]
+    pub fn speaks_for_all_types(&self) -> bool {
+        let proofs =
+            matches!(self.answer.rtype(), rtype::RRSIG | rtype::NSEC | rtype::NSEC3 | rtype::DNSKEY | rtype::ANY);
+        self.dnssec_ok || !proofs
     }
 
     /// Where its failure is remembered, and what it is joined by.

@@ -7,6 +7,7 @@ use super::keys::Keys;
 use super::rcode;
 use super::walk::Walk;
 use super::{Pipeline, Shared};
+use crate::cache::Key;
 use crate::clock::Moment;
 use crate::reply::{Facts, Out, Source, Stored};
 use crate::trail::{Recall, Stale};
@@ -22,10 +23,12 @@ impl Pipeline {
         };
         // Who does not want recursion does not cause it.
         let hit = if self.shared.cache_settings.prefetch && walk.asks(Flags::RD) {
-            cache.lookup_due(keys.answer(), now, take)
+            cache.lookup_due(keys.answer(), now, &mut take)
         } else {
             cache.lookup(keys.answer(), now, |stored| take(stored, false))
         };
+        // A name that does not exist has no records of any type (NEG-03).
+        let hit = hit.or_else(|| cache.lookup(&keys.denial(), now, |stored| take(stored, false)));
         if let Some((meta, age, fit, is_due)) = hit {
             let left = meta.lifetime.saturating_sub(age);
             walk.trail.recall = Recall::Hit { age, left, supplier: meta.supplier };
@@ -52,7 +55,9 @@ impl Pipeline {
     /// Is there an answer or a failure by now?
     pub(super) fn is_known(&self, keys: &Keys, now: Moment) -> bool {
         let Shared { cache, failures, .. } = &*self.shared;
-        let fresh = cache.peek(keys.answer(), now).is_some_and(|entry| entry.left > 0);
-        fresh || (!failures.is_empty() && failures.recall(keys.own(), now).is_some())
+        let fresh = |key: &Key| cache.peek(key, now).is_some_and(|entry| entry.left > 0);
+        fresh(keys.answer())
+            || fresh(&keys.denial())
+            || (!failures.is_empty() && failures.recall(keys.own(), now).is_some())
     }
 }

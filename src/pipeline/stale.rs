@@ -20,8 +20,9 @@ use crate::wire::registry::{ede, rcode, rtype};
 /// How long an exchange goes on whose client has been answered, or can be (RFC 8767 5: 10 to 30 s; STL-05).
 pub const REFRESH: Duration = Duration::from_secs(10);
 
-/// Types under which a newer answer may say that an older one of the same name is no longer true (RFC 8767 7).
-const TYPES: [u16; 11] = [
+/// Types under which a newer answer may say that an older one of the same name is no longer true (RFC 8767 7); 0 says it of all.
+const TYPES: [u16; 12] = [
+    0,
     rtype::A,
     rtype::AAAA,
     rtype::CNAME,
@@ -45,12 +46,10 @@ impl Pipeline {
         out: &mut Out<'_>,
     ) -> Option<Facts> {
         let now = self.shared.clock.now();
-        if !self.shared.has_stand_in(keys, now) {
-            return None;
-        }
+        let key = self.shared.find_stand_in(keys, now)?;
         let Shared { cache, cache_settings, .. } = &*self.shared;
         let ttl = u32::try_from(cache_settings.stale_ttl.as_secs()).unwrap_or(u32::MAX).max(1);
-        let (meta, fit) = cache.lookup_stale(keys.answer(), now, |stored| {
+        let (meta, fit) = cache.lookup_stale(&key, now, |stored| {
             (stored.meta, finish::copy_with(walk, stored, finish::Ttls::All(ttl), out))
         })?;
         let age = now.seconds_since(meta.received);
@@ -93,10 +92,16 @@ impl Pipeline {
 }
 
 impl Shared {
-    /// May something that has expired stand in? Not for those who want no recursion: RD=0 asks what is known to be so (STL-08).
+    /// May something that has expired stand in?
     pub(super) fn has_stand_in(&self, keys: &Keys, now: Moment) -> bool {
-        let Some(key) = keys.insert() else { return false };
-        self.cache.has_stale(key, now) && !self.is_superseded(key)
+        self.find_stand_in(keys, now).is_some()
+    }
+
+    /// Where what may stand in is kept: an answer to the very question, or that the name does not exist. None for those who want no
+    /// recursion: RD=0 asks what is known to be so (STL-08).
+    fn find_stand_in(&self, keys: &Keys, now: Moment) -> Option<Key> {
+        let keys = [*keys.insert()?, keys.denial()];
+        keys.into_iter().find(|key| self.cache.has_stale(key, now) && !self.is_superseded(key))
     }
 
     /// Has a newer answer for the same name made this one untrue? A name that has become an alias has no other records (STL-09), and one

@@ -3,7 +3,6 @@
 //! What a forward's servers do not answer stays unanswered unless the forward says `fallthrough`: the names of a company are
 //! nobody else's business. An answer that a name does not exist is an answer.
 
-use std::collections::HashMap;
 use std::hash::Hasher as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use super::settings::{Forward, NamedPool};
 use super::time_names::TimeNames;
 use super::{Ask, Ended, Exchange, Exchanging, Pool, Route, Settings};
 use crate::trail::UpstreamId;
-use crate::wire::name::MAX_NAME;
+use crate::wire::Suffixes;
 
 /// All pools of a gateway and the way to each.
 #[derive(Debug)]
@@ -176,14 +175,6 @@ fn fingerprint<'a>(pools: impl IntoIterator<Item = &'a Gathered>) -> u64 {
     hasher.finish()
 }
 
-/// The domains of all forwards, and which forward each belongs to.
-#[derive(Debug, Default)]
-struct Domains {
-    places: HashMap<Box<[u8]>, usize>,
-    /// Octets of the longest: a longer suffix of a question need not be looked for.
-    longest: usize,
-}
-
 /// How much of the tree a forward takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Domain {
@@ -193,39 +184,26 @@ enum Domain {
     Zone,
 }
 
+/// The domains of all forwards, and which forward each belongs to.
+#[derive(Debug, Default)]
+struct Domains(Suffixes<usize>);
+
 impl Domains {
     fn new(forwards: &[Forward]) -> Self {
-        let mut domains = Self::default();
+        let mut domains = Suffixes::default();
         for (place, forward) in forwards.iter().enumerate() {
             for domain in &forward.domains {
-                domains.longest = domains.longest.max(domain.len());
-                domains.places.insert(domain.to_ascii_lowercase().into(), place);
+                domains.insert(domain, place);
             }
         }
-        domains
+        Self(domains)
     }
 
     /// The forward with the longest domain that the QNAME of `question` is at or under, by whole labels.
     fn find(&self, question: &[u8]) -> Option<(usize, Domain)> {
-        if self.places.is_empty() {
-            return None;
-        }
         let (qname, _) = question.split_last_chunk::<4>()?;
-        let mut buffer = [0; MAX_NAME];
-        let lower = buffer.get_mut(..qname.len())?;
-        lower.copy_from_slice(qname);
-        // The length octets of labels lie below the letters.
-        lower.make_ascii_lowercase();
-        let mut suffix = &*lower;
-        loop {
-            if suffix.len() <= self.longest
-                && let Some(&place) = self.places.get(suffix)
-            {
-                return Some((place, if suffix.len() == 1 { Domain::Root } else { Domain::Zone }));
-            }
-            let (&length, rest) = suffix.split_first()?;
-            suffix = rest.get(usize::from(length)..)?;
-        }
+        let (&place, length) = self.0.find(qname)?;
+        Some((place, if length == 1 { Domain::Root } else { Domain::Zone }))
     }
 }
 

@@ -178,3 +178,23 @@ async fn time_servers_are_found_in_plain_dns_until_the_clock_has_been_right_and_
     assert!((in_plain().await - 1.0).abs() < 0.5);
     assert_eq!(rig.upstream.count(), 1);
 }
+
+#[tokio::test]
+async fn ttl_12_a_clock_that_is_set_neither_ends_an_answer_nor_makes_it_younger() {
+    let hand = Hand::new();
+    hand.set(built() + 20 * DAY);
+    let rig = Rig::adjusted("", &[], hand.clock(), |_| {}).await;
+    let ask = Ask::a("steady.example.org").bytes();
+    rig.ask(Transport::Udp, &ask).await;
+    rig.pass(100);
+    for days in [21, 19, 20] {
+        hand.set(built() + days * DAY);
+        let answered = rig.ask(Transport::Udp, &ask).await.message;
+        assert!((150..=200).contains(&message::ttls(&answered)[0]), "{days}");
+    }
+    assert_eq!(rig.upstream.count(), 1);
+    rig.pass(200);
+    hand.set(built());
+    rig.ask(Transport::Udp, &ask).await;
+    assert_eq!(rig.upstream.count(), 2, "nor revives it");
+}

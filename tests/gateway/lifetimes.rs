@@ -66,6 +66,85 @@ async fn ttl_04_a_ttl_of_zero_is_relayed_and_never_kept() {
 }
 
 #[tokio::test]
+async fn ttl_06_a_truncated_answer_is_never_kept() {
+    let rig = Rig::start().await;
+    // Cut over TCP as well: there is nothing whole to be had.
+    rig.upstream.always(Answer::new().flag(0x0200).a(300, [192, 0, 2, 1]));
+    over_all!(Transport::ALL, |transport| {
+        let ask = Ask::a(&format!("{}.cut.example.org", transport.name())).id(0);
+        for _ in 0..2 {
+            let before = rig.upstream.count();
+            let reply = rig.ask(transport, &ask.bytes()).await.message;
+            assert_eq!(message::counts(&reply)[1], 0);
+            assert!(rig.upstream.count() > before, "asked again");
+        }
+    });
+}
+
+#[tokio::test]
+async fn ttl_10_errors_and_what_answers_something_else_are_never_kept_as_answers() {
+    let rig = Rig::start().await;
+    let strange = message::name("other.example.org");
+    for (index, answer) in [
+        Answer::new().rcode(2).a(300, [192, 0, 2, 1]),
+        Answer::new().rcode(5).a(300, [192, 0, 2, 1]),
+        Answer::new().rcode(6).a(300, [192, 0, 2, 1]),
+        Answer::new().answer("other.example.org", 1, 300, &[6, 6, 6, 6]),
+        Answer::new().answer("other.example.org", 5, 300, &strange),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        rig.upstream.always(answer);
+        let ask = Ask::a(&format!("strange{index}.example.org")).bytes();
+        for transport in [Transport::Udp, Transport::Doh2] {
+            let reply = rig.ask(transport, &ask).await.message;
+            assert_ne!(message::rcode(&reply), 0, "{index}");
+        }
+        // What is remembered is a failure, which ends within seconds, whatever the TTL.
+        rig.pass(6);
+        rig.upstream.always(Answer::new().a(300, [192, 0, 2, 7]));
+        let reply = rig.ask(Transport::Udp, &ask).await.message;
+        assert!(reply.ends_with(&[192, 0, 2, 7]), "{index}");
+    }
+}
+
+#[tokio::test]
+async fn ttl_11_no_ttl_is_lifted_unless_somebody_says_so() {
+    let rig = Rig::start().await;
+    rig.upstream.always(Answer::new().a(1, [192, 0, 2, 1]));
+    over_all!(Transport::ALL, |transport| {
+        let ask = Ask::a(&format!("{}.brief.example.org", transport.name())).id(0);
+        let (asked, second) = twice(&rig, transport, &ask, 2).await;
+        assert_eq!((asked, message::ttls(&second)), (2, vec![1]));
+    });
+}
+
+#[tokio::test]
+async fn rules_say_how_long_the_names_below_a_domain_are_kept() {
+    let rig = Rig::with(
+        "[[cache.rule]]\ndomains = [\"corp.example\"]\nmax_ttl = \"60s\"\nnegative_ttl = \"5s\"\n\
+         [[cache.rule]]\ndomains = [\"live.corp.example\"]\nnever = true\n",
+    )
+    .await;
+    rig.upstream.script(|asked| {
+        let denied = asked.name().starts_with("nx");
+        let denial = Answer::new().rcode(3).soa("example", 300, 300);
+        Act::Answer(if denied { denial } else { Answer::new().a(300, [192, 0, 2, 1]) })
+    });
+    over_all!(Transport::ALL, |transport| {
+        let of = |name: &str| Ask::a(&format!("{name}.{}.corp.example", transport.name())).id(0);
+        let (asked, second) = twice(&rig, transport, &of("a"), 10).await;
+        assert_eq!((asked, message::ttls(&second)), (1, vec![50]));
+        let (asked, second) = twice(&rig, transport, &of("nx"), 6).await;
+        assert_eq!((asked, message::ttls(&second)), (2, vec![5]));
+        let live = Ask::a(&format!("{}.live.corp.example", transport.name())).id(0);
+        let (asked, second) = twice(&rig, transport, &live, 0).await;
+        assert_eq!((asked, message::ttls(&second)), (2, vec![300]));
+    });
+}
+
+#[tokio::test]
 async fn ttl_07_one_full_answer_is_cut_for_each_client_by_itself() {
     let rig = Rig::start().await;
     rig.upstream.always(Answer::new().big(3000, 300));
@@ -149,6 +228,20 @@ async fn ttl_16_an_additional_record_never_becomes_an_answer() {
 }
 
 #[tokio::test]
+async fn ttl_16_what_a_server_adds_to_an_answer_reaches_nobody() {
+    let rig = Rig::start().await;
+    rig.upstream.always(Answer::new().a(300, [192, 0, 2, 1]).answer("victim.example.org", 1, 300, &[6, 6, 6, 6]));
+    over_all!(Transport::ALL, |transport| {
+        let ask = Ask::a(&format!("{}.bait.example.org", transport.name())).id(0).bytes();
+        for _ in 0..2 {
+            let reply = rig.ask(transport, &ask).await.message;
+            assert_eq!(message::counts(&reply)[1], 1);
+            assert!(reply.ends_with(&[192, 0, 2, 1]));
+        }
+    });
+}
+
+#[tokio::test]
 async fn neg_01_and_neg_04_a_negative_answer_lives_by_the_smaller_of_soa_ttl_and_minimum() {
     let rig = Rig::start().await;
     for (index, (ttl, minimum)) in [(3600, 5), (5, 3600)].into_iter().enumerate() {
@@ -175,6 +268,61 @@ async fn neg_02_nodata_is_for_its_type_alone() {
     rig.ask(Transport::Udp, &Ask::new("half.example.org", 28).bytes()).await;
     let answered = rig.ask(Transport::Udp, &Ask::a("half.example.org").bytes()).await.message;
     assert_eq!(message::counts(&answered)[1], 1);
+}
+
+#[tokio::test]
+async fn neg_03_and_neg_04_a_name_that_does_not_exist_has_no_type_over_any_transport() {
+    let rig = Rig::start().await;
+    rig.upstream.always(Answer::new().rcode(3).soa("example.org", 300, 300));
+    over_all!(Transport::ALL, |transport| {
+        let name = format!("{}.gone.example.org", transport.name());
+        let before = rig.upstream.count();
+        rig.ask(Transport::Udp, &Ask::a(&name).bytes()).await;
+        rig.pass(3);
+        for rtype in [28, 15, 65, 255] {
+            let ask = Ask::new(&name, rtype).id(0).bytes();
+            let reply = rig.ask(transport, &ask).await.message;
+            assert_eq!((message::rcode(&reply), message::ttls(&reply)), (3, vec![297]));
+            assert_eq!(reply[12..ask.len()], ask[12..], "the question of whoever asks");
+        }
+        assert_eq!(rig.upstream.count(), before + 1);
+    });
+}
+
+#[tokio::test]
+async fn neg_06_no_denial_is_believed_for_longer_than_the_ceiling() {
+    let rig = Rig::start().await;
+    rig.upstream.always(Answer::new().rcode(3).soa("example.org", 604_800, 604_800));
+    over_all!(Transport::ALL, |transport| {
+        let ask = Ask::a(&format!("{}.far.example.org", transport.name())).id(0);
+        let (asked, second) = twice(&rig, transport, &ask, 299).await;
+        assert_eq!((asked, message::ttls(&second)), (1, vec![1]));
+        assert_eq!(twice(&rig, transport, &ask, 2).await.0, 1, "asked again once it has ended");
+    });
+}
+
+#[tokio::test]
+async fn neg_10_the_soa_of_an_unrelated_zone_lends_a_denial_no_lifetime() {
+    let rig = Rig::start().await;
+    for (index, rcode) in [3, 0].into_iter().enumerate() {
+        rig.upstream.always(Answer::new().rcode(rcode).soa("example.com", 300, 300));
+        let (asked, _) = twice(&rig, Transport::Udp, &Ask::a(&format!("lent{index}.example.org")), 0).await;
+        assert_eq!(asked, 2);
+    }
+}
+
+#[tokio::test]
+async fn neg_18_a_flood_of_failures_leaves_what_is_kept_alone() {
+    let rig = Rig::start().await;
+    let hot = Ask::a("hot.example.org").bytes();
+    rig.ask(Transport::Tcp, &hot).await;
+    rig.upstream.always(Answer::new().rcode(2));
+    for index in 0..300 {
+        rig.ask(Transport::Tcp, &Ask::a(&format!("flood{index}.example.org")).bytes()).await;
+    }
+    let before = rig.upstream.count();
+    let reply = rig.ask(Transport::Tcp, &hot).await.message;
+    assert_eq!((message::rcode(&reply), message::counts(&reply)[1], rig.upstream.count()), (0, 1, before));
 }
 
 #[tokio::test]

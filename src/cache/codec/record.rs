@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::take;
 use crate::cache::entry::{kind_number, kind_of};
-use crate::cache::lifetime::LONGEST;
+use crate::cache::rules::LONGEST;
 use crate::cache::{Entry, Key};
 use crate::clock::Moment;
 use crate::reply::{Kind, Meta, Stored};

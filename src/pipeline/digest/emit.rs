@@ -21,12 +21,12 @@ use crate::wire::{HEADER_LEN, Header, Record, Section, Span, WireError, name, pa
 /// # Errors
 /// [`Flaw::Malformed`] where what is left cannot be written.
 pub fn clean(received: Received<'_>, ask: &Ask) -> Result<Clean, Flaw> {
-    let Received { message, header, records_at, hop_at, .. } = received;
+    let Received { message, header, records_at, gap_at, .. } = received;
     let mut kept = received.records;
     let asked = asked_type(&ask.question);
     let stripped = kept.iter().find(|record| is_unwanted(record.rtype, ask, asked)).map(|record| record.owner);
     kept.retain(|record| !is_unwanted(record.rtype, ask, asked));
-    let gap = hop_at.into_iter().chain(stripped).min();
+    let gap = gap_at.into_iter().chain(stripped).min();
     let end = kept.last().map_or(records_at, |last| last.rdata.end.into());
     let header = count(header, &kept);
     // A question was asked, and is told again even if the upstream cut it from an error.

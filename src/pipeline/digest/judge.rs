@@ -1,8 +1,9 @@
 //! What an answer is: data, a denial that may be kept, or something that is relayed once (RFC 2308, RFC 6604).
 
 use super::Clean;
+use super::chain::Chain;
 use crate::upstream::Ask;
-use crate::wire::registry::{class, rcode, rtype};
+use crate::wire::registry::{rcode, rtype};
 use crate::wire::{Record, Section, WireError, name, u16_at, u32_at};
 
 /// The judgement.
@@ -26,70 +27,33 @@ pub enum Judged {
     Denied,
 }
 
-/// Judges an answer to `ask` with this RCODE.
-pub fn judge(clean: &Clean, ask: &Ask, rcode: u16) -> Judged {
-    let Some(target) = Target::follow(clean, ask) else { return Judged::Denied };
+/// Judges an answer to `ask` with this RCODE, which speaks of the names of `chain`.
+pub fn judge(clean: &Clean, ask: &Ask, chain: &Chain, rcode: u16) -> Judged {
     match rcode {
-        rcode::NOERROR if target.answered => Judged::Positive,
-        rcode::NOERROR => target.minimum(clean).map_or(Judged::Denied, |minimum| Judged::NoData { minimum }),
-        rcode::NXDOMAIN if target.answered => Judged::Passing,
-        rcode::NXDOMAIN => target.minimum(clean).map_or(Judged::Denied, |minimum| Judged::NxDomain { minimum }),
+        rcode::NOERROR if is_answered(clean, ask, chain) => Judged::Positive,
+        rcode::NOERROR => denied_for(clean, chain).map_or(Judged::Denied, |minimum| Judged::NoData { minimum }),
+        rcode::NXDOMAIN if is_answered(clean, ask, chain) => Judged::Passing,
+        rcode::NXDOMAIN => denied_for(clean, chain).map_or(Judged::Denied, |minimum| Judged::NxDomain { minimum }),
         _ => Judged::Denied,
     }
 }
 
-/// Is QNAME itself an alias (STL-09)?
-pub fn is_alias(clean: &Clean, ask: &Ask) -> bool {
-    let Some((qname, _)) = ask.question.split_last_chunk::<4>() else { return false };
-    let target = Target { name: qname.to_vec(), class: class::ANY, answered: false };
+/// Has it a record of the type that was asked for, of a name of the chain?
+fn is_answered(clean: &Clean, ask: &Ask, chain: &Chain) -> bool {
+    let asked = ask.question.len().checked_sub(4).and_then(|at| u16_at(&ask.question, at).ok()).unwrap_or_default();
+    let is_asked = |record: &Record| asked == rtype::ANY || record.rtype == asked;
+    clean.of(Section::Answer).any(|record| is_asked(record) && chain.has(&clean.message, record.owner))
+}
+
+/// MINIMUM of the SOA that denies the end of the chain: one of another zone says nothing (NEG-10).
+fn denied_for(clean: &Clean, chain: &Chain) -> Option<u32> {
+    let soa = clean.of(Section::Authority).find(|record| record.rtype == rtype::SOA)?;
     let mut owner = Vec::new();
-    let mut aliases = clean.of(Section::Answer).filter(|record| record.rtype == rtype::CNAME);
-    aliases.any(|record| target.is_owner(clean, record, &mut owner))
-}
-
-/// The name that the answer speaks of: QNAME, or what its CNAMEs lead to.
-struct Target {
-    name: Vec<u8>,
-    class: u16,
-    answered: bool,
-}
-
-impl Target {
-    fn follow(clean: &Clean, ask: &Ask) -> Option<Self> {
-        let (qname, rest) = ask.question.split_at_checked(ask.question.len().checked_sub(4)?)?;
-        let (asked, class) = (u16_at(rest, 0).ok()?, u16_at(rest, 2).ok()?);
-        let mut target = Self { name: qname.to_vec(), class, answered: false };
-        let mut owner = Vec::new();
-        for record in clean.of(Section::Answer) {
-            // An answer to ANY class may be of any class.
-            if (record.class != class && class != 255) || !target.is_owner(clean, record, &mut owner) {
-                continue;
-            }
-            if record.rtype == asked || asked == rtype::ANY {
-                target.answered = true;
-            } else if record.rtype == rtype::CNAME {
-                target.name.clear();
-                name::expand(&clean.message, record.rdata.start.into(), &mut target.name).ok()?;
-            }
-        }
-        Some(target)
+    name::expand(&clean.message, soa.owner.into(), &mut owner).ok()?;
+    if !chain.is_of_class(soa.class) || !name::is_under(chain.end(), &owner) {
+        return None;
     }
-
-    fn is_owner(&self, clean: &Clean, record: &Record, owner: &mut Vec<u8>) -> bool {
-        owner.clear();
-        name::expand(&clean.message, record.owner.into(), owner).is_ok() && owner.eq_ignore_ascii_case(&self.name)
-    }
-
-    /// MINIMUM of the SOA that denies this name: one of another zone says nothing (NEG-10).
-    fn minimum(&self, clean: &Clean) -> Option<u32> {
-        let soa = clean.of(Section::Authority).find(|record| record.rtype == rtype::SOA)?;
-        let mut owner = Vec::new();
-        name::expand(&clean.message, soa.owner.into(), &mut owner).ok()?;
-        if (soa.class != self.class && self.class != 255) || !name::is_under(&self.name, &owner) {
-            return None;
-        }
-        minimum(&clean.message, soa).ok().flatten()
-    }
+    minimum(&clean.message, soa).ok().flatten()
 }
 
 fn minimum(message: &[u8], soa: &Record) -> Result<Option<u32>, WireError> {

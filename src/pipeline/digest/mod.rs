@@ -3,15 +3,17 @@
 //! Out comes a message without OPT, in which every name, count and length has been proven sound, and the facts that every
 //! later reply is made by. Records keep their bytes unless something before them had to go (see [`emit`]).
 
+mod chain;
 mod emit;
 mod judge;
 mod read;
 mod ttl;
 
+use self::chain::Chain;
 use self::judge::Judged;
 use self::read::Received;
 use super::rcode;
-use crate::cache::Settings;
+use crate::cache::{Limits, Settings};
 use crate::clock::Moment;
 use crate::reply::{Kind, Meta, StoredBuf};
 use crate::upstream::{Answered, Ask};
@@ -44,14 +46,21 @@ impl Clean {
 /// # Errors
 /// The [`Flaw`].
 pub fn digest(answered: &Answered, ask: &Ask, settings: &Settings, now: Moment) -> Result<StoredBuf, Flaw> {
-    let received = Received::read(&answered.message, ask)?;
+    let mut received = Received::read(&answered.message, ask)?;
+    let chain = Chain::of(received.message, &received.records, ask)?;
+    if let Some(foreign) = chain.strip(received.message, &mut received.records)? {
+        received.gap_at = received.gap_at.into_iter().chain([foreign]).min();
+        // SEC-06: AD vouches for an answer as it was sent.
+        received.authentic = false;
+    }
     let (rcode, ede, authentic) = (rcode::relayed(received.rcode), received.ede, received.authentic);
     // GEN-02: whether recursion was to be had is the upstream's to say.
     let recursive = received.header.flags.0 & Flags::RA;
     let mut clean = emit::clean(received, ask)?;
-    let judged = judge::judge(&clean, ask, rcode);
-    let is_alias = judge::is_alias(&clean, ask);
-    let dates = ttl::date(&mut clean, judged, answered.age, settings);
+    let judged = judge::judge(&clean, ask, &chain, rcode);
+    let limits = Limits::of(ask.question.split_last_chunk::<4>().map_or(&[], |(qname, _)| qname), settings);
+    let dates = ttl::date(&mut clean, judged, answered.age, &limits);
+    let is_alias = chain.is_alias(&clean.message, &clean.records);
     let flags = Flags(Flags::QR | recursive).with(Flags::AD, authentic && answered.trusted).with_rcode(rcode);
     let Clean { mut message, header, records } = clean;
     if let Some(place) = message.first_chunk_mut() {
@@ -61,7 +70,7 @@ pub fn digest(answered: &Answered, ask: &Ask, settings: &Settings, now: Moment) 
     let meta = Meta {
         received: now,
         lifetime: dates.lifetime,
-        stale: u32::try_from(settings.stale_window.as_secs()).unwrap_or(u32::MAX),
+        stale: limits.stale_window,
         http_lifetime: dates.http_lifetime,
         rcode,
         flags,
@@ -108,11 +117,18 @@ mod tests {
             let mut plain = Query::query(asked.name().clone(), RecordType::TXT);
             plain.set_query_class(asked.query_class());
             message.queries = vec![plain.clone()];
+            // Of the name that was asked for, and no alias: what else stands among answers is no answer.
+            message.answers.retain(|record| record.record_type() != RecordType::CNAME);
+            for record in &mut message.answers {
+                record.name = plain.name().clone();
+                record.dns_class = plain.query_class();
+            }
             let mut signed = Message::new(message.metadata.id, MessageType::Response, OpCode::Query);
             signed.add_query(plain.clone());
             signed.edns.clone_from(&message.edns);
             let data = RData::Unknown { code: RecordType::Unknown(46), rdata: NULL::with(vec![7; 30]) };
-            let signature = Other::from_rdata(plain.name().clone(), 60, data);
+            let mut signature = Other::from_rdata(plain.name().clone(), 60, data);
+            signature.dns_class = plain.query_class();
             let place = at.index(message.answers.len() + 1);
             let mut answers = message.answers.clone();
             answers.insert(place, signature);

@@ -15,8 +15,8 @@ pub struct Received<'a> {
     pub records: Vec<Record>,
     /// Offset of its first record.
     pub records_at: usize,
-    /// Offset of the first record of the hop, if there is one.
-    pub hop_at: Option<u16>,
+    /// Offset of the first record that is not among them, if there is one.
+    pub gap_at: Option<u16>,
     /// The RCODE, extended bits included.
     pub rcode: u16,
     /// The first extended error.
@@ -50,7 +50,7 @@ impl<'a> Received<'a> {
             header,
             records: Vec::new(),
             records_at,
-            hop_at: None,
+            gap_at: None,
             rcode: header.flags.rcode(),
             ede: None,
             authentic: header.flags.has(Flags::AD),
@@ -68,11 +68,11 @@ impl<'a> Received<'a> {
                     }
                     edns = true;
                     received.take_opt(record)?;
-                    received.hop_at.get_or_insert(record.owner);
+                    received.gap_at.get_or_insert(record.owner);
                 }
                 // A signature over the message, or over the transaction, is the hop's as well.
                 rtype::TSIG | rtype::SIG if record.section == Section::Additional => {
-                    received.hop_at.get_or_insert(record.owner);
+                    received.gap_at.get_or_insert(record.owner);
                 }
                 _ if record.leads_astray(message) => return Err(Flaw::Malformed),
                 _ => received.records.push(record),

@@ -3,20 +3,16 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher as _, Hasher as _};
-use std::time::Duration;
 
 use ahash::RandomState;
 
 use super::Clean;
 use super::judge::Judged;
-use crate::cache::Settings;
+use crate::cache::Limits;
 use crate::cache::lifetime::lifetime;
 use crate::reply::Kind;
 use crate::wire::registry::rtype;
 use crate::wire::{Record, Section, WireError, name, u16_at};
-
-/// The longest TTL that is believed, 7 days (RFC 8767 4; TTL-03, TTL-05).
-const CEILING: u32 = 604_800;
 
 /// When what ends.
 pub struct Dates {
@@ -29,21 +25,21 @@ pub struct Dates {
 }
 
 /// Writes into `clean` the TTLs it will be served with and says how long it is fresh, `age` seconds of its life being over.
-pub fn date(clean: &mut Clean, judged: Judged, age: u32, settings: &Settings) -> Dates {
+pub fn date(clean: &mut Clean, judged: Judged, age: u32, limits: &Limits) -> Dates {
     let lowest = equalise(clean);
     // TTL-05: a TTL with its top bit set is a large number, no sign. DOH-26: what aged on the way is no longer left.
     let left: Vec<u32> = lowest.iter().map(|ttl| ttl.saturating_sub(age)).collect();
     let smallest = left.iter().copied().min().unwrap_or_default();
-    let ceiling = seconds(settings.max_ttl).min(CEILING);
+    let ceiling = limits.max_ttl;
     let (lifetime, floor, ceiling) = match judged {
         Judged::Positive => {
-            let lifetime = lifetime(settings, Kind::Positive, smallest);
+            let lifetime = lifetime(limits, Kind::Positive, smallest);
             // A configured minimum lifts the TTLs below it; nothing lifts a zero (TTL-04).
             (lifetime, if lifetime > smallest { lifetime } else { 0 }, ceiling)
         }
         // MINIMUM is a TTL of the denial (RFC 2308 5), and ages as one.
-        Judged::NoData { minimum } => denied(settings, Kind::NoData, smallest.min(minimum.saturating_sub(age))),
-        Judged::NxDomain { minimum } => denied(settings, Kind::NxDomain, smallest.min(minimum.saturating_sub(age))),
+        Judged::NoData { minimum } => denied(limits, Kind::NoData, smallest.min(minimum.saturating_sub(age))),
+        Judged::NxDomain { minimum } => denied(limits, Kind::NxDomain, smallest.min(minimum.saturating_sub(age))),
         Judged::Passing | Judged::Denied => (0, 0, ceiling),
     };
     let mut offsets = Vec::with_capacity(2 * clean.records.len());
@@ -65,18 +61,16 @@ pub fn date(clean: &mut Clean, judged: Judged, age: u32, settings: &Settings) ->
         Judged::NoData { .. } | Judged::NxDomain { .. } => lifetime,
         Judged::Passing | Judged::Denied => 0,
     };
-    Dates { lifetime, http_lifetime, offsets }
+    // What is never kept is dated as if it were: that it must not be kept is for us alone to know, but for HTTP caches before us.
+    let kept = u32::from(!limits.never);
+    Dates { lifetime: lifetime * kept, http_lifetime: http_lifetime * kept, offsets }
 }
 
 /// Lifetime, floor and ceiling of a denial. It lives and dies with its SOA; no record in it says more (RFC 2308 5), nor less
 /// where a configured minimum lifts it.
-fn denied(settings: &Settings, kind: Kind, smallest: u32) -> (u32, u32, u32) {
-    let lifetime = lifetime(settings, kind, smallest);
+fn denied(limits: &Limits, kind: Kind, smallest: u32) -> (u32, u32, u32) {
+    let lifetime = lifetime(limits, kind, smallest);
     (lifetime, if lifetime > smallest { lifetime } else { 0 }, lifetime)
-}
-
-fn seconds(duration: Duration) -> u32 {
-    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// The TTL of each record, lowered to the lowest of its set (RFC 2181 5.2; GEN-17).

@@ -6,8 +6,11 @@ mod denials;
 mod digested;
 mod edns;
 mod failures;
+mod foreign;
+mod nonexistence;
 mod refreshed;
 pub(super) mod rig;
+mod rules;
 mod stale;
 mod waiting;
 
