@@ -100,12 +100,15 @@ impl Header {
     const HITS_AT: usize = 16;
     const HAS_EDE: u16 = 0x100;
     const IS_ALIAS: u16 = 0x200;
+    const IS_SUDDEN: u16 = 0x400;
 
     fn encode(&self) -> [u8; HEADER] {
         let meta = &self.meta;
         let bit = |is: bool, bit: u16| if is { bit } else { 0 };
-        let shape =
-            kind_number(meta.kind) | bit(meta.ede.is_some(), Self::HAS_EDE) | bit(meta.is_alias, Self::IS_ALIAS);
+        let shape = kind_number(meta.kind)
+            | bit(meta.ede.is_some(), Self::HAS_EDE)
+            | bit(meta.is_alias, Self::IS_ALIAS)
+            | bit(meta.is_sudden, Self::IS_SUDDEN);
         let mut octets = [0; HEADER];
         lay(
             &mut octets,
@@ -154,6 +157,7 @@ impl Header {
             flags: Flags(flags),
             kind: kind_of(shape),
             is_alias: shape & Self::IS_ALIAS != 0,
+            is_sudden: shape & Self::IS_SUDDEN != 0,
             additional_at,
             additionals,
             supplier: UpstreamId(supplier),
@@ -176,6 +180,11 @@ impl Header {
     pub fn is_stale(&self, now: Moment) -> bool {
         let expiry = self.expiry();
         now >= expiry && now.0 < expiry.0.saturating_add(u64::from(self.meta.stale) * 1000)
+    }
+
+    /// Was it fresh at any time in the `window` seconds before `now`?
+    pub fn was_fresh_within(&self, window: u32, now: Moment) -> bool {
+        now.0 < self.expiry().0.saturating_add(u64::from(window) * 1000)
     }
 
     fn expiry(&self) -> Moment {
@@ -337,6 +346,7 @@ mod tests {
             flags: Flags(0x8180),
             kind: Kind::NxDomain,
             is_alias: true,
+            is_sudden: true,
             additional_at: 513,
             additionals: 9,
             supplier: UpstreamId(65_535),

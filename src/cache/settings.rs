@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::wire::name::is_under;
+
 /// Sizes and lifetimes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -27,6 +29,18 @@ pub struct Settings {
     pub prefetch: bool,
     /// Is it kept in the state directory over a restart? Default no.
     pub snapshot: bool,
+    /// Domains (wire names in lower case), and whether a sudden denial below one is asked again elsewhere before it is believed.
+    /// Default none.
+    pub guards: Vec<(Box<[u8]>, bool)>,
+}
+
+impl Settings {
+    /// Is the wire name `name`, in any letter case, under guard? The longest domain says.
+    #[must_use]
+    pub fn is_guarded(&self, name: &[u8]) -> bool {
+        let above = self.guards.iter().filter(|(domain, _)| is_under(name, domain));
+        above.max_by_key(|(domain, _)| domain.len()).is_some_and(|&(_, guarded)| guarded)
+    }
 }
 
 impl Default for Settings {
@@ -43,6 +57,7 @@ impl Default for Settings {
             stale_ttl: Duration::from_secs(30),
             prefetch: true,
             snapshot: false,
+            guards: Vec::new(),
         }
     }
 }

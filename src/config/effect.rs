@@ -35,6 +35,7 @@ const fn refuse(key: &'static str, what: &'static str) -> Row {
 }
 
 const NEVER_STALE: &str = "not available in this version: an expired answer is never served";
+const ONE_SET_OF_LIMITS: &str = "not available in this version: one set of TTL limits holds for all names";
 const NO_PROXY_HEADER: &str =
     "not available in this version: without it the proxy's address would be taken for the client's; leave it out";
 
@@ -48,7 +49,11 @@ pub const EFFECT: &[Row] = &[
     warn("cache.stale_ttl", NEVER_STALE, &[]),
     warn("cache.prefetch", "not available in this version: an answer is asked for again after it expired", &["false"]),
     warn("cache.snapshot", "not available in this version: the cache starts empty", &["false"]),
-    refuse("cache.rule", "not available in this version: one set of TTL limits holds for all names"),
+    refuse("cache.rule[].min_ttl", ONE_SET_OF_LIMITS),
+    refuse("cache.rule[].max_ttl", ONE_SET_OF_LIMITS),
+    refuse("cache.rule[].negative_ttl", ONE_SET_OF_LIMITS),
+    refuse("cache.rule[].stale_window", ONE_SET_OF_LIMITS),
+    refuse("cache.rule[].never", ONE_SET_OF_LIMITS),
     refuse("privacy.ecs", "not available in this version: only \"strip\" is"),
 ];
 
@@ -99,7 +104,11 @@ mod tests {
         for row in EFFECT {
             let known = match row.key.split_once("[].") {
                 Some((list, field)) => {
-                    let fields = if list.starts_with("listen") { keys::DOOR } else { keys::SERVER };
+                    let fields = match list {
+                        "cache.rule" => keys::RULE,
+                        list if list.starts_with("listen") => keys::DOOR,
+                        _ => keys::SERVER,
+                    };
                     fields.contains(&field)
                 }
                 None => keys::find(&row.key.split('.').collect::<Vec<_>>()).is_some(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::node::Node;
-use super::{Reader, keys, kinds};
+use super::{Reader, forwards, keys, kinds};
 use crate::cache::Settings;
 
 /// RFC 8767 4: no TTL is longer than seven days.
@@ -16,7 +16,7 @@ const SIZES: std::ops::RangeInclusive<u64> = (1 << 20)..=(1 << 40);
 
 /// Reads it.
 pub fn read(reader: &mut Reader<'_>) -> Settings {
-    let settings = Settings {
+    let mut settings = Settings {
         size: reader.read("cache.size", kinds::size(SIZES)),
         min_ttl: reader.read("cache.min_ttl", kinds::ttl(Duration::ZERO..=LONGEST_TTL)),
         max_ttl: reader.read("cache.max_ttl", kinds::ttl(Duration::from_secs(1)..=LONGEST_TTL)),
@@ -28,6 +28,7 @@ pub fn read(reader: &mut Reader<'_>) -> Settings {
         stale_ttl: reader.read("cache.stale_ttl", kinds::ttl(Duration::from_secs(1)..=Duration::from_hours(1))),
         prefetch: reader.read("cache.prefetch", kinds::flag),
         snapshot: reader.read("cache.snapshot", kinds::flag),
+        guards: Vec::new(),
     };
     check_order(reader, ("cache.min_ttl", settings.min_ttl), ("cache.max_ttl", settings.max_ttl));
     check_order(
@@ -35,7 +36,7 @@ pub fn read(reader: &mut Reader<'_>) -> Settings {
         ("cache.failure_ttl", settings.failure_ttl),
         ("cache.failure_ttl_max", settings.failure_ttl_max),
     );
-    read_unused(reader);
+    settings.guards = read_rules(reader);
     settings
 }
 
@@ -55,15 +56,20 @@ fn check_order(reader: &mut Reader<'_>, (low, floor): (&str, Duration), (high, c
     reader.findings.error(key, node.origin, what);
 }
 
-/// Keys without effect in this version: checked all the same, so that they hold when they get one.
-fn read_unused(reader: &mut Reader<'_>) {
+/// The rules; what has no effect in this version is checked all the same, so that it holds when it gets one.
+fn read_rules(reader: &mut Reader<'_>) -> Vec<(Box<[u8]>, bool)> {
+    let mut guards = Vec::new();
     for (key, node) in reader.read_items("cache.rule") {
         let Some(fields) = reader.fields(&key, node, keys::RULE, "cache.rule") else { continue };
         reader.require_field(&fields, "domains");
-        reader.field_list(&fields, "domains", kinds::domain);
+        let domains = reader.field_list(&fields, "domains", kinds::domain).unwrap_or_default();
         for name in ["min_ttl", "max_ttl", "negative_ttl", "stale_window"] {
             reader.field(&fields, name, kinds::ttl(Duration::ZERO..=LONGEST_TTL));
         }
         reader.field(&fields, "never", kinds::flag);
+        if let Some(guard) = reader.field(&fields, "guard", kinds::flag) {
+            guards.extend(domains.iter().filter_map(|domain| forwards::wire(domain)).map(|domain| (domain, guard)));
+        }
     }
+    guards
 }

@@ -10,11 +10,11 @@ use super::join::{Landed, Lead};
 use super::keys::Keys;
 use super::rcode::{self, Problem};
 use super::walk::Walk;
-use super::{Pipeline, Shared};
+use super::{Pipeline, Shared, sudden};
 use crate::clock::Moment;
 use crate::reply::{Kind, StoredBuf};
 use crate::telemetry::Counters;
-use crate::trail::{AttemptEnd, Attempts, UpstreamId};
+use crate::trail::{AttemptEnd, Attempts, Sudden, UpstreamId, Why};
 use crate::upstream::error::Cause;
 use crate::upstream::{Ask, Ended, ExchangeError};
 use crate::wire::Flags;
@@ -34,20 +34,46 @@ pub fn ask(shared: &Shared, walk: &Walk<'_>) -> Arc<Ask> {
         padding: shared.settings.padding,
         prefer_stream: !walk.transport.is_datagram(),
         without_edns: false,
+        avoid: None,
     })
 }
 
 /// Asks, digests, keeps, and tells everyone who waits: in that order, so that whoever finds no flight finds its answer.
 pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<Keys>, deadline: Instant) {
-    let Pipeline { shared, counters } = pipeline;
-    let _counted = Deaths(&counters);
-    // An exchange ends by its deadline; this one holds even if it does not.
-    let ended = timeout_at(deadline, shared.exchange.exchange(Arc::clone(&ask), deadline)).await;
-    let Ended { result, attempts } = ended.unwrap_or_else(|_| overdue());
-    count(&counters, &attempts);
-    let now = shared.clock.now();
+    let Pipeline { shared, counters } = &pipeline;
+    let _counted = Deaths(counters);
+    let (result, mut attempts) = inquire(&pipeline, &ask, deadline).await;
+    let mut sudden = Sudden::No;
     let result = match result {
-        Ok(answered) => digest(&answered, &ask, &shared.cache_settings, now).map_err(|flaw| {
+        Ok(stored) => {
+            let weighed = sudden::weigh(&pipeline, stored, &ask, &keys, deadline).await;
+            sudden = weighed.sudden;
+            attempts.append(&weighed.attempts, Why::Doubt);
+            keep(shared, &keys, &weighed.stored, shared.clock.now());
+            Ok(weighed.stored)
+        }
+        Err((problem, remembered)) => {
+            if remembered {
+                remember(shared, &keys, &problem, shared.clock.now());
+            }
+            Err(problem)
+        }
+    };
+    lead.land(Landed { result, attempts, sudden });
+}
+
+/// Asks and digests; the reply in an answer's stead says whether it is remembered.
+pub async fn inquire(
+    Pipeline { shared, counters }: &Pipeline,
+    ask: &Arc<Ask>,
+    deadline: Instant,
+) -> (Result<StoredBuf, (Problem, bool)>, Attempts) {
+    // An exchange ends by its deadline; this one holds even if it does not.
+    let ended = timeout_at(deadline, shared.exchange.exchange(Arc::clone(ask), deadline)).await;
+    let Ended { result, attempts } = ended.unwrap_or_else(|_| overdue());
+    count(counters, &attempts);
+    let result = match result {
+        Ok(answered) => digest(&answered, ask, &shared.cache_settings, shared.clock.now()).map_err(|flaw| {
             tracing::debug!(upstream = answered.upstream.0, ?flaw, "unusable answer");
             (rcode::of_flaw(flaw), rcode::is_flaw_remembered(flaw))
         }),
@@ -56,19 +82,7 @@ pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<K
             Err((rcode::of_error(error), rcode::is_remembered(error.cause)))
         }
     };
-    let result = match result {
-        Ok(stored) => {
-            keep(&shared, &keys, &stored, now);
-            Ok(stored)
-        }
-        Err((problem, remembered)) => {
-            if remembered {
-                remember(&shared, &keys, &problem, now);
-            }
-            Err(problem)
-        }
-    };
-    lead.land(Landed { result, attempts });
+    (result, attempts)
 }
 
 /// Counts the task's death, here because its clients may have left.

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::rcode::Problem;
 use crate::reply::StoredBuf;
-use crate::trail::Attempts;
+use crate::trail::{Attempts, Sudden};
 
 /// Flights at one time, all workers together.
 pub const FLIGHTS: usize = 10_000;
@@ -29,6 +29,8 @@ pub struct Landed {
     pub result: Result<StoredBuf, Problem>,
     /// The attempts.
     pub attempts: Attempts,
+    /// Was a denial sudden?
+    pub sudden: Sudden,
 }
 
 /// Each wait holds a clone, so the count tells how many still wait.
@@ -172,7 +174,7 @@ mod tests {
     use crate::pipeline::rcode;
 
     fn landed() -> Landed {
-        Landed { result: Err(rcode::TIMED_OUT), attempts: Attempts::default() }
+        Landed { result: Err(rcode::TIMED_OUT), attempts: Attempts::default(), sudden: Sudden::No }
     }
 
     fn lead(joins: &Arc<Joins>, key: &[u8]) -> Lead {

@@ -23,6 +23,7 @@ mod refresh;
 pub mod settings;
 mod shared;
 mod special;
+mod sudden;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -194,7 +195,7 @@ impl Pipeline {
         let Some(landed) = landed else {
             return self.refuse(walk, &rcode::LOST, Source::Error, out);
         };
-        walk.trail.attempts = landed.attempts;
+        (walk.trail.attempts, walk.trail.sudden) = (landed.attempts, landed.sudden);
         match &landed.result {
             Ok(stored) => self.relay(walk, stored, Source::Upstream, out),
             Err(problem) => self.refuse(walk, problem, Source::Error, out),

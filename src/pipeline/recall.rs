@@ -9,7 +9,7 @@ use super::walk::Walk;
 use super::{Pipeline, Shared};
 use crate::clock::Moment;
 use crate::reply::{Facts, Out, Source};
-use crate::trail::Recall;
+use crate::trail::{Recall, Sudden};
 
 impl Pipeline {
     /// Looks into memory: answers first, so that a failure never hides what is still fresh (NEG-18).
@@ -22,6 +22,9 @@ impl Pipeline {
         if let Some((meta, age, fit)) = hit {
             let left = meta.lifetime.saturating_sub(age);
             walk.trail.recall = Recall::Hit { age, left, supplier: meta.supplier };
+            if meta.is_sudden {
+                walk.trail.sudden = Sudden::Earlier;
+            }
             return Some(self.seal(walk, (&meta, age, fit), Source::Cache, out));
         }
         walk.trail.recall = Recall::Miss;

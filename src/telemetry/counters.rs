@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::peer::Transport;
 use crate::reply::Source;
+use crate::trail::Sudden;
 
 /// A counter (or gauge) with one writer.
 #[derive(Debug, Default)]
@@ -61,6 +62,8 @@ pub struct Counters {
     pub join_full: Counter,
     /// Failures answered from the failure table.
     pub failures_recalled: Counter,
+    /// Denials of what the cache had a moment before, by what was made of them (in the order of `Sudden::OUTCOMES`).
+    pub sudden: [Counter; Sudden::OUTCOMES.len()],
     /// Attempts at upstreams.
     pub attempts: Counter,
     /// Attempts that ended without an answer.
@@ -103,6 +106,14 @@ impl Counters {
     /// Counts a question over `transport`.
     pub fn asked(&self, transport: Transport) {
         if let Some(counter) = self.questions.get(transport as usize) {
+            counter.add_one();
+        }
+    }
+
+    /// Counts a denial, if it was sudden.
+    pub fn denied(&self, sudden: Sudden) {
+        let outcome = sudden.name().and_then(|name| Sudden::OUTCOMES.iter().position(|&outcome| outcome == name));
+        if let Some(counter) = outcome.and_then(|outcome| self.sudden.get(outcome)) {
             counter.add_one();
         }
     }

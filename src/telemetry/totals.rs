@@ -25,6 +25,7 @@ fn add(total: &Counters, worker: &Counters) {
         joined,
         join_full,
         failures_recalled,
+        sudden,
         attempts,
         attempts_failed,
         upstream_micros,
@@ -39,11 +40,12 @@ fn add(total: &Counters, worker: &Counters) {
         send_failed,
         overflow,
     } = worker;
-    let arrays: [(&[Counter], &[Counter]); 7] = [
+    let arrays: [(&[Counter], &[Counter]); 8] = [
         (&total.questions, questions),
         (&total.answers, answers),
         (&total.rcodes, rcodes),
         (&total.dropped, dropped),
+        (&total.sudden, sudden),
         (&total.upstream_micros, upstream_micros),
         (&total.connections, connections),
         (&total.connections_open, connections_open),

@@ -2,6 +2,7 @@
 
 use bytes::{BufMut as _, BytesMut};
 
+use crate::trail::UpstreamId;
 use crate::wire::registry::{class, option};
 use crate::wire::{Flags, Header, OptWriter, Question, opt, patch};
 
@@ -30,6 +31,8 @@ pub struct Ask {
     pub prefer_stream: bool,
     /// Without OPT, for a server that does not know EDNS (EDN-16).
     pub without_edns: bool,
+    /// A second opinion on what this server said: another of its pool is asked, if there is one that is up, and nobody else.
+    pub avoid: Option<UpstreamId>,
 }
 
 /// What one leg adds to the message it sends.
@@ -72,6 +75,7 @@ impl Ask {
             padding: true,
             prefer_stream: false,
             without_edns: false,
+            avoid: None,
         }
     }
 

@@ -128,6 +128,7 @@ mod tests {
                 padding: true,
                 prefer_stream: false,
                 without_edns: false,
+                avoid: None,
             };
             let answered = Answered { message: Bytes::from(octets), upstream: UpstreamId(0), age: 0, trusted: true };
             let stored = digest(&answered, &ask, &Settings::default(), Moment(0));

@@ -6,6 +6,7 @@ mod digested;
 mod edns;
 mod failures;
 pub(super) mod rig;
+mod sudden;
 mod waiting;
 
 pub use rig::settings;
