@@ -48,6 +48,7 @@ mod servers;
 mod special;
 mod stopping;
 mod streams;
+mod sudden;
 mod tls;
 mod upstreams;
 mod warm;
