@@ -42,6 +42,8 @@ pub struct Meta {
     pub kind: Kind,
     /// Is QNAME an alias, a CNAME being the first of the answer (STL-09)?
     pub is_alias: bool,
+    /// Does it deny what was there a moment before it came?
+    pub is_sudden: bool,
     /// Where the additional section begins, and how many records it has (OPT is not stored).
     pub additional_at: u16,
     /// Records from there on.

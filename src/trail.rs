@@ -205,6 +205,8 @@ pub enum Why {
     Rescue,
     /// No server of the pool answered, so a fallback server was asked.
     Fallback,
+    /// A server had denied what was there a moment ago, so another was asked whether that is so.
+    Doubt,
 }
 
 impl Why {
@@ -217,6 +219,7 @@ impl Why {
             Self::Hedge => "hedge",
             Self::Rescue => "rescue",
             Self::Fallback => "fallback",
+            Self::Doubt => "doubt",
         }
     }
 }
@@ -235,7 +238,7 @@ pub struct Attempt {
 }
 
 /// The attempts of one question: the first three and the last in full, all of them counted. Only the last can have brought the
-/// answer.
+/// answer, unless it was made in doubt of one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attempts {
     kept: [Attempt; 4],
@@ -294,6 +297,55 @@ impl Attempts {
     #[must_use]
     pub fn last(&self) -> Option<&Attempt> {
         self.kept().last()
+    }
+}
+
+/// Was data denied (NXDOMAIN, or no data of the type) that the cache had a moment ago, and what was made of it?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sudden {
+    /// No.
+    #[default]
+    No,
+    /// The denial in the cache was sudden when it came.
+    Earlier,
+    /// Believed as it came: the name is not under guard.
+    Unchecked {
+        /// Seconds since the data was received.
+        ago: u32,
+    },
+    /// Believed: no other server could be asked, or none answered.
+    Alone {
+        /// Likewise.
+        ago: u32,
+    },
+    /// Believed: another server says so too.
+    Confirmed {
+        /// Likewise.
+        ago: u32,
+    },
+    /// Not believed: another server has data.
+    Contradicted {
+        /// Likewise.
+        ago: u32,
+    },
+}
+
+impl Sudden {
+    /// Those that are counted when they come, in the order of their counters.
+    pub const OUTCOMES: [&str; 4] = ["unchecked", "alone", "confirmed", "contradicted"];
+
+    /// For logs and people; `None` where nothing was sudden.
+    #[must_use]
+    pub const fn name(self) -> Option<&'static str> {
+        let [unchecked, alone, confirmed, contradicted] = Self::OUTCOMES;
+        match self {
+            Self::No => None,
+            Self::Earlier => Some("earlier"),
+            Self::Unchecked { .. } => Some(unchecked),
+            Self::Alone { .. } => Some(alone),
+            Self::Confirmed { .. } => Some(confirmed),
+            Self::Contradicted { .. } => Some(contradicted),
+        }
     }
 }
 
@@ -364,6 +416,8 @@ pub struct Trail {
     pub join: Join,
     /// The upstreams.
     pub attempts: Attempts,
+    /// A sudden denial.
+    pub sudden: Sudden,
     /// What was added.
     pub added: Added,
     /// What was cut.

@@ -14,7 +14,7 @@ use super::request::type_name;
 use crate::reply::{Facts, Why};
 use crate::telemetry::names;
 use crate::trail::{
-    Access, Added, AttemptEnd, Cookie, Cut, Decision, Join, Limit, Recall, Refresh, Stale, Trail, UpstreamId,
+    Access, Added, AttemptEnd, Cookie, Cut, Decision, Join, Limit, Recall, Refresh, Stale, Sudden, Trail, UpstreamId,
 };
 use crate::wire::name::Shown;
 
@@ -48,6 +48,9 @@ pub struct Explained {
     pub attempts_made: u8,
     /// The first of them and the last.
     pub attempts: Vec<Attempt>,
+    /// What was made of a sudden denial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sudden: Option<String>,
     /// What the reply got.
     pub added: Vec<Words>,
     /// What was taken away.
@@ -109,7 +112,7 @@ pub struct Key {
 pub struct Attempt {
     /// At whom.
     pub server: String,
-    /// Why: `first`, `retry`, `hedge`, `rescue`, `fallback`.
+    /// Why: `first`, `retry`, `hedge`, `rescue`, `fallback`, `doubt`.
     #[serde(default)]
     pub why: Words,
     /// How it ended.
@@ -203,6 +206,7 @@ pub fn explained(
         join: join(trail.join).into(),
         attempts_made: trail.attempts.made(),
         attempts: attempts.collect(),
+        sudden: sudden(trail.sudden),
         added: added(trail.added),
         cut: cut(trail.cut),
         outcome: outcome(reached),
@@ -349,6 +353,19 @@ const fn end(end: AttemptEnd) -> &'static str {
         AttemptEnd::Failed => "answered with a failure",
         AttemptEnd::Overtaken => "not waited for: another was quicker",
     }
+}
+
+fn sudden(sudden: Sudden) -> Option<String> {
+    Some(match sudden {
+        Sudden::No => return None,
+        Sudden::Earlier => "sudden when it came".to_owned(),
+        Sudden::Unchecked { ago } => format!("sudden: there was data {ago} s ago"),
+        Sudden::Alone { ago } => format!("sudden: there was data {ago} s ago, and no other server answered"),
+        Sudden::Confirmed { ago } => format!("sudden: there was data {ago} s ago; another server denies it too"),
+        Sudden::Contradicted { ago } => {
+            format!("sudden, and not believed: there was data {ago} s ago, and another server has it still")
+        }
+    })
 }
 
 fn added(added: Added) -> Vec<Words> {

@@ -102,9 +102,10 @@ impl Header {
     const HITS_AT: usize = 16;
     const HAS_EDE: u16 = 0x100;
     const IS_ALIAS: u16 = 0x200;
-    const IS_RENEWING: u16 = 0x400;
+    const IS_RENEWING: u16 = 0x800;
     /// The octet of the shape that has this bit.
     const RENEWING_AT: usize = 15;
+    const IS_SUDDEN: u16 = 0x400;
 
     fn encode(&self) -> [u8; HEADER] {
         let meta = &self.meta;
@@ -112,7 +113,8 @@ impl Header {
         let shape = kind_number(meta.kind)
             | bit(meta.ede.is_some(), Self::HAS_EDE)
             | bit(meta.is_alias, Self::IS_ALIAS)
-            | bit(self.is_renewing, Self::IS_RENEWING);
+            | bit(self.is_renewing, Self::IS_RENEWING)
+            | bit(meta.is_sudden, Self::IS_SUDDEN);
         let mut octets = [0; HEADER];
         lay(
             &mut octets,
@@ -161,6 +163,7 @@ impl Header {
             flags: Flags(flags),
             kind: kind_of(shape),
             is_alias: shape & Self::IS_ALIAS != 0,
+            is_sudden: shape & Self::IS_SUDDEN != 0,
             additional_at,
             additionals,
             supplier: UpstreamId(supplier),
@@ -196,6 +199,11 @@ impl Header {
         // The visit of the asker is not among the hits yet.
         let is_wanted = !self.is_renewing && self.hits > 0 && self.meta.lifetime >= SHORTEST;
         is_late && is_wanted && matches!(self.meta.kind, Kind::Positive | Kind::NoData)
+    }
+
+    /// Was it fresh at any time in the `window` seconds before `now`?
+    pub fn was_fresh_within(&self, window: u32, now: Moment) -> bool {
+        now.0 < self.expiry().0.saturating_add(u64::from(window) * 1000)
     }
 
     fn expiry(&self) -> Moment {
@@ -395,6 +403,7 @@ mod tests {
             flags: Flags(0x8180),
             kind: Kind::NxDomain,
             is_alias: true,
+            is_sudden: true,
             additional_at: 513,
             additionals: 9,
             supplier: UpstreamId(65_535),

@@ -229,6 +229,16 @@ impl Cache {
         Some(header.meta)
     }
 
+    /// Seconds since the data of `key` was received, if it is held and was fresh at any time in the `window` seconds before `now`.
+    /// Not a visit.
+    #[must_use]
+    pub fn data_within(&self, key: &Key, window: u32, now: Moment) -> Option<u32> {
+        let (door, tag) = self.door(key)?;
+        let header = door.open().peek(tag, key.as_bytes())?;
+        let counts = header.meta.kind == Kind::Positive && header.was_fresh_within(window, now);
+        counts.then(|| now.seconds_since(header.meta.received))
+    }
+
     /// Octets that the cache holds, index, ghost and shards included; at most `Settings::size`, whatever is in it.
     #[must_use]
     pub fn footprint(&self) -> usize {

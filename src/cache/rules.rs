@@ -19,6 +19,8 @@ pub struct Rule {
     pub stale_window: Option<Duration>,
     /// Is no answer kept at all? Failures are remembered all the same, and equal questions asked as one.
     pub never: bool,
+    /// Is a denial of what had data a moment ago asked again at another server before it is believed?
+    pub guard: bool,
 }
 
 /// What holds for one name. Times in seconds.

@@ -37,6 +37,14 @@ pub struct Settings {
     pub rules: Suffixes<Rule>,
 }
 
+impl Settings {
+    /// Is the wire name `name`, in any letter case, under guard?
+    #[must_use]
+    pub fn is_guarded(&self, name: &[u8]) -> bool {
+        self.rules.find(name).is_some_and(|(rule, _)| rule.guard)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

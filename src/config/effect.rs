@@ -63,7 +63,11 @@ mod tests {
         for row in EFFECT {
             let known = match row.key.split_once("[].") {
                 Some((list, field)) => {
-                    let fields = if list.starts_with("listen") { keys::DOOR } else { keys::SERVER };
+                    let fields = match list {
+                        "cache.rule" => keys::RULE,
+                        list if list.starts_with("listen") => keys::DOOR,
+                        _ => keys::SERVER,
+                    };
                     fields.contains(&field)
                 }
                 None => keys::find(&row.key.split('.').collect::<Vec<_>>()).is_some(),

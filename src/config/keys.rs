@@ -109,7 +109,7 @@ pub const SERVER: &[&str] =
 /// Keys of a `[[forward]]`.
 pub const FORWARD: &[&str] = &["domains", "pool", "servers", "fallthrough"];
 /// Keys of a `[[cache.rule]]`.
-pub const RULE: &[&str] = &["domains", "min_ttl", "max_ttl", "negative_ttl", "stale_window", "never"];
+pub const RULE: &[&str] = &["domains", "min_ttl", "max_ttl", "negative_ttl", "stale_window", "never", "guard"];
 
 /// What a path leads to.
 #[derive(Clone, Copy, Debug)]

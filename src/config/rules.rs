@@ -29,6 +29,7 @@ pub fn read(reader: &mut Reader<'_>, settings: &mut Settings) {
             negative_ttl: reader.field(&fields, "negative_ttl", kinds::ttl(Duration::ZERO..=LONGEST_NEGATIVE_TTL)),
             stale_window: reader.field(&fields, "stale_window", kinds::ttl(TTLS)),
             never: reader.field(&fields, "never", kinds::flag).unwrap_or_default(),
+            guard: reader.field(&fields, "guard", kinds::flag).unwrap_or_default(),
         };
         check_order(reader, &fields, &rule, settings);
         check_never(reader, &fields, &rule);

@@ -8,14 +8,14 @@ use tokio::time::{Instant, timeout_at};
 use super::digest::digest;
 use super::join::{Landed, Lead};
 use super::keys::Keys;
-use super::rcode;
+use super::rcode::{self, Problem};
 use super::walk::Walk;
-use super::{Pipeline, Shared};
+use super::{Pipeline, Shared, sudden};
 use crate::cache::{Cache, Key};
 use crate::clock::Moment;
 use crate::reply::{Kind, StoredBuf};
 use crate::telemetry::Counters;
-use crate::trail::{AttemptEnd, Attempts, UpstreamId};
+use crate::trail::{AttemptEnd, Attempts, Sudden, UpstreamId, Why};
 use crate::upstream::error::Cause;
 use crate::upstream::{Ask, Ended, ExchangeError};
 use crate::wire::registry::ede;
@@ -36,6 +36,7 @@ pub fn ask(shared: &Shared, walk: &Walk<'_>) -> Arc<Ask> {
         prefer_stream: !walk.transport.is_datagram(),
         without_edns: false,
         patient: false,
+        avoid: None,
     })
 }
 
@@ -48,16 +49,40 @@ pub fn patient(mut ask: Arc<Ask>) -> Arc<Ask> {
 
 /// Asks, digests, keeps, and tells everyone who waits: in that order, so that whoever finds no flight finds its answer.
 pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<Keys>, deadline: Instant) {
-    let Pipeline { shared, counters } = pipeline;
-    let _counted = Deaths(&counters);
+    let Pipeline { shared, counters } = &pipeline;
+    let _counted = Deaths(counters);
     let flushes = shared.flushes.count();
-    // An exchange ends by its deadline; this one holds even if it does not.
-    let ended = timeout_at(deadline, shared.exchange.exchange(Arc::clone(&ask), deadline)).await;
-    let Ended { result, attempts } = ended.unwrap_or_else(|_| overdue());
-    count(&counters, &attempts);
-    let now = shared.clock.now();
+    let (result, mut attempts) = inquire(&pipeline, &ask, deadline).await;
+    let mut sudden = Sudden::No;
     let result = match result {
-        Ok(answered) => digest(&answered, &ask, &shared.cache_settings, now).map_err(|flaw| {
+        Ok(stored) => {
+            let weighed = sudden::weigh(&pipeline, stored, &ask, &keys, deadline).await;
+            sudden = weighed.sudden;
+            attempts.append(&weighed.attempts, Why::Doubt);
+            keep(shared, &keys, &weighed.stored, shared.clock.now());
+            Ok(weighed.stored)
+        }
+        Err((problem, remembered)) => {
+            give_up(shared, &keys, &problem, remembered);
+            Err(problem)
+        }
+    };
+    unless_flushed(shared, &keys, flushes);
+    lead.land(Landed { result, attempts, sudden });
+}
+
+/// Asks and digests; the reply in an answer's stead says whether it is remembered.
+pub async fn inquire(
+    Pipeline { shared, counters }: &Pipeline,
+    ask: &Arc<Ask>,
+    deadline: Instant,
+) -> (Result<StoredBuf, (Problem, bool)>, Attempts) {
+    // An exchange ends by its deadline; this one holds even if it does not.
+    let ended = timeout_at(deadline, shared.exchange.exchange(Arc::clone(ask), deadline)).await;
+    let Ended { result, attempts } = ended.unwrap_or_else(|_| overdue());
+    count(counters, &attempts);
+    let result = match result {
+        Ok(answered) => digest(&answered, ask, &shared.cache_settings, shared.clock.now()).map_err(|flaw| {
             tracing::debug!(upstream = answered.upstream.0, ?flaw, "unusable answer");
             (rcode::of_flaw(flaw), rcode::is_flaw_remembered(flaw))
         }),
@@ -66,23 +91,17 @@ pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<K
             Err((rcode::of_error(error), rcode::is_remembered(error.cause)))
         }
     };
-    let result = match result {
-        Ok(stored) => {
-            keep(&shared, &keys, &stored, now);
-            Ok(stored)
-        }
-        Err((problem, remembered)) => {
-            let ede = problem.ede().unwrap_or(ede::OTHER);
-            if shared.has_stand_in(&keys, now) {
-                let _ = shared.failures.hold(keys.own(), now, problem.rcode, ede);
-            } else if remembered {
-                shared.failures.record(keys.own(), now, problem.rcode, ede);
-            }
-            Err(problem)
-        }
-    };
-    unless_flushed(&shared, &keys, flushes);
-    lead.land(Landed { result, attempts });
+    (result, attempts)
+}
+
+/// Remembers that there was no answer: for longer where an older one stands in meanwhile (STL-04).
+fn give_up(shared: &Shared, keys: &Keys, problem: &Problem, remembered: bool) {
+    let (now, ede) = (shared.clock.now(), problem.ede().unwrap_or(ede::OTHER));
+    if shared.has_stand_in(keys, now) {
+        let _ = shared.failures.hold(keys.own(), now, problem.rcode, ede);
+    } else if remembered {
+        shared.failures.record(keys.own(), now, problem.rcode, ede);
+    }
 }
 
 /// Takes back what was just kept where a flush that means it began after the question was sent. The flush says so before it drops

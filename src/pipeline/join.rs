@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::crowd::Place;
 use super::rcode::Problem;
 use crate::reply::StoredBuf;
-use crate::trail::Attempts;
+use crate::trail::{Attempts, Sudden};
 
 /// Flights at one time, all workers together.
 pub const FLIGHTS: usize = 10_000;
@@ -31,6 +31,16 @@ pub struct Landed {
     pub result: Result<StoredBuf, Problem>,
     /// The attempts.
     pub attempts: Attempts,
+    /// Was a denial sudden?
+    pub sudden: Sudden,
+}
+
+impl Landed {
+    /// Nobody was asked.
+    #[must_use]
+    pub fn refused(problem: Problem) -> Self {
+        Self { result: Err(problem), attempts: Attempts::default(), sudden: Sudden::No }
+    }
 }
 
 /// Each wait holds a clone, so the count tells how many still wait.
@@ -188,7 +198,7 @@ mod tests {
     use crate::pipeline::rcode;
 
     fn landed() -> Landed {
-        Landed { result: Err(rcode::TIMED_OUT), attempts: Attempts::default() }
+        Landed { result: Err(rcode::TIMED_OUT), attempts: Attempts::default(), sudden: Sudden::No }
     }
 
     fn lead(joins: &Arc<Joins>, key: &[u8]) -> Lead {

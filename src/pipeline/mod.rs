@@ -26,6 +26,7 @@ pub mod settings;
 mod shared;
 mod special;
 mod stale;
+mod sudden;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -41,7 +42,7 @@ use crate::peer::Peer;
 use crate::query::{Origin, Query, Reject};
 use crate::reply::{Facts, Freshness, Meta, Now, Out, Pending, Reply, Source, StoredBuf, Verdict, Why};
 use crate::telemetry::Counters;
-use crate::trail::{Attempts, Cookie, Cut, Decision, Join, Stale};
+use crate::trail::{Cookie, Cut, Decision, Join, Stale};
 use crate::wire::Flags;
 use crate::wire::registry::{rcode as codes, rtype};
 use admission::Admission;
@@ -176,7 +177,7 @@ impl Pipeline {
                     walk.trail.join = Join::Crowded;
                     self.counters.crowded.add_one();
                     // Whoever has joined meanwhile hears the same.
-                    lead.land(Landed { result: Err(rcode::CROWDED), attempts: Attempts::default() });
+                    lead.land(Landed::refused(rcode::CROWDED));
                     return self.stand_in_or_refuse(&keys, walk, (Stale::Full, &rcode::CROWDED), out);
                 };
                 lead.occupy(place);
@@ -230,7 +231,7 @@ impl Pipeline {
             Ok(landed) => landed,
             Err(problem) => return self.stand_in_or_refuse(keys, walk, (Stale::Failed, &problem), out),
         };
-        walk.trail.attempts = landed.attempts;
+        (walk.trail.attempts, walk.trail.sudden) = (landed.attempts, landed.sudden);
         match &landed.result {
             Ok(stored) => {
                 let failed = rcode::is_failure(stored.meta.rcode);

@@ -10,7 +10,7 @@ use super::{Pipeline, Shared};
 use crate::cache::Key;
 use crate::clock::Moment;
 use crate::reply::{Facts, Out, Source, Stored};
-use crate::trail::{Recall, Stale};
+use crate::trail::{Recall, Stale, Sudden};
 use crate::wire::Flags;
 
 impl Pipeline {
@@ -34,6 +34,9 @@ impl Pipeline {
             walk.trail.recall = Recall::Hit { age, left, supplier: meta.supplier };
             if is_due {
                 self.renew(keys, walk);
+            }
+            if meta.is_sudden {
+                walk.trail.sudden = Sudden::Earlier;
             }
             return Some(self.seal(walk, (&meta, age, fit), Source::Cache, out));
         }

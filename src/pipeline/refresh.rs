@@ -14,7 +14,7 @@ use super::join::{Landed, Lead, Ticket};
 use super::keys::Keys;
 use super::walk::Walk;
 use super::{Pipeline, rcode};
-use crate::trail::{Attempts, Refresh};
+use crate::trail::Refresh;
 use crate::upstream::Ask;
 use crate::wire::Flags;
 
@@ -83,6 +83,7 @@ impl Pipeline {
             prefer_stream: false,
             without_edns: false,
             patient: true,
+            avoid: None,
         };
         Errand { ask: Arc::new(ask), keys: Arc::new(keys.clone()) }
     }
@@ -114,7 +115,7 @@ impl Pipeline {
         };
         let Some(place) = self.shared.place(&errand.keys, &errand.ask.question) else {
             self.counters.refreshes_dropped.add_one();
-            lead.land(Landed { result: Err(rcode::CROWDED), attempts: Attempts::default() });
+            lead.land(Landed::refused(rcode::CROWDED));
             return None;
         };
         lead.occupy(place);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::peer::Transport;
 use crate::reply::Source;
-use crate::trail::Stale;
+use crate::trail::{Stale, Sudden};
 
 /// A counter (or gauge) with one writer.
 #[derive(Debug, Default)]
@@ -72,6 +72,8 @@ pub struct Counters {
     pub failures_recalled: Counter,
     /// Stale answers that stood in, by why.
     pub stale: [Counter; Stale::ALL.len()],
+    /// Denials of what the cache had a moment before, by what was made of them (in the order of `Sudden::OUTCOMES`).
+    pub sudden: [Counter; Sudden::OUTCOMES.len()],
     /// Attempts at upstreams.
     pub attempts: Counter,
     /// Attempts that ended without an answer.
@@ -121,6 +123,14 @@ impl Counters {
     /// Counts a stale answer.
     pub fn stood_in(&self, why: Stale) {
         if let Some(counter) = self.stale.get(why as usize) {
+            counter.add_one();
+        }
+    }
+
+    /// Counts a denial, if it was sudden.
+    pub fn denied(&self, sudden: Sudden) {
+        let outcome = sudden.name().and_then(|name| Sudden::OUTCOMES.iter().position(|&outcome| outcome == name));
+        if let Some(counter) = outcome.and_then(|outcome| self.sudden.get(outcome)) {
             counter.add_one();
         }
     }

@@ -14,7 +14,7 @@ use super::upstreams::{self, UpstreamFacts};
 use super::{names, totals};
 use crate::peer::Transport;
 use crate::reply::Source;
-use crate::trail::Stale;
+use crate::trail::{Stale, Sudden};
 
 /// What is measured at the moment of a scrape, not counted.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -133,7 +133,9 @@ impl Scrape {
         let reasons = Stale::ALL.map(Stale::name);
         let help = "Expired answers that stood in, by why no fresh one was to be had";
         page.counters("stale", help, ("reason", &reasons), &totals.stale)?;
-        page.counter("failures_recalled", "Answers from the table of recent failures", &totals.failures_recalled)
+        page.counter("failures_recalled", "Answers from the table of recent failures", &totals.failures_recalled)?;
+        let help = "Denials of what was there a moment before, by whether another server was asked and what it said";
+        page.counters("sudden_denials", help, ("outcome", &Sudden::OUTCOMES), &totals.sudden)
     }
 
     fn upstreams(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -360,11 +362,12 @@ mod tests {
         // Each counter of each worker gets a weight of its own, so that a missing or repeated one shows in the total.
         let mut expected = 0;
         for worker in &workers {
-            let arrays: [&[Counter]; 7] = [
+            let arrays: [&[Counter]; 8] = [
                 &worker.questions,
                 &worker.answers,
                 &worker.rcodes,
                 &worker.dropped,
+                &worker.sudden,
                 &worker.upstream_micros,
                 &worker.connections,
                 &worker.connections_open,

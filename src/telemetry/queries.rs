@@ -104,6 +104,7 @@ impl Line {
             rcode = facts.rcode,
             ede = facts.trail.ede,
             source = facts.source.name(),
+            sudden = facts.trail.sudden.name(),
             attempts = facts.trail.attempts.made(),
             last_attempt = facts.trail.attempts.last().map(|attempt| attempt.why.name()),
             millis = u64::try_from(now.since(self.arrival).as_millis()).unwrap_or(u64::MAX),

@@ -32,6 +32,7 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
         refreshes_dropped,
         failures_recalled,
         stale,
+        sudden,
         attempts,
         attempts_failed,
         upstream_micros,
@@ -46,8 +47,8 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
         send_failed,
         overflow,
     } = counters;
-    let arrays: [&[Counter]; 8] =
-        [questions, answers, rcodes, dropped, stale, upstream_micros, connections, connections_open];
+    let arrays: [&[Counter]; 9] =
+        [questions, answers, rcodes, dropped, stale, sudden, upstream_micros, connections, connections_open];
     let singles = [
         truncated,
         waited,

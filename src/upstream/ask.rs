@@ -2,6 +2,7 @@
 
 use bytes::{BufMut as _, BytesMut};
 
+use crate::trail::UpstreamId;
 use crate::wire::registry::{class, option};
 use crate::wire::{Flags, Header, OptWriter, Question, opt, patch};
 
@@ -32,6 +33,8 @@ pub struct Ask {
     pub without_edns: bool,
     /// Does nobody wait for the answer any longer? Then only the deadline ends it, not the time that a pool gives its clients.
     pub patient: bool,
+    /// A second opinion on what this server said: another of its pool is asked, if there is one that is up, and nobody else.
+    pub avoid: Option<UpstreamId>,
 }
 
 /// What one leg adds to the message it sends.
@@ -75,6 +78,7 @@ impl Ask {
             prefer_stream: false,
             without_edns: false,
             patient: false,
+            avoid: None,
         }
     }
 

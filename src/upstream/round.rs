@@ -49,7 +49,7 @@ pub struct Round<'a> {
     second_best: Option<Answered>,
     /// The most telling failure so far.
     error: ExchangeError,
-    /// Servers whose failure would only repeat itself, by id.
+    /// Servers whose answer or failure would only repeat itself, by id.
     hopeless: Vec<UpstreamId>,
 }
 
@@ -86,6 +86,7 @@ impl<'a> Round<'a> {
     /// A question to the servers of `roster` that ends by `until`.
     pub fn new(roster: &'a Roster, ask: Arc<Ask>, until: Instant) -> Self {
         let error = ExchangeError { upstream: UpstreamId(0), cause: Cause::Unknown };
+        let hopeless = ask.avoid.into_iter().collect();
         Self {
             roster,
             ask,
@@ -98,7 +99,7 @@ impl<'a> Round<'a> {
             attempts: Attempts::default(),
             second_best: None,
             error,
-            hopeless: Vec::new(),
+            hopeless,
         }
     }
 
@@ -267,6 +268,10 @@ impl<'a> Round<'a> {
 
     /// The last sort within `reach`; once a server has answered, only its equals are asked on.
     fn worst(&self, reach: Reach) -> u8 {
+        // A second opinion is not worth a wait for who is down, nor is the question any business of a fallback's.
+        if self.ask.avoid.is_some() {
+            return 0;
+        }
         let answered = self.second_best.as_ref().map(|answered| answered.upstream);
         let by_fallback = answered.and_then(|id| self.roster.all.iter().position(|server| server.id() == id));
         match (by_fallback.map(|place| self.roster.is_fallback(place)), reach) {

@@ -119,6 +119,8 @@ impl Exchange for Routes {
             // A name that the operator forwards stays with its forward, be it a time server's.
             None => self.time_names.around(ask, deadline, |ask, deadline| self.default.pool.exchange(ask, deadline)),
             Some((Way { fallthrough: false, .. }, first)) => first.pool.exchange(ask, deadline),
+            // The first opinion was an answer: there is nothing to fall through for.
+            Some((Way { fallthrough: true, .. }, first)) if ask.avoid.is_some() => first.pool.exchange(ask, deadline),
             Some((Way { fallthrough: true, .. }, first)) => fall_through(first, &self.default, ask, deadline),
         }
     }
@@ -454,6 +456,17 @@ mod tests {
         assert_eq!((ended.result.unwrap().upstream, heard), (UpstreamId(0), 1));
         let ids: Vec<u16> = ended.attempts.kept().iter().map(|attempt| attempt.upstream.0).collect();
         assert_eq!((ids.first(), ids.last()), (Some(&1), Some(&0)));
+    }
+
+    #[tokio::test]
+    async fn a_second_opinion_does_not_fall_through() {
+        let ((default, heard), (corp, _)) = (udp_server(good).await, udp_server(denied).await);
+        let mut settings = settings(pool(default), vec![("corp", pool(corp))], vec![forward(&["corp.example"], 0)]);
+        settings.forwards[0].fallthrough = true;
+        let elsewhere = Ask { avoid: Some(UpstreamId(1)), ..(*ask("a.corp.example")).clone() };
+        let ended = build(&settings).exchange(Arc::new(elsewhere), Instant::now() + LONG).await;
+        assert!(ended.result.is_err());
+        assert_eq!(heard.load(Ordering::SeqCst), 0, "the default pool learnt a name that its own servers had answered");
     }
 
     #[tokio::test]

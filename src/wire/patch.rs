@@ -33,6 +33,11 @@ pub fn age_ttls(message: &mut [u8], offsets: &[u8], age: u32, floor: u32) {
     for_each_ttl(message, offsets, |ttl| ttl.saturating_sub(age).max(floor));
 }
 
+/// Lowers the TTL at each offset of the packed list `offsets` to `ceiling` where it is more.
+pub fn cap_ttls(message: &mut [u8], offsets: &[u8], ceiling: u32) {
+    for_each_ttl(message, offsets, |ttl| ttl.min(ceiling));
+}
+
 /// Sets the TTL at each offset of the packed list `offsets` to `ttl`.
 pub fn set_ttls(message: &mut [u8], offsets: &[u8], ttl: u32) {
     for_each_ttl(message, offsets, |_| ttl);

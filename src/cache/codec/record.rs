@@ -34,7 +34,8 @@ pub const LONGEST_RECORD: usize = HEAD + Key::CAPACITY + crate::wire::MAX_MESSAG
 
 const HAS_EDE: u8 = 4;
 const IS_ALIAS: u8 = 8;
-const SHAPES: u8 = 15;
+const IS_SUDDEN: u8 = 16;
+const SHAPES: u8 = 31;
 
 /// Header bits that an answer in the cache may have, its RCODE aside.
 const KEPT_FLAGS: u16 = Flags::QR | Flags::RA | Flags::AD;
@@ -44,7 +45,8 @@ pub fn encode(entry: &Entry<'_>, now: Moment, out: &mut Vec<u8>) {
     let Entry { key, stored: Stored { meta, message, .. }, hits, .. } = entry;
     let bit = |is: bool, bit: u8| if is { bit } else { 0 };
     let [shape, _] = kind_number(meta.kind).to_le_bytes();
-    let shape = shape | bit(meta.ede.is_some(), HAS_EDE) | bit(meta.is_alias, IS_ALIAS);
+    let shape =
+        shape | bit(meta.ede.is_some(), HAS_EDE) | bit(meta.is_alias, IS_ALIAS) | bit(meta.is_sudden, IS_SUDDEN);
     let age = u64::try_from(now.since(meta.received).as_millis()).unwrap_or(u64::MAX);
     for part in [
         &age.to_le_bytes()[..],
@@ -94,6 +96,7 @@ pub fn decode<'a>(octets: &'a [u8], ttls: &'a mut Vec<u8>) -> Option<Record<'a>>
         flags: header.flags,
         kind,
         is_alias: shape & IS_ALIAS != 0,
+        is_sudden: shape & IS_SUDDEN != 0,
         additional_at,
         additionals: header.additionals,
         supplier,
@@ -104,7 +107,8 @@ pub fn decode<'a>(octets: &'a [u8], ttls: &'a mut Vec<u8>) -> Option<Record<'a>>
         Kind::NxDomain => rcode::NXDOMAIN,
         Kind::Fleeting => return None,
     };
-    if rcode != said || header.flags.rcode() != said {
+    let is_of_all_types = key.rtype() == 0;
+    if rcode != said || header.flags.rcode() != said || is_of_all_types && kind != Kind::NxDomain {
         return None;
     }
     Some(Record { key, age, hits, stored: Stored { meta, message, ttls } })
@@ -116,7 +120,10 @@ fn survey<'a>(message: &'a [u8], key: &Key, ttls: &mut Vec<u8>) -> Option<(&'a [
     let header = Header::parse(message).ok()?;
     let question = Question::parse(message).ok()?;
     let (name, fixed) = question.octets(message).split_last_chunk::<4>()?;
-    let asked = name.eq_ignore_ascii_case(key.name()) && key.question().ends_with(fixed);
+    let &[_, _, ref class @ ..] = fixed;
+    // That a name does not exist was said to a question for some type, and is kept for all of them (NEG-03).
+    let is_type = if key.rtype() == 0 { key.question().ends_with(class) } else { key.question().ends_with(fixed) };
+    let asked = name.eq_ignore_ascii_case(key.name()) && is_type;
     let Flags(flags) = header.flags.with_rcode(0);
     if !asked || header.questions != 1 || flags & !KEPT_FLAGS != 0 || !header.flags.has(Flags::QR) {
         return None;

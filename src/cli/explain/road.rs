@@ -25,6 +25,9 @@ fn write(lines: &mut Lines<'_>, road: &Explained) -> fmt::Result {
     cache(lines, &road.cache)?;
     lines.stage("join", &road.join)?;
     attempts(lines, road)?;
+    if let Some(sudden) = &road.sudden {
+        lines.stage("denial", sudden)?;
+    }
     lines.stage("added", &listed(&road.added))?;
     lines.stage("cut", &listed(&road.cut))?;
     outcome(lines, road)
@@ -176,6 +179,7 @@ mod tests {
             join: "not needed".into(),
             attempts_made: 0,
             attempts: Vec::new(),
+            sudden: None,
             added: vec!["OPT".into(), "padding".into()],
             cut: Vec::new(),
             outcome: Outcome::Replied {

@@ -80,6 +80,7 @@ pub fn digest(answered: &Answered, ask: &Ask, settings: &Settings, now: Moment) 
         supplier: answered.upstream,
         ede,
         is_alias,
+        is_sudden: false,
     };
     Ok(StoredBuf { meta, message: message.into(), ttls: dates.offsets.into() })
 }
@@ -146,6 +147,7 @@ mod tests {
                 prefer_stream: false,
                 without_edns: false,
                 patient: false,
+                avoid: None,
             };
             let answered = Answered { message: Bytes::from(octets), upstream: UpstreamId(0), age: 0, trusted: true };
             let stored = digest(&answered, &ask, &Settings::default(), Moment(0));

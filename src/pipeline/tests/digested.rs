@@ -221,6 +221,7 @@ fn gen_10_no_bytes_of_an_upstream_make_digest_panic() {
         prefer_stream: false,
         without_edns: false,
         patient: false,
+        avoid: None,
     };
     let whole = Built::to(&ask)
         .cname(60, "x.example")

@@ -12,6 +12,7 @@ mod refreshed;
 pub(super) mod rig;
 mod rules;
 mod stale;
+mod sudden;
 mod waiting;
 
 pub use rig::settings;

@@ -464,3 +464,44 @@ async fn ede_07_of_servers_that_fail_each_in_its_own_way_the_most_telling_failur
         assert_eq!(run(&pool).await.result.unwrap_err().cause, Cause::Tls);
     }
 }
+
+const STRATEGIES: [Strategy; 5] =
+    [Strategy::Adaptive, Strategy::Ordered, Strategy::RoundRobin, Strategy::Weighted, Strategy::Race];
+
+/// Asks for a second opinion on what the server of `id` said.
+async fn doubt(pool: &Pool, id: u16) -> Ended {
+    let ask = Ask { avoid: Some(UpstreamId(id)), ..(*ask("a.example")).clone() };
+    pool.exchange(Arc::new(ask), far()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_opinion_is_another_servers_whatever_the_strategy() {
+    for strategy in STRATEGIES {
+        let (first, second) = (Fake::new(0).await, Fake::new(0).await);
+        let pool = pool(&settings(strategy, &[&first, &second], &[]));
+        for id in [0, 1] {
+            for _ in 0..10 {
+                assert_eq!(told(&doubt(&pool, id).await), [(1 - id, Why::First, AttemptEnd::Answered)], "{strategy:?}");
+            }
+        }
+        assert_eq!((first.heard(), second.heard()), (10, 10));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_another_server_that_is_up_there_is_no_second_opinion_and_nobody_is_asked() {
+    for strategy in STRATEGIES {
+        let (only, fallback) = (Fake::new(0).await, Fake::new(0).await);
+        let pool = pool(&settings(strategy, &[&only], &[&fallback]));
+        let ended = doubt(&pool, 0).await;
+        assert_eq!((ended.result.unwrap_err().cause, ended.attempts.made()), (Cause::Unknown, 0));
+        assert_eq!((only.heard(), fallback.heard()), (0, 0), "{strategy:?}");
+    }
+    let (dead, second) = (Fake::new(NEVER).await, Fake::new(0).await);
+    let pool = pool(&settings(Strategy::Ordered, &[&dead, &second], &[]));
+    together(&pool, 20).await;
+    assert_ne!(server(&pool, 0).health().state(), State::Closed);
+    let heard = dead.heard();
+    let ended = doubt(&pool, 1).await;
+    assert_eq!((ended.result.is_err(), ended.attempts.made(), dead.heard()), (true, 0, heard));
+}
