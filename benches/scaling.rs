@@ -2,6 +2,7 @@
 //!
 //! CPU time of the asking threads, not time on the wall, so that threads may be more than cores. Cases take turns, round after
 //! round, and the median round counts: what else the machine does then touches all alike. Beside them a bare hash map and a copy.
+//! `-- "one name"` runs the cases with that in their names alone.
 
 #![allow(clippy::print_stdout, reason = "a measurement is printed")]
 
@@ -47,6 +48,9 @@ fn main() {
         cases.push(together(1, few, threads));
         cases.push(together(FEW, few, threads));
         cases.push(together(MANY, many, threads));
+    }
+    if let Some(wanted) = std::env::args().skip(1).find(|argument| !argument.starts_with('-')) {
+        cases.retain(|case| case.what.contains(&wanted));
     }
     for round in 0..ROUNDS {
         for case in &mut cases {

@@ -11,6 +11,7 @@ pub mod lifetime;
 pub mod settings;
 
 mod entry;
+mod front;
 mod ghost;
 mod index;
 mod layout;
@@ -21,12 +22,14 @@ mod shard;
 mod tests;
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use ahash::RandomState;
 
 pub use entry::Entry;
 pub use failures::{Failure, Failures};
+pub use front::Front;
 pub use key::{Bits, Key};
 pub use lifetime::lifetime;
 pub use settings::Settings;
@@ -36,6 +39,7 @@ use crate::clock::Moment;
 use crate::reply::{Kind, Stored};
 use crate::trail::UpstreamId;
 use entry::Draft;
+use front::Departures;
 use layout::Layout;
 use shard::{Shard, Steps};
 
@@ -43,8 +47,13 @@ use shard::{Shard, Steps};
 pub struct Cache {
     /// A power of two of them; none where the cache is off.
     shards: Box<[Door]>,
+    /// What has left each of them.
+    departures: Box<[Arc<Departures>]>,
     hasher: RandomState,
     allowed: usize,
+    /// Workers that may still have a front, out of the share of `allowed` that is set aside for them.
+    fronts_left: AtomicUsize,
+    fronts: usize,
 }
 
 /// A shard behind its lock, on cache lines of its own. The lock protects everything in the shard.
@@ -102,11 +111,21 @@ impl Cache {
     /// An empty cache of `settings.size` octets; off below 4 KiB.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        let shards = match Layout::of(settings.size, size_of::<Door>()) {
+        let fronts = settings.size / FRONTS_SHARE / Front::SIZE;
+        let shards: Box<[Door]> = match Layout::of(settings.size - fronts * Front::SIZE, SHARD_FIXED) {
             Some(layout) => (0..layout.shards).map(|_| Door(Mutex::new(Shard::new(layout)))).collect(),
             None => Box::default(),
         };
-        Self { shards, hasher: RandomState::new(), allowed: settings.size }
+        let departures = shards.iter().map(|door| door.open().departures()).collect();
+        let (hasher, allowed, fronts_left) = (RandomState::new(), settings.size, AtomicUsize::new(fronts));
+        Self { shards, departures, hasher, allowed, fronts_left, fronts }
+    }
+
+    /// A front for one more worker. Where the share for fronts is used up, nothing is ever in it.
+    #[must_use]
+    pub fn front(&self) -> Front {
+        let left = self.fronts_left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        Front::new(left.is_ok())
     }
 
     /// The fresh answer of `key`, handed to `take` under the lock of its shard: copy it, do nothing slow.
@@ -183,7 +202,8 @@ impl Cache {
     #[must_use]
     pub fn footprint(&self) -> usize {
         let heap: usize = self.shards.iter().map(|door| door.open().footprint()).sum();
-        heap + self.shards.len() * size_of::<Door>()
+        let fronts = self.fronts - self.fronts_left.load(Ordering::Relaxed);
+        heap + self.shards.len() * SHARD_FIXED + fronts * Front::SIZE
     }
 
     /// Stands for the registrable domain of the name of `key`; 0 where there is none.
@@ -192,16 +212,40 @@ impl Cache {
         tag
     }
 
+    /// What finds `key`; `None` where nothing can be kept under it.
+    fn hash(&self, key: &Key) -> Option<u64> {
+        let octets = key.as_bytes();
+        (!octets.is_empty()).then(|| self.hasher.hash_one(octets))
+    }
+
     /// The shard of `key`, and its tag there.
     fn door(&self, key: &Key) -> Option<(&Door, u32)> {
-        let octets = key.as_bytes();
-        if octets.is_empty() {
-            return None;
-        }
-        let hash = self.hasher.hash_one(octets);
+        self.door_of(self.hash(key)?)
+    }
+
+    fn door_of(&self, hash: u64) -> Option<(&Door, u32)> {
         let (upper, tag) = halves(hash);
         let door = self.shards.get(index::scale(upper, self.shards.len()))?;
         Some((door, tag))
+    }
+
+    /// [`Cache::lookup`] of a key that has been hashed already.
+    fn lookup_hashed<T>(&self, hash: u64, key: &[u8], now: Moment, take: impl FnOnce(Stored<'_>) -> T) -> Option<T> {
+        let (door, tag) = self.door_of(hash)?;
+        door.open().lookup(tag, key, now).map(take)
+    }
+
+    /// Counts `hits` that a front has served.
+    fn credit(&self, hash: u64, key: &[u8], hits: u32) {
+        if let Some((door, tag)) = self.door_of(hash) {
+            door.open().credit(tag, key, hits);
+        }
+    }
+
+    /// What has left the shard of `hash`.
+    fn departures(&self, hash: u64) -> Option<&Departures> {
+        let (upper, _) = halves(hash);
+        self.departures.get(index::scale(upper, self.departures.len())).map(|departures| &**departures)
     }
 }
 
@@ -249,6 +293,12 @@ impl Door {
         })
     }
 }
+
+/// What a shard takes beside its [`Layout`]: itself, and the count of its departures behind two counts of references.
+const SHARD_FIXED: usize = size_of::<Door>() + size_of::<Arc<Departures>>() + 2 * size_of::<Departures>();
+
+/// The fronts of all workers together take at most this part of the cache.
+const FRONTS_SHARE: usize = 64;
 
 #[expect(clippy::cast_possible_truncation, reason = "two halves")]
 const fn halves(hash: u64) -> (u32, u32) {

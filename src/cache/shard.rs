@@ -4,8 +4,11 @@
 //! ghost, which sends them straight to the main ring when they come back. So a scan of names asked once never displaces what is
 //! asked often. A hit writes to the header it has read anyway, and to nothing else.
 
+use std::sync::Arc;
+
 use super::Inserted;
 use super::entry::{self, Draft, Entry, GRAIN, Header, Mark};
+use super::front::Departures;
 use super::ghost::Ghost;
 use super::index::Index;
 use super::layout::Layout;
@@ -35,6 +38,7 @@ pub struct Shard {
     layout: Layout,
     octets: usize,
     tally: Tally,
+    departures: Arc<Departures>,
 }
 
 /// Which ring.
@@ -95,6 +99,7 @@ impl Shard {
             layout,
             octets: 0,
             tally: Tally::default(),
+            departures: Arc::default(),
         }
     }
 
@@ -104,7 +109,14 @@ impl Shard {
         let tally = self.tally;
         let old = std::mem::replace(self, fresh);
         self.tally = tally;
+        self.departures = Arc::clone(&old.departures);
+        self.departures.count();
         old
+    }
+
+    /// What has left it, for those who keep copies.
+    pub fn departures(&self) -> Arc<Departures> {
+        Arc::clone(&self.departures)
     }
 
     /// Its layout.
@@ -136,6 +148,13 @@ impl Shard {
     pub fn lookup(&mut self, tag: u32, key: &[u8], now: Moment) -> Option<Stored<'_>> {
         let at = self.find(tag, key)?;
         entry::visit_fresh(&mut self.arena, at, key.len(), now)
+    }
+
+    /// Counts `hits` of the entry of `key` that were served from a copy: one visit.
+    pub fn credit(&mut self, tag: u32, key: &[u8], hits: u32) {
+        if let Some(at) = self.find(tag, key) {
+            entry::visit(&mut self.arena, at, hits);
+        }
     }
 
     /// The header of the entry of `key`, fresh or not; not a visit.
@@ -239,6 +258,7 @@ impl Shard {
     /// The entry at `at` is no more; its block waits for the head to pass.
     fn kill(&mut self, tag: u32, at: usize) {
         self.index.remove(tag, at);
+        self.departures.count();
         let size = Mark::read(&self.arena, at).size();
         self.octets = self.octets.saturating_sub(size);
         Mark::dead(size).write(&mut self.arena, at);
@@ -355,6 +375,7 @@ impl Shard {
     fn evict(&mut self, tag: u32, at: usize, remember: bool) {
         self.octets = self.octets.saturating_sub(Mark::read(&self.arena, at).size());
         self.index.remove(tag, at);
+        self.departures.count();
         self.tally.evicted += 1;
         if remember {
             self.ghost.add(tag);

@@ -39,7 +39,7 @@ pub fn ask(shared: &Shared, walk: &Walk<'_>) -> Arc<Ask> {
 
 /// Asks, digests, keeps, and tells everyone who waits: in that order, so that whoever finds no flight finds its answer.
 pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<Keys>, deadline: Instant) {
-    let Pipeline { shared, counters } = pipeline;
+    let Pipeline { shared, counters, .. } = pipeline;
     let _counted = Deaths(&counters);
     // An exchange ends by its deadline; this one holds even if it does not.
     let ended = timeout_at(deadline, shared.exchange.exchange(Arc::clone(&ask), deadline)).await;

@@ -15,7 +15,7 @@ impl Pipeline {
     /// Looks into memory: answers first, so that a failure never hides what is still fresh (NEG-18).
     pub(super) fn recall(&self, keys: &Keys, now: Moment, walk: &mut Walk<'_>, out: &mut Out<'_>) -> Option<Facts> {
         let Shared { cache, failures, .. } = &*self.shared;
-        let hit = cache.lookup(keys.answer(), now, |stored| {
+        let hit = cache.lookup_through(&self.front, keys.answer(), now, |stored| {
             let age = now.seconds_since(stored.meta.received);
             (stored.meta, age, finish::copy(walk, stored, age, out))
         });
