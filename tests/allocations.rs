@@ -94,7 +94,7 @@ fn gateway(state: &std::path::Path) -> (Running, SocketAddr) {
     let text = format!(
         "state_dir = {:?}\nworkers = 1\n[listen]\ndns = [\"127.0.0.1:0\"]\ndot = []\ndoh = []\ndoq = []\n\
          [admin]\nlisten = []\n[limits]\nqueries_per_second = 1000000\n[upstream]\nservers = [\"udp://{}\"]\nfallback = []\n",
-        state.join("state"),
+        state.join("state").display().to_string(),
         upstream()
     );
     std::fs::write(&file, text).unwrap();

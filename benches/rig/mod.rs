@@ -188,7 +188,7 @@ pub struct Names {
 impl Names {
     /// Those of `caller`, which are not those of another.
     pub const fn new(caller: u64, below: u64) -> Self {
-        Self { state: 88_172_645_463_325_252 ^ (caller + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15), below }
+        Self { state: 0x0139_408d_cbbf_7a44 ^ (caller + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15), below }
     }
 
     /// The next.
