@@ -265,7 +265,22 @@ fn visit_if(
     if !wanted(&mut header) {
         return None;
     }
-    let (mark, hits) = (header.mark.visited_once_more(), header.hits.saturating_add(1));
+    note(octets, &header, 1);
+    let (message, rest) = rest.get(key_len..)?.split_at_checked(header.message.into())?;
+    let ttls = rest.get(..header.ttls.into())?;
+    Some(Stored { meta: header.meta, message, ttls })
+}
+
+/// Notes a visit of the entry at `at` in which it was served `hits` times.
+pub fn visit(arena: &mut [u8], at: usize, hits: u32) {
+    if let Some(octets) = arena.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<HEADER>) {
+        let header = Header::decode(octets);
+        note(octets, &header, hits);
+    }
+}
+
+fn note(octets: &mut [u8; HEADER], header: &Header, hits: u32) {
+    let (mark, hits) = (header.mark.visited_once_more(), header.hits.saturating_add(hits));
     if let Some(place) = octets.first_chunk_mut() {
         *place = mark.0.to_le_bytes();
     }
@@ -277,9 +292,6 @@ fn visit_if(
     {
         *octet |= Header::IS_RENEWING.to_be_bytes()[0];
     }
-    let (message, rest) = rest.get(key_len..)?.split_at_checked(header.message.into())?;
-    let ttls = rest.get(..header.ttls.into())?;
-    Some(Stored { meta: header.meta, message, ttls })
 }
 
 /// The entry at `at`, whole.

@@ -14,6 +14,7 @@ pub mod selection;
 pub mod settings;
 
 mod entry;
+mod front;
 mod ghost;
 mod index;
 mod layout;
@@ -25,12 +26,14 @@ mod share;
 mod tests;
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use ahash::RandomState;
 
 pub use entry::Entry;
 pub use failures::{Failure, Failures};
+pub use front::Front;
 pub use key::{Bits, Key, KeyView};
 pub use lifetime::lifetime;
 pub use rules::{Limits, Rule};
@@ -42,6 +45,7 @@ use crate::clock::Moment;
 use crate::reply::{Kind, Meta, Stored};
 use crate::trail::UpstreamId;
 use entry::Draft;
+use front::Departures;
 use layout::Layout;
 use shard::{Shard, Steps};
 
@@ -49,8 +53,13 @@ use shard::{Shard, Steps};
 pub struct Cache {
     /// A power of two of them; none where the cache is off.
     shards: Box<[Door]>,
+    /// What has left each of them.
+    departures: Box<[Arc<Departures>]>,
     hasher: RandomState,
     allowed: usize,
+    /// Workers that may still have a front, out of the share of `allowed` that is set aside for them.
+    fronts_left: AtomicUsize,
+    fronts: usize,
 }
 
 /// A shard behind its lock, on cache lines of its own. The lock protects everything in the shard.
@@ -110,27 +119,28 @@ impl Cache {
     /// An empty cache of `settings.size` octets; off below 4 KiB.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        let layout = Layout::of(settings.size, size_of::<Door>()).map(|layout| layout.shared(settings.domain_share));
-        let shards = match layout {
+        let fronts = settings.size / FRONTS_SHARE / Front::SIZE;
+        let layout = Layout::of(settings.size - fronts * Front::SIZE, SHARD_FIXED);
+        let shards: Box<[Door]> = match layout.map(|layout| layout.shared(settings.domain_share)) {
             Some(layout) => (0..layout.shards).map(|_| Door(Mutex::new(Shard::new(layout)))).collect(),
             None => Box::default(),
         };
-        Self { shards, hasher: RandomState::new(), allowed: settings.size }
+        let departures = shards.iter().map(|door| door.open().departures()).collect();
+        let (hasher, allowed, fronts_left) = (RandomState::new(), settings.size, AtomicUsize::new(fronts));
+        Self { shards, departures, hasher, allowed, fronts_left, fronts }
+    }
+
+    /// A front for one more worker. Where the share for fronts is used up, nothing is ever in it.
+    #[must_use]
+    pub fn front(&self) -> Front {
+        let left = self.fronts_left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        Front::new(left.is_ok())
     }
 
     /// The fresh answer of `key`, handed to `take` under the lock of its shard: copy it, do nothing slow.
     pub fn lookup<T>(&self, key: &Key, now: Moment, take: impl FnOnce(Stored<'_>) -> T) -> Option<T> {
         let (door, tag) = self.door(key)?;
         door.open().lookup(tag, key.as_bytes(), now).map(take)
-    }
-
-    /// As [`Cache::lookup`], for who will have the answer renewed where it is time: `take` hears so too, once in the answer's life.
-    ///
-    /// It is time in the last tenth of the life of an answer that is asked for again. What lives under 10 s is never renewed, nor
-    /// what says that a name does not exist.
-    pub fn lookup_due<T>(&self, key: &Key, now: Moment, take: impl FnOnce(Stored<'_>, bool) -> T) -> Option<T> {
-        let (door, tag) = self.door(key)?;
-        door.open().lookup_due(tag, key.as_bytes(), now).map(|(stored, is_due)| take(stored, is_due))
     }
 
     /// The answer of `key` that has expired but may stand in while no fresh one is to be had (RFC 8767), as [`Cache::lookup`].
@@ -243,7 +253,8 @@ impl Cache {
     #[must_use]
     pub fn footprint(&self) -> usize {
         let heap: usize = self.shards.iter().map(|door| door.open().footprint()).sum();
-        heap + self.shards.len() * size_of::<Door>()
+        let fronts = self.fronts - self.fronts_left.load(Ordering::Relaxed);
+        heap + self.shards.len() * SHARD_FIXED + fronts * Front::SIZE
     }
 
     /// Stands for the registrable domain of the name of `key`; 0 where there is none.
@@ -252,16 +263,51 @@ impl Cache {
         tag
     }
 
+    /// What finds `key`; `None` where nothing can be kept under it.
+    fn hash(&self, key: &Key) -> Option<u64> {
+        let octets = key.as_bytes();
+        (!octets.is_empty()).then(|| self.hasher.hash_one(octets))
+    }
+
     /// The shard of `key`, and its tag there.
     fn door(&self, key: &Key) -> Option<(&Door, u32)> {
-        let octets = key.as_bytes();
-        if octets.is_empty() {
-            return None;
-        }
-        let hash = self.hasher.hash_one(octets);
+        self.door_of(self.hash(key)?)
+    }
+
+    fn door_of(&self, hash: u64) -> Option<(&Door, u32)> {
         let (upper, tag) = halves(hash);
         let door = self.shards.get(index::scale(upper, self.shards.len()))?;
         Some((door, tag))
+    }
+
+    /// [`Cache::lookup`] of a key that has been hashed already.
+    fn lookup_hashed<T>(
+        &self,
+        (hash, renews): (u64, bool),
+        key: &[u8],
+        now: Moment,
+        take: impl FnOnce(Stored<'_>, bool) -> T,
+    ) -> Option<T> {
+        let (door, tag) = self.door_of(hash)?;
+        let mut shard = door.open();
+        if renews {
+            shard.lookup_due(tag, key, now).map(|(stored, is_due)| take(stored, is_due))
+        } else {
+            shard.lookup(tag, key, now).map(|stored| take(stored, false))
+        }
+    }
+
+    /// Counts `hits` that a front has served.
+    fn credit(&self, hash: u64, key: &[u8], hits: u32) {
+        if let Some((door, tag)) = self.door_of(hash) {
+            door.open().credit(tag, key, hits);
+        }
+    }
+
+    /// What has left the shard of `hash`.
+    fn departures(&self, hash: u64) -> Option<&Departures> {
+        let (upper, _) = halves(hash);
+        self.departures.get(index::scale(upper, self.departures.len())).map(|departures| &**departures)
     }
 }
 
@@ -309,6 +355,12 @@ impl Door {
         })
     }
 }
+
+/// What a shard takes beside its [`Layout`]: itself, and the count of its departures behind two counts of references.
+const SHARD_FIXED: usize = size_of::<Door>() + size_of::<Arc<Departures>>() + 2 * size_of::<Departures>();
+
+/// The fronts of all workers together take at most this part of the cache.
+const FRONTS_SHARE: usize = 64;
 
 #[expect(clippy::cast_possible_truncation, reason = "two halves")]
 const fn halves(hash: u64) -> (u32, u32) {

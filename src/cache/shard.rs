@@ -7,8 +7,11 @@
 
 mod room;
 
+use std::sync::Arc;
+
 use super::Inserted;
 use super::entry::{self, Draft, Entry, GRAIN, Header, Mark};
+use super::front::Departures;
 use super::ghost::Ghost;
 use super::index::Index;
 use super::layout::Layout;
@@ -43,6 +46,7 @@ pub struct Shard {
     layout: Layout,
     octets: usize,
     tally: Tally,
+    departures: Arc<Departures>,
 }
 
 /// Which ring.
@@ -89,6 +93,7 @@ impl Shard {
             layout,
             octets: 0,
             tally: Tally::default(),
+            departures: Arc::default(),
         }
     }
 
@@ -100,7 +105,14 @@ impl Shard {
         self.small.follow(&old.small);
         self.main.follow(&old.main);
         self.tally = tally;
+        self.departures = Arc::clone(&old.departures);
+        self.departures.count();
         old
+    }
+
+    /// What has left it, for those who keep copies.
+    pub fn departures(&self) -> Arc<Departures> {
+        Arc::clone(&self.departures)
     }
 
     /// Its layout.
@@ -138,6 +150,13 @@ impl Shard {
     pub fn lookup_due(&mut self, tag: u32, key: &[u8], now: Moment) -> Option<(Stored<'_>, bool)> {
         let at = self.find(tag, key)?;
         entry::visit_due(&mut self.arena, at, key.len(), now)
+    }
+
+    /// Counts `hits` of the entry of `key` that were served from a copy: one visit.
+    pub fn credit(&mut self, tag: u32, key: &[u8], hits: u32) {
+        if let Some(at) = self.find(tag, key) {
+            entry::visit(&mut self.arena, at, hits);
+        }
     }
 
     /// The header of the entry of `key`, fresh or not; not a visit.
@@ -261,6 +280,7 @@ impl Shard {
     /// The entry at `at` is no more; its block waits for the head to pass.
     fn kill(&mut self, tag: u32, at: usize) {
         self.index.remove(tag, at);
+        self.departures.count();
         let size = self.forget(at);
         Mark::dead(size).write(&mut self.arena, at);
     }

@@ -49,7 +49,7 @@ pub fn patient(mut ask: Arc<Ask>) -> Arc<Ask> {
 
 /// Asks, digests, keeps, and tells everyone who waits: in that order, so that whoever finds no flight finds its answer.
 pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<Keys>, deadline: Instant) {
-    let Pipeline { shared, counters } = &pipeline;
+    let Pipeline { shared, counters, .. } = &pipeline;
     let _counted = Deaths(counters);
     let flushes = shared.flushes.count();
     let (result, mut attempts) = inquire(&pipeline, &ask, deadline).await;
@@ -73,7 +73,7 @@ pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<K
 
 /// Asks and digests; the reply in an answer's stead says whether it is remembered.
 pub async fn inquire(
-    Pipeline { shared, counters }: &Pipeline,
+    Pipeline { shared, counters, .. }: &Pipeline,
     ask: &Arc<Ask>,
     deadline: Instant,
 ) -> (Result<StoredBuf, (Problem, bool)>, Attempts) {

@@ -37,6 +37,7 @@ pub use shared::Shared;
 pub use special::is_answered_here;
 
 use crate::answer::Answer;
+use crate::cache::Front;
 use crate::clock::Moment;
 use crate::peer::Peer;
 use crate::query::{Origin, Query, Reject};
@@ -60,6 +61,7 @@ const HEARING: Duration = Duration::from_millis(20);
 pub struct Pipeline {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
+    front: Front,
 }
 
 /// What `decide` chose.
@@ -113,8 +115,9 @@ impl Answer for Pipeline {
 impl Pipeline {
     /// A worker's pipeline, counting into `counters`.
     #[must_use]
-    pub const fn new(shared: Arc<Shared>, counters: Arc<Counters>) -> Self {
-        Self { shared, counters }
+    pub fn new(shared: Arc<Shared>, counters: Arc<Counters>) -> Self {
+        let front = shared.cache.front();
+        Self { shared, counters, front }
     }
 
     fn set_out<'a>(&self, asked: &Result<Query<'a>, Reject<'a>>, peer: &Peer) -> Option<Walk<'a>> {

@@ -22,11 +22,8 @@ impl Pipeline {
             (stored.meta, age, finish::copy(walk, stored, age, out), is_due)
         };
         // Who does not want recursion does not cause it.
-        let hit = if self.shared.cache_settings.prefetch && walk.asks(Flags::RD) {
-            cache.lookup_due(keys.answer(), now, &mut take)
-        } else {
-            cache.lookup(keys.answer(), now, |stored| take(stored, false))
-        };
+        let renews = self.shared.cache_settings.prefetch && walk.asks(Flags::RD);
+        let hit = cache.lookup_through(&self.front, (keys.answer(), renews), now, &mut take);
         // A name that does not exist has no records of any type (NEG-03).
         let hit = hit.or_else(|| cache.lookup(&keys.denial(), now, |stored| take(stored, false)));
         if let Some((meta, age, fit, is_due)) = hit {

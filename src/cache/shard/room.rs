@@ -171,6 +171,7 @@ impl Shard {
     fn evict(&mut self, tag: u32, at: usize, remember: bool) {
         self.forget(at);
         self.index.remove(tag, at);
+        self.departures.count();
         self.tally.evicted += 1;
         if remember {
             self.ghost.add(tag);

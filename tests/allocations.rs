@@ -1,0 +1,129 @@
+//! A hit allocates nothing: not in the pipeline, over no transport, and not in a whole turn of a worker that serves datagrams.
+//!
+//! The allocator counts for the whole process, so that no thread of a gateway gets away; who asks here allocates nothing either.
+//! Other threads have errands of their own now and then: of several rounds the one with the fewest counts.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test says what is wrong by failing")]
+
+use std::alloc::System;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use hushgate::config::{self, Source};
+use hushgate::gateway::{Gateway, Running};
+use hushgate::listen::DoorKind;
+use hushgate::peer::Transport;
+use hushgate::wire::registry::option;
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[path = "../benches/rig/mod.rs"]
+mod rig;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const NAMES: u64 = 500;
+const HITS: u64 = 1000;
+const ROUNDS: usize = 10;
+
+/// The tests take turns: what one allocates is not to be counted against the other.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Allocations of the round that had the fewest.
+fn fewest(mut round: impl FnMut()) -> usize {
+    let mut counted = || {
+        let made = || ALLOCATOR.stats().allocations + ALLOCATOR.stats().reallocations;
+        let before = made();
+        round();
+        made() - before
+    };
+    // The first round warms up what is set aside once.
+    counted();
+    (0..ROUNDS).map(|_| counted()).min().unwrap()
+}
+
+#[test]
+fn what_is_counted_is_what_is_allocated() {
+    let _turn = turn();
+    let fewest = fewest(|| (0..7).for_each(|n| drop(std::hint::black_box(vec![n; 100]))));
+    assert_eq!(fewest, 7);
+}
+
+#[test]
+fn a_hit_allocates_nothing_over_any_transport() {
+    let _turn = turn();
+    let shared = rig::shared(64 << 20);
+    rig::fill(&shared, NAMES);
+    let worker = rig::worker(&shared);
+    let cookie = b"8octets!".as_slice();
+    let all: [Option<rig::Options<'_>>; 4] =
+        [None, Some(&[]), Some(&[(option::COOKIE, cookie)]), Some(&[(option::PADDING, &[])])];
+    for transport in Transport::ALL {
+        for options in all {
+            let mut client = rig::Client::new(worker.clone(), transport, options);
+            let fewest = fewest(|| (0..HITS).for_each(|n| client.hit(n % NAMES)));
+            assert_eq!(fewest, 0, "{transport:?}, {options:?}");
+        }
+    }
+}
+
+/// A server that gives every name an address.
+fn upstream() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut query = [0; 1500];
+        while let Ok((length, from)) = socket.recv_from(&mut query) {
+            let end = 12 + query[12..length].iter().position(|&octet| octet == 0).unwrap() + 5;
+            let record = b"\xc0\x0c\0\x01\0\x01\0\0\x0e\x10\0\x04\xc0\0\x02\x01";
+            let header = [query[0], query[1], 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+            let answer = [&header, &query[12..end], record].concat();
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+    address
+}
+
+/// A gateway with one worker, and where it is asked over UDP.
+fn gateway(state: &std::path::Path) -> (Running, SocketAddr) {
+    let file = state.join("hushgate.toml");
+    let text = format!(
+        "state_dir = {:?}\nworkers = 1\n[listen]\ndns = [\"127.0.0.1:0\"]\ndot = []\ndoh = []\ndoq = []\n\
+         [admin]\nlisten = []\n[limits]\nqueries_per_second = 1000000\n[upstream]\nservers = [\"udp://{}\"]\nfallback = []\n",
+        state.join("state").display().to_string(),
+        upstream()
+    );
+    std::fs::write(&file, text).unwrap();
+    let loaded = config::load(&Source { file: Some(file), environment: None, sets: Vec::new() });
+    let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.problems));
+    let bound = Gateway::build(config).unwrap().bind().unwrap();
+    let (_, door) = bound.doors().into_iter().find(|(kind, _)| *kind == DoorKind::Dns).unwrap();
+    (bound.serve().unwrap(), door)
+}
+
+#[test]
+fn a_worker_that_serves_hits_over_udp_allocates_nothing() {
+    let _turn = turn();
+    let state = tempfile::tempdir().unwrap();
+    let (running, door) = gateway(state.path());
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(door).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut asking = rig::Asking::new(Some(&[(option::COOKIE, b"8octets!")]));
+    let mut answer = [0; 1500];
+    let mut ask = |n| {
+        socket.send(asking.of(n)).unwrap();
+        let length = socket.recv(&mut answer).unwrap();
+        assert_eq!((answer[3] & 15, answer[7]), (0, 1), "NOERROR and an address");
+        assert!(length > 60);
+    };
+    let warm = 20;
+    (0..warm).for_each(&mut ask);
+    let fewest = fewest(|| (0..HITS).for_each(|n| ask(n % warm)));
+    assert_eq!(fewest, 0, "in {HITS} hits");
+    running.stop();
+}
