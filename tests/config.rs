@@ -449,7 +449,7 @@ fn the_effective_values_are_a_file_that_means_the_same() {
     let text = effective::to_toml(&first.effective);
     assert!(text.contains("size = \"1 GiB\"  # --set\n"), "{text}");
     assert!(text.contains("connections = \"auto\"  # default; 20000 here\n"), "{text}");
-    assert!(text.contains("snapshot = false  # default; no effect in this version\n"), "{text}");
+    assert!(text.contains("snapshot = false  # default\n"), "{text}");
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("effective.toml");
     std::fs::write(&path, text).unwrap();
     let second = load_file(&path);

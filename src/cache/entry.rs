@@ -5,6 +5,7 @@
 //!
 //! The first word of every block is its [`Mark`]: its length and what eviction must know. Integers are little-endian.
 
+use super::mark::Mark;
 use crate::clock::Moment;
 use crate::reply::{Kind, Meta, Stored};
 use crate::trail::UpstreamId;
@@ -15,68 +16,6 @@ pub const GRAIN: usize = 8;
 
 /// Octets of a header.
 pub const HEADER: usize = 56;
-
-/// The word that opens a block: its length, a dead bit, and a two-bit count of visits in the low bits that the grain leaves free.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark(u32);
-
-impl Mark {
-    const DEAD: u32 = 1;
-    const VISIT: u32 = 2;
-    const VISITS: u32 = 3 * Self::VISIT;
-
-    /// A block of `size` octets that holds nothing.
-    pub fn dead(size: usize) -> Self {
-        Self(Self::live(size).0 | Self::DEAD)
-    }
-
-    fn live(size: usize) -> Self {
-        Self(u32::try_from(size).unwrap_or(0) & !(Self::DEAD | Self::VISITS))
-    }
-
-    /// The mark at `at`. Where there can be none, a dead grain: whoever walks a ring moves on.
-    pub fn read(arena: &[u8], at: usize) -> Self {
-        let octets = arena.get(at..).and_then(<[u8]>::first_chunk::<4>);
-        let mark = Self(octets.map_or(0, |octets| u32::from_le_bytes(*octets)));
-        if mark.size() == 0 { Self::dead(GRAIN) } else { mark }
-    }
-
-    /// Writes it at `at`.
-    pub fn write(self, arena: &mut [u8], at: usize) {
-        if let Some(octets) = arena.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<4>) {
-            *octets = self.0.to_le_bytes();
-        }
-    }
-
-    /// The length of the block.
-    pub const fn size(self) -> usize {
-        (self.0 & !(Self::DEAD | Self::VISITS)) as usize
-    }
-
-    /// Was it replaced, removed or skipped?
-    pub const fn is_dead(self) -> bool {
-        self.0 & Self::DEAD != 0
-    }
-
-    /// Was it visited since it came here or was last spared?
-    pub const fn is_visited(self) -> bool {
-        self.0 & Self::VISITS != 0
-    }
-
-    const fn visited_once_more(self) -> Self {
-        if self.0 & Self::VISITS == Self::VISITS { self } else { Self(self.0 + Self::VISIT) }
-    }
-
-    /// One visit less: the price of being spared.
-    pub const fn spared(self) -> Self {
-        if self.is_visited() { Self(self.0 - Self::VISIT) } else { self }
-    }
-
-    /// No visits: how an entry enters the main ring.
-    pub const fn unvisited(self) -> Self {
-        Self(self.0 & !Self::VISITS)
-    }
-}
 
 /// A header, read.
 #[derive(Clone, Copy, Debug)]
@@ -119,7 +58,7 @@ impl Header {
         lay(
             &mut octets,
             &[
-                &self.mark.0.to_le_bytes(),
+                &self.mark.to_le_bytes(),
                 &self.tag.to_le_bytes(),
                 &self.key.to_le_bytes(),
                 &self.ttls.to_le_bytes(),
@@ -144,7 +83,7 @@ impl Header {
 
     fn decode(octets: &[u8; HEADER]) -> Self {
         let mut rest = octets.as_slice();
-        let mark = Mark(u32::from_le_bytes(take(&mut rest)));
+        let mark = Mark::from_le_bytes(take(&mut rest));
         let tag = u32::from_le_bytes(take(&mut rest));
         let [key, ttls, message, shape] = [(); 4].map(|()| u16::from_le_bytes(take(&mut rest)));
         let hits = u32::from_le_bytes(take(&mut rest));
@@ -282,7 +221,7 @@ pub fn visit(arena: &mut [u8], at: usize, hits: u32) {
 fn note(octets: &mut [u8; HEADER], header: &Header, hits: u32) {
     let (mark, hits) = (header.mark.visited_once_more(), header.hits.saturating_add(hits));
     if let Some(place) = octets.first_chunk_mut() {
-        *place = mark.0.to_le_bytes();
+        *place = mark.to_le_bytes();
     }
     if let Some(place) = octets.get_mut(Header::HITS_AT..).and_then(<[u8]>::first_chunk_mut) {
         *place = hits.to_le_bytes();
@@ -463,22 +402,6 @@ mod tests {
         assert_eq!(visits(Kind::NxDomain, 100, &[0, 92_000, 93_000]), [false; 3]);
         assert_eq!(visits(Kind::Positive, 9, &[0, 8500, 8500]), [false; 3], "too short a life");
         assert_eq!(visits(Kind::Positive, u32::MAX, &[0, 100_000]), [false; 2]);
-    }
-
-    #[test]
-    fn visits_are_counted_to_three_and_paid_for_one_by_one() {
-        let mut mark = Mark::live(64);
-        for _ in 0..5 {
-            mark = mark.visited_once_more();
-        }
-        for _ in 0..3 {
-            assert!(mark.is_visited());
-            mark = mark.spared();
-        }
-        assert!(!mark.is_visited() && !mark.is_dead());
-        assert_eq!(mark.spared(), Mark::live(64));
-        assert_eq!(mark.size(), 64);
-        assert!(Mark::dead(64).is_dead());
     }
 
     #[test]

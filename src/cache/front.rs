@@ -243,7 +243,7 @@ mod tests {
     const NOW: Moment = Moment(1000);
 
     fn cache() -> Cache {
-        Cache::new(&Settings { size: 16 << 20, ..Settings::default() })
+        Cache::new(&Settings { size: 16 << 20, spread: false, ..Settings::default() })
     }
 
     fn key(n: u32) -> Key {

@@ -18,6 +18,7 @@ mod front;
 mod ghost;
 mod index;
 mod layout;
+mod mark;
 mod ring;
 mod shard;
 mod share;
@@ -57,6 +58,8 @@ pub struct Cache {
     departures: Box<[Arc<Departures>]>,
     hasher: RandomState,
     allowed: usize,
+    /// Do equal lifetimes end one by one?
+    spread: bool,
     /// Workers that may still have a front, out of the share of `allowed` that is set aside for them.
     fronts_left: AtomicUsize,
     fronts: usize,
@@ -127,7 +130,7 @@ impl Cache {
         };
         let departures = shards.iter().map(|door| door.open().departures()).collect();
         let (hasher, allowed, fronts_left) = (RandomState::new(), settings.size, AtomicUsize::new(fronts));
-        Self { shards, departures, hasher, allowed, fronts_left, fronts }
+        Self { shards, departures, hasher, allowed, spread: settings.spread, fronts_left, fronts }
     }
 
     /// A front for one more worker. Where the share for fronts is used up, nothing is ever in it.
@@ -163,7 +166,9 @@ impl Cache {
         }
         let Some((door, tag)) = self.door(key) else { return Inserted::Off };
         let domain = self.domain(key);
-        let meta = Meta { lifetime: lifetime::spread(stored.meta.lifetime, tag), ..stored.meta };
+        let lifetime = stored.meta.lifetime;
+        let lifetime = if self.spread { lifetime::spread(lifetime, tag) } else { lifetime };
+        let meta = Meta { lifetime, ..stored.meta };
         let stored = Stored { meta, ..stored };
         let Some(draft) = Draft::new(tag, domain, key.as_bytes(), stored) else { return Inserted::TooLarge };
         door.open().insert(&draft, now)

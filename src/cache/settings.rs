@@ -29,6 +29,8 @@ pub struct Settings {
     pub stale_after: Duration,
     /// The TTL that a stale answer carries. Default 30 s.
     pub stale_ttl: Duration,
+    /// Do answers of equal lifetimes end one by one, up to a twentieth early? Default yes; whoever counts seconds wants no.
+    pub spread: bool,
     /// Is an answer refreshed that is asked for again in its last tenth? Default yes.
     pub prefetch: bool,
     /// Is it kept in the state directory over a restart? Default no.
@@ -58,6 +60,7 @@ impl Default for Settings {
             stale_window: Duration::from_hours(24),
             stale_after: Duration::from_millis(1800),
             stale_ttl: Duration::from_secs(30),
+            spread: true,
             prefetch: true,
             snapshot: false,
             rules: Suffixes::default(),

@@ -10,11 +10,12 @@ mod room;
 use std::sync::Arc;
 
 use super::Inserted;
-use super::entry::{self, Draft, Entry, GRAIN, Header, Mark};
+use super::entry::{self, Draft, Entry, GRAIN, Header};
 use super::front::Departures;
 use super::ghost::Ghost;
 use super::index::Index;
 use super::layout::Layout;
+use super::mark::Mark;
 use super::ring::Ring;
 use super::share::Shares;
 use crate::clock::Moment;

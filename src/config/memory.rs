@@ -28,6 +28,7 @@ pub fn read(reader: &mut Reader<'_>) -> Settings {
         stale_window: reader.read("cache.stale_window", kinds::ttl(Duration::ZERO..=LONGEST_TTL)),
         stale_after: reader.read("cache.stale_after", kinds::duration(Duration::ZERO..=Duration::from_mins(1))),
         stale_ttl: reader.read("cache.stale_ttl", kinds::ttl(Duration::from_secs(1)..=Duration::from_hours(1))),
+        spread: true,
         prefetch: reader.read("cache.prefetch", kinds::flag),
         snapshot: reader.read("cache.snapshot", kinds::flag),
         rules: Suffixes::default(),

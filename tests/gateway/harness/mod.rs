@@ -96,6 +96,8 @@ impl Rig {
         let loaded = config::load(&Source { file: Some(file), environment: None, sets });
         let problems: Vec<String> = loaded.problems.iter().map(ToString::to_string).collect();
         let mut config = loaded.config.unwrap_or_else(|| panic!("bad test configuration: {problems:#?}"));
+        // Tests count the seconds of a TTL.
+        config.cache.spread = false;
         adjust(Adjusting { config: &mut config, folder: state.path(), upstream: upstream.address });
         let bound = Gateway::build_by(config, clock).unwrap().bind().unwrap();
         let doors = bound.doors();
