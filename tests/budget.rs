@@ -23,7 +23,7 @@ fn keep(cache: &Cache, n: u64, length: usize) -> usize {
     let key = Key::new(&question, Bits::default(), 0, 0);
     let meta = Meta { lifetime: 3600, kind: Kind::Positive, ..Meta::default() };
     cache.insert(&key, Stored { meta, message: &vec![7; length], ttls: &[0, 48] }, Moment(0));
-    if n % 3 == 0 {
+    if n.is_multiple_of(3) {
         cache.lookup(&key, Moment(0), |_| ());
     }
     length

@@ -76,12 +76,11 @@ impl Shard {
             } else {
                 self.claim_spare(header.domain, mark.size(), now)
             };
-            match room {
-                Some(to) => self.relocate(header.tag, at, to, mark.unvisited()),
-                None => {
-                    self.tally.limited += u64::from(limited && mark.is_visited());
-                    self.evict(header.tag, at, !limited);
-                }
+            if let Some(to) = room {
+                self.relocate(header.tag, at, to, mark.unvisited());
+            } else {
+                self.tally.limited += u64::from(limited && mark.is_visited());
+                self.evict(header.tag, at, !limited);
             }
         }
         self.small.pop(mark.size());
@@ -101,16 +100,13 @@ impl Shard {
         let limited = self.shares.is_exceeded(header.domain, 0);
         let earned = mark.is_visited() && header.is_fresh(now);
         let spared = earned && !limited && moves.spend(size);
-        match self.main.room(size, 0).filter(|_| spared) {
-            Some(place) => {
-                // The bytes move before a filler is written: the place may overlap the block that has just been passed.
-                self.relocate(header.tag, at, place.at, mark.spared());
-                self.occupy(Lane::Main, place, size);
-            }
-            None => {
-                self.tally.limited += u64::from(limited && earned);
-                self.evict(header.tag, at, mark.is_visited() && !limited);
-            }
+        if let Some(place) = self.main.room(size, 0).filter(|_| spared) {
+            // The bytes move before a filler is written: the place may overlap the block that has just been passed.
+            self.relocate(header.tag, at, place.at, mark.spared());
+            self.occupy(Lane::Main, place, size);
+        } else {
+            self.tally.limited += u64::from(limited && earned);
+            self.evict(header.tag, at, mark.is_visited() && !limited);
         }
         true
     }
