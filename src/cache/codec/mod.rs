@@ -44,7 +44,7 @@ pub enum Refused {
     /// It begins as no snapshot does.
     #[error("it is no snapshot of a cache")]
     Foreign,
-    /// It is of another version than [`VERSION`].
+    /// It is of another version than the one that is written.
     #[error("it is of version {0}, and this program reads version {VERSION}")]
     Version(u16),
     /// It ends before its end.
