@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Real clients and real servers against the real binary: every client x transport pair must get the right answer with the
-certificate verified, and must refuse a wrong authority; so must the gateway of every server x transport pair (servers.py).
+certificate verified, and must refuse a wrong authority; so must the gateway of every server x transport pair (servers.py), and what it remembers must outlive its server (memory.py).
 
     run.py HUSHGATE_BINARY HICKORY_BINARY
 
@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 
+import memory
 import servers
 
 NAME = "interop.demo.example"
@@ -256,7 +257,7 @@ def main():
     binary, hickory = map(os.path.abspath, sys.argv[1:])
     demo, failed, passed = Demo(binary), 0, 0
     try:
-        for client, transport, wanted, got in itertools.chain(rows(binary, demo), servers.rows(binary, hickory)):
+        for client, transport, wanted, got in itertools.chain(rows(binary, demo), servers.rows(binary, hickory), memory.rows(binary)):
             good = re.search(wanted, got) is not None
             failed, passed = failed + (not good), passed + good
             print(f"{'ok  ' if good else 'FAIL'} {client:38} {transport:5} {got}", flush=True)

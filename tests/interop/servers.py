@@ -130,7 +130,9 @@ def unbound(folder, certificates):
     module-config: "iterator"
     local-data: ". 300 NS ns.example.test."
     local-zone: "example.test." static
+    local-data: "example.test. 1 SOA ns.example.test. admin.example.test. 1 3600 600 86400 1"
     local-data: "{WWW}. 300 A {ADDRESS}"
+    local-data: "short.example.test. 1 A {ADDRESS}"
     local-data: "{WWW}. 300 AAAA {ADDRESS6}"
     local-data: '{BIG}. 300 TXT {big}'
 remote-control:
@@ -192,7 +194,7 @@ def hickory(folder, certificates, binary):
 class Gateway:
     """hushgate with one upstream."""
 
-    def __init__(self, binary, folder, scheme, port, ca, name):
+    def __init__(self, binary, folder, scheme, port, ca, name, more=""):
         self.door = free_port()
         is_plain = scheme in ("udp", "tcp")
         trust = "" if is_plain else f', ca = "{ca}", tls_name = "{name}"'
@@ -206,7 +208,7 @@ listen = ["unix:{folder}/admin.sock"]
 [upstream]
 servers = [{{ url = "{scheme}://127.0.0.1:{port}"{trust} }}]
 fallback = []
-""")
+{more}""")
         self.process = Process(folder, "hushgate", binary, "serve", "--config", config)
         # Answered here, whatever the upstream does.
         self.process.until(lambda: dig(self.door, "localhost", "A", "+short", "+time=1").strip() == "127.0.0.1")
