@@ -244,6 +244,12 @@ impl Control {
         }
     }
 
+    /// The name of a server that supplied an answer, maybe before a restart.
+    fn named(&self, upstream: UpstreamId) -> Option<String> {
+        let former = (upstream == UpstreamId::FORMER).then_some("a server that is no longer configured");
+        self.routes.name(upstream).or(former).map(ToOwned::to_owned)
+    }
+
     fn gauges(&self) -> Gauges {
         let cache = self.shared.cache().stats();
         let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
@@ -297,6 +303,8 @@ fn explain(control: Arc<Control>, pipeline: Arc<Pipeline>, request: ExplainReque
         let client = request.from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let peer = Peer::new(SocketAddr::new(client, 0), address, id, transport);
         let message = request.to_message();
+        // Before the walk, which is a visit of its own.
+        let kept = control.shared.kept(&request.question());
         let begun = Instant::now();
         let mut buffer = BytesMut::new();
         let mut out = Out::bare(&mut buffer);
@@ -313,7 +321,11 @@ fn explain(control: Arc<Control>, pipeline: Arc<Pipeline>, request: ExplainReque
             pool: control.routes.pool_name(&request.question()),
             micros: u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX),
         };
-        Ok(tell(&control, &asked, &verdict))
+        let mut road = tell(&control, &asked, &verdict);
+        // Of the two that may be kept, the one that was served is known by its age.
+        let served = |age: u32| kept.iter().flatten().find(|facts| facts.age.abs_diff(age) <= 1);
+        road.cache.hits = road.cache.age.and_then(served).map(|facts| facts.hits);
+        Ok(road)
     })
 }
 
@@ -322,8 +334,5 @@ fn tell(control: &Control, asked: &Asked<'_>, verdict: &Verdict) -> Explained {
         Verdict::Sent(reply) => Reached::Reply(&reply.facts, &reply.message),
         Verdict::Dropped(why) => Reached::Silence(*why),
     };
-    explained(asked, reached, &|upstream| {
-        let former = (upstream == UpstreamId::FORMER).then_some("a server that is no longer configured");
-        control.routes.name(upstream).or(former).map(ToOwned::to_owned)
-    })
+    explained(asked, reached, &|upstream| control.named(upstream))
 }

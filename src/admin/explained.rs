@@ -74,6 +74,9 @@ pub struct Cache {
     /// Seconds it stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_left: Option<u32>,
+    /// Times it was served before this question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hits: Option<u32>,
     /// Seconds since it expired, if it stood in past its time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expired: Option<u32>,
@@ -265,7 +268,7 @@ fn cache(asked: &Asked<'_>, recall: Recall, named: &dyn Fn(UpstreamId) -> String
         Recall::Stale { since, .. } => Some(since),
         Recall::Unasked | Recall::Miss | Recall::Hit { .. } | Recall::Failure { .. } => None,
     };
-    Cache { outcome: outcome.into(), key, age, ttl_left, expired, supplier, refresh: None }
+    Cache { outcome: outcome.into(), key, age, ttl_left, hits: None, expired, supplier, refresh: None }
 }
 
 const fn stale(why: Stale) -> &'static str {

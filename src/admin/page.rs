@@ -7,6 +7,7 @@ use super::readiness::Readiness;
 use crate::peer::Transport;
 use crate::reply::Source;
 use crate::telemetry::{Counter, Counters, Gauges, UpstreamFacts};
+use crate::trail::Sudden;
 
 const HEAD: &str = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
 <meta name=\"viewport\" content=\"width=device-width\"><meta http-equiv=\"refresh\" content=\"30\"><title>hushgate</title>\n\
@@ -34,18 +35,38 @@ fn write(out: &mut String, handles: &Handles, gauges: &Gauges, judged: &Readines
     });
     table(out, "Certificates", certificates)?;
     upstreams(out, &gauges.upstreams)?;
-    let held = format!("{} of {} octets", gauges.cache_bytes, gauges.cache_bytes_limit);
-    table(out, "Cache", [("answers".to_owned(), gauges.cache_entries.to_string()), ("memory".to_owned(), held)])?;
+    cache(out, handles, gauges)?;
     counters(out, handles, gauges)?;
     out.push_str("<p>All of it: <a href=\"/metrics\">metrics</a>, <a href=\"/api/upstreams\">upstreams</a>, <a href=\"/api/cache\">cache</a>. One question's road: <code>hushgate explain NAME</code>; what is held for a name: <code>hushgate cache show NAME</code>.</p>\n</body></html>\n");
     Ok(())
 }
 
-fn counters(out: &mut String, handles: &Handles, gauges: &Gauges) -> fmt::Result {
-    let sum = |of: &dyn Fn(&Counters) -> Option<&Counter>| {
-        let values = handles.counters.iter().filter_map(|worker| of(worker)).map(Counter::value);
-        values.fold(0, u64::wrapping_add).to_string()
+fn cache(out: &mut String, handles: &Handles, gauges: &Gauges) -> fmt::Result {
+    let memory = match gauges.cache_bytes_limit {
+        0 => "none: the cache is off".to_owned(),
+        limit => format!("{} of {limit} octets", gauges.cache_bytes),
     };
+    let sudden = (0..Sudden::OUTCOMES.len()).map(|at| sum(handles, &|worker| worker.sudden.get(at)));
+    let rows = [
+        ("answers", gauges.cache_entries.to_string()),
+        ("memory", memory),
+        ("over their domain's share", gauges.cache_limited.to_string()),
+        ("asked for again before they expire", sum(handles, &|worker| Some(&worker.refreshes)).to_string()),
+        ("failures told again", sum(handles, &|worker| Some(&worker.failures_recalled)).to_string()),
+        ("sudden denials", sudden.fold(0, u64::wrapping_add).to_string()),
+        ("questions refused, too many about their domain", sum(handles, &|worker| Some(&worker.crowded)).to_string()),
+    ];
+    table(out, "Cache", rows.map(|(name, value)| (name.to_owned(), value)))
+}
+
+/// A counter of all workers.
+fn sum(handles: &Handles, of: &dyn Fn(&Counters) -> Option<&Counter>) -> u64 {
+    let values = handles.counters.iter().filter_map(|worker| of(worker)).map(Counter::value);
+    values.fold(0, u64::wrapping_add)
+}
+
+fn counters(out: &mut String, handles: &Handles, gauges: &Gauges) -> fmt::Result {
+    let sum = |of: &dyn Fn(&Counters) -> Option<&Counter>| sum(handles, of).to_string();
     let questions = Transport::ALL.map(|transport| {
         let count = sum(&|worker| worker.questions.get(transport as usize));
         (format!("over {}", transport.name()), count)

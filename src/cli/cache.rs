@@ -23,6 +23,24 @@ Examples:
 
 Exit status: 0 done, 1 nothing is held for the name or no gateway answers, 2 wrong arguments.";
 
+const STATS: &str = "\
+Examples:
+  hushgate cache stats
+  hushgate cache stats --json                      the same to a program
+
+fresh: served. stale: expired, may stand in while no fresh answer is to be had. expired: goes when room is wanted.
+too large, over share: answers that were not kept, or not for long, for their size and for cache.domain_share.";
+
+const SHOW: &str = "\
+Examples:
+  hushgate cache show example.com                  every type, with its age and where it came from
+  hushgate cache show example.com AAAA --json
+  hushgate cache show 7.2.0.192.in-addr.arpa       a reverse name
+  hushgate cache show 'odd\\.label.example'         a dot within a label is written \\.
+
+The type `any` is what holds for all types: that the name does not exist. Looking does not count as a hit.
+Exit status: 0 something is held, 1 nothing is or no gateway answers, 2 wrong arguments.";
+
 /// What the command line says.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -34,6 +52,7 @@ pub struct Options {
 #[derive(Clone, Debug, Subcommand)]
 enum Task {
     /// How much it holds, of what, and how often it has answered.
+    #[command(after_help = STATS)]
     Stats(Desk),
     /// All that it holds for a name: answers with their records, and failures.
     Show(Show),
@@ -42,6 +61,7 @@ enum Task {
 }
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = SHOW)]
 struct Show {
     /// The domain name
     #[arg(value_name = "NAME", value_parser = parse_name)]

@@ -67,7 +67,7 @@ fn check_order(reader: &mut Reader<'_>, fields: &Fields<'_>, rule: &Rule, all: &
     reader.findings.error(&fields.key(name), origin, what);
 }
 
-/// What is never kept cannot be kept longer.
+/// What is never kept cannot be kept longer, nor compared with a denial.
 fn check_never(reader: &mut Reader<'_>, fields: &Fields<'_>, rule: &Rule) {
     let longer = [("min_ttl", rule.min_ttl), ("stale_window", rule.stale_window)];
     for (name, said) in longer.into_iter().filter(|_| rule.never) {
@@ -77,5 +77,9 @@ fn check_never(reader: &mut Reader<'_>, fields: &Fields<'_>, rule: &Rule) {
             let what = format!("{} contradicts never = true: what is not kept cannot be kept longer", node.shown());
             reader.findings.error(&fields.key(name), node.origin, what);
         }
+    }
+    if let Some(node) = fields.get("guard").filter(|_| rule.never && rule.guard) {
+        let what = "true contradicts never = true: nothing is kept that a denial could be sudden after".to_owned();
+        reader.findings.error(&fields.key("guard"), node.origin, what);
     }
 }

@@ -56,6 +56,7 @@ async fn stats(control: &Control) -> Stats {
         inserted: held.inserted,
         evicted: held.evicted,
         rejected: held.rejected,
+        limited: held.limited,
         failures: wide(shared.failures().len()),
         under_way: wide(shared.joins_in_flight()),
         ..Stats::default()
@@ -98,10 +99,7 @@ async fn show(control: &Control, name: Box<[u8]>, rtype: Option<u16>) -> Held {
         yield_now().await;
     }
     let now = shared.clock().now();
-    let names = Names {
-        pool: &|view| control.pool_of(view),
-        upstream: &|upstream| control.routes.name(upstream).map(ToOwned::to_owned),
-    };
+    let names = Names { pool: &|view| control.pool_of(view), upstream: &|upstream| control.named(upstream) };
     let failed = shared.failures().list(&selection, now, FAILURES);
     let failures = failed.iter().filter_map(|(key, failure)| words::failure(key, *failure, NOT_RECURSIVE, &names));
     Held { name: shown, rtype: rtype.map(type_name), failures: failures.collect(), ..listing.told(now, &names) }

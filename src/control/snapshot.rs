@@ -124,7 +124,7 @@ impl Snapshot {
         match self.read(drain) {
             Ok(Loaded::Whole(taken, entries)) => {
                 self.ledger.loaded.store(taken, Ordering::Relaxed);
-                let millis = begun.elapsed().as_millis();
+                let millis = millis(begun.elapsed());
                 info!(file = %file.display(), taken, entries, millis, "answers are taken over from the snapshot of the cache");
             }
             Ok(Loaded::Absent) => info!(file = %file.display(), "there is no snapshot of the cache yet"),
@@ -194,8 +194,7 @@ impl Snapshot {
         if age >= Duration::from_secs(u64::from(lifetime) + u64::from(stale)) {
             return false;
         }
-        let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        let Some(received) = now.0.checked_sub(millis).map(Moment) else { return false };
+        let Some(received) = now.0.checked_sub(millis(age)).map(Moment) else { return false };
         let supplier = suppliers.get(usize::from(stored.meta.supplier.0)).copied().unwrap_or(UpstreamId::FORMER);
         let stored = Stored { meta: Meta { received, lifetime, stale, supplier, ..stored.meta }, ..*stored };
         self.shared.cache().restore(key, stored, *hits, now)
@@ -213,7 +212,7 @@ impl Snapshot {
         let begun = Instant::now();
         match self.write(wall) {
             Ok(Written { entries, octets }) => {
-                let millis = begun.elapsed().as_millis();
+                let millis = millis(begun.elapsed());
                 info!(file = %self.file().display(), entries, octets, millis, "a snapshot of the cache is written");
                 let Ledger { entries: place, octets: size, written, inserted: mark, .. } = &self.ledger;
                 for (place, value) in [(place, entries), (size, octets), (written, wall.as_secs()), (mark, inserted)] {
@@ -277,6 +276,11 @@ pub async fn keep(snapshot: Arc<Snapshot>, mut drain: Drain) {
         }
         aside(&snapshot, Snapshot::save).await;
     }
+}
+
+/// A number in logs, as 128 bits are not.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Does `what` on a thread that may wait for the disk. `None` if it panicked.

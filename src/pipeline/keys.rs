@@ -13,6 +13,11 @@ const VIEW: u16 = 0;
 /// question with it: were the two one, anybody could make names fail for everybody (GEN-26).
 pub const NOT_RECURSIVE: u64 = 0x5244_3d30_5244_3d30;
 
+/// Where the answer to `question` is kept for who wants recursion and neither proofs nor CD.
+pub fn plain(shared: &Shared, question: &[u8]) -> Key {
+    Key::new(question, Bits::default(), VIEW, shared.exchange.route(question).fingerprint)
+}
+
 /// The keys of one question.
 #[derive(Clone, Debug)]
 pub struct Keys {

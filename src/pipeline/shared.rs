@@ -8,9 +8,9 @@ use super::crowd::{Crowds, Place};
 use super::finish::Finish;
 use super::flushes::Flushes;
 use super::join::{FLIGHTS, FOLLOWERS, Joins};
-use super::keys::Keys;
+use super::keys::{self, Keys};
 use super::refresh::Errands;
-use crate::cache::{self, Cache, Failures, Selection};
+use crate::cache::{self, Cache, EntryFacts, Failures, Selection};
 use crate::clock::Clock;
 use crate::guard::Guard;
 use crate::upstream::Exchange;
@@ -74,6 +74,14 @@ impl Shared {
     #[must_use]
     pub const fn cache(&self) -> &Cache {
         &self.cache
+    }
+
+    /// What is known of the answers that may serve `question`, where it wants recursion and neither proofs nor CD: the one to
+    /// it, and that its name does not exist. Not a visit.
+    #[must_use]
+    pub fn kept(&self, question: &[u8]) -> [Option<EntryFacts>; 2] {
+        let (key, now) = (keys::plain(self, question), self.clock.now());
+        [key, key.of_all_types()].map(|key| self.cache.peek(&key, now))
     }
 
     /// The failures remembered.

@@ -146,8 +146,12 @@ impl Scrape {
         let help = "Questions refused because too many about their domain were in flight";
         page.counter("crowded", help, &totals.crowded)?;
         page.counter("refreshes", "Answers to be asked for again before they expire", &totals.refreshes)?;
-        page.counter("refreshes_done", "The same that came", &totals.refreshes_done)?;
-        page.counter("refreshes_dropped", "The same given up for want of room", &totals.refreshes_dropped)?;
+        page.counter(
+            "refreshes_done",
+            "Answers asked for again before they expired that came",
+            &totals.refreshes_done,
+        )?;
+        page.counter("refreshes_dropped", "Answers not asked for again for want of room", &totals.refreshes_dropped)?;
         page.counter("upstream_attempts", "Attempts at upstreams", &totals.attempts)?;
         page.counter("upstream_attempts_failed", "Attempts without an answer", &totals.attempts_failed)?;
         page.upstream_seconds(totals)?;

@@ -312,6 +312,23 @@ async fn each_upstream_is_told_of_by_itself_in_metrics_api_and_page() {
 }
 
 #[tokio::test]
+async fn metrics_that_the_readme_names_exist() {
+    let readme = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let rig = Rig::start().await;
+    let page = get(rig.admin(), "/metrics").await.body;
+    let named = readme.split("`hushgate_").skip(1).map(|rest| rest.split(['`', '{']).next().unwrap());
+    let mut seen = 0;
+    for name in named {
+        let family = name.strip_suffix("_total").unwrap_or(name);
+        let kind = if family == name { "gauge" } else { "counter" };
+        assert!(page.contains(&format!("# TYPE hushgate_{family} {kind}\n")), "{name}");
+        seen += 1;
+    }
+    assert!(seen >= 10, "{seen}");
+}
+
+#[tokio::test]
 async fn metrics_tell_the_days_that_certificates_have_left() {
     let folder = tempfile::tempdir().unwrap();
     let chain = crate::identity::self_signed(folder.path(), "ten", &["ten.example"], Duration::from_hours(10 * 24 + 1));

@@ -49,6 +49,22 @@ async fn a_miss_and_then_a_hit_are_told_with_key_age_and_supplier() {
     assert_eq!(hit.cache.supplier.as_deref(), Some(server.as_str()));
     assert_eq!((hit.join.as_ref(), hit.attempts_made), ("not needed", 0));
     assert_eq!(rig.upstream.count(), 1);
+    assert_eq!((miss.cache.hits, hit.cache.hits), (None, Some(0)));
+    rig.ask(Transport::Udp, &Ask::a("www.example.org").bytes()).await;
+    let hit = explain(&rig, "name=www.example.org&type=A").await;
+    assert_eq!(hit.cache.hits, Some(2), "the look before was a question too");
+}
+
+#[tokio::test]
+async fn hits_are_those_of_the_answer_that_was_served() {
+    let rig = Rig::start().await;
+    rig.upstream.always(Answer::new().rcode(3).soa("example.org", 300, 300));
+    for rtype in ["A", "AAAA", "MX"] {
+        let road = explain(&rig, &format!("name=gone.example.org&type={rtype}")).await;
+        assert_eq!(replied(&road).0, "NXDOMAIN");
+    }
+    let road = explain(&rig, "name=gone.example.org&type=TXT").await;
+    assert_eq!((road.cache.outcome.as_ref(), road.cache.hits), ("hit", Some(2)), "what holds for all types");
 }
 
 #[tokio::test]

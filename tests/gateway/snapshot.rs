@@ -126,6 +126,8 @@ async fn what_another_server_said_is_not_served_once_the_upstream_has_changed() 
     machine.upstream = Upstream::start().await;
     let rig = machine.start_with_snapshot().await;
     loaded(&rig, 1.0).await;
+    let held = crate::admin::get(rig.admin(), "/api/cache/entries?name=a.example").await.json();
+    assert_eq!(held["entries"][0]["supplier"], "a server that is no longer configured", "{held:#}");
     assert_eq!(ttl(&rig, "a.example").await, 300);
     assert_eq!(machine.upstream.count(), 1);
 }

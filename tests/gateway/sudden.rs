@@ -125,6 +125,11 @@ async fn without_guard_a_sudden_denial_is_believed_and_shown_while_it_lasts() {
     let answered = rig.ask(Transport::Tcp, &Ask::a(name).bytes()).await.message;
     assert_eq!((message::rcode(&answered), message::ttls(&answered)), (3, vec![300]));
     assert_eq!((first.count(), second.count()), (2, 0));
+    let held = get(rig.admin(), &format!("/api/cache/entries?name={name}&type=A")).await.json();
+    let denial = held["entries"].as_array().unwrap().iter().find(|entry| entry["type"] == "any").unwrap().clone();
+    assert_eq!((&denial["kind"], &denial["sudden"]), (&"nxdomain".into(), &true.into()), "{held:#}");
+    let page = get(rig.admin(), "/").await.body;
+    assert!(page.contains("<th scope=\"row\">sudden denials</th><td>1</td>"), "{page}");
     let told = scrape(rig.admin()).await;
     assert!((told.value("sudden_denials_total{outcome=\"unchecked\"}") - 1.0).abs() < 1e-9);
     assert_eq!(explain(&rig, "never.corp.example").await.sudden, None);

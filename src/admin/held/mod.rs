@@ -44,6 +44,9 @@ pub struct Stats {
     pub evicted: u64,
     /// Answers not kept for their size.
     pub rejected: u64,
+    /// Times an answer got no lasting place because its domain has its share.
+    #[serde(default)]
+    pub limited: u64,
     /// Failures remembered.
     pub failures: u64,
     /// Questions under way.
@@ -94,6 +97,9 @@ pub struct Entry {
     /// Did its supplier say that it was validated?
     #[serde(rename = "ad")]
     pub authentic: bool,
+    /// Does it deny what there was data for a moment before it came?
+    #[serde(default)]
+    pub sudden: bool,
     /// The extended error that came with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ede: Option<String>,

@@ -13,7 +13,7 @@ use crate::reply::{Kind, StoredBuf};
 use crate::telemetry::names;
 use crate::trail::UpstreamId;
 use crate::wire::name::Shown;
-use crate::wire::{Flags, Header, Records};
+use crate::wire::{Flags, HEADER_LEN, Header, Records};
 
 /// Answers listed at most.
 const ENTRIES: usize = 1000;
@@ -83,18 +83,20 @@ impl Listing {
             (rtype, std::cmp::Reverse(copied.stored.meta.received))
         });
         let mut text = TEXT;
-        let entries = self.entries.iter().filter_map(|copied| told(copied, now, names, &mut text)).collect();
+        let entries = self.entries.iter_mut().filter_map(|copied| told(copied, now, names, &mut text)).collect();
         Held { entries, more: self.more, ..Held::default() }
     }
 }
 
-fn told(copied: &Copied, now: Moment, names: &Names<'_>, text: &mut usize) -> Option<Entry> {
+fn told(copied: &mut Copied, now: Moment, names: &Names<'_>, text: &mut usize) -> Option<Entry> {
     let meta = copied.stored.meta;
+    let view = KeyView::of(&copied.key)?;
+    in_lower_case(&mut copied.stored.message, view.name);
     let age = now.seconds_since(meta.received);
     let (state, ttl_left, stale_left) = standing(copied.expires, meta.stale, now);
     let (records, records_more) = records(&copied.stored.message, age, text);
     Some(Entry {
-        key: key(&KeyView::of(&copied.key)?, names),
+        key: key(&view, names),
         kind: kind(meta.kind).into(),
         rcode: names::rcode(meta.rcode),
         state: state.into(),
@@ -104,11 +106,21 @@ fn told(copied: &Copied, now: Moment, names: &Names<'_>, text: &mut usize) -> Op
         hits: copied.hits,
         supplier: (names.upstream)(meta.supplier).unwrap_or_else(|| format!("upstream {}", meta.supplier.0)),
         authentic: meta.flags.has(Flags::AD),
+        sudden: meta.is_sudden,
         ede: meta.ede.map(extended),
         octets: copied.size,
         records,
         records_more,
     })
+}
+
+/// Writes the question's `name`, which its records point to, as the key has it. It lies there in the letter case that it went
+/// upstream in, chosen at random against forgers, which nobody who is answered sees.
+fn in_lower_case(message: &mut [u8], name: &[u8]) {
+    let place = message.get_mut(HEADER_LEN..).and_then(|rest| rest.get_mut(..name.len()));
+    if let Some(place) = place.filter(|place| place.eq_ignore_ascii_case(name)) {
+        place.copy_from_slice(name);
+    }
 }
 
 /// The state of what expires at `expires` and may stand in for `stale` seconds more: in a word, in seconds left, and in seconds that

@@ -22,6 +22,7 @@ pub fn stats(stats: &Stats, paint: Paint) -> String {
         ("kept", stats.inserted),
         ("evicted", stats.evicted),
         ("too large", stats.rejected),
+        ("over share", stats.limited),
     ] {
         rows.push((name.to_owned(), count.to_string()));
     }
@@ -40,7 +41,9 @@ const HEADS: [&str; 8] = ["type", "holds", "state", "left", "age", "hits", "octe
 pub fn held(held: &Held, paint: Paint) -> String {
     let rtype = held.rtype.as_deref().map(|rtype| format!(" {rtype}")).unwrap_or_default();
     if held.entries.is_empty() && held.failures.is_empty() {
-        return format!("Nothing is held for {}{rtype}.\n", printable(&held.name));
+        let what = printable(&format!("{}{rtype}", held.name));
+        // A name ends with a point of its own.
+        return format!("Nothing is held for {}.\n", what.strip_suffix('.').unwrap_or(&what));
     }
     let rows: Vec<[String; 8]> = held.entries.iter().map(row).collect();
     let mut widths = HEADS.map(str::len);
@@ -84,7 +87,9 @@ fn row(entry: &Entry) -> [String; 8] {
         Some(left) => format!("{} s, stands in for {left} s", entry.ttl_left),
     };
     let mut from = entry.supplier.clone();
-    for word in [entry.authentic.then_some("AD"), entry.ede.as_deref()].into_iter().flatten() {
+    for word in
+        [entry.authentic.then_some("AD"), entry.sudden.then_some("sudden"), entry.ede.as_deref()].into_iter().flatten()
+    {
         let _ = write!(from, ", {word}");
     }
     let holds = if entry.kind == "answer" { entry.rcode.to_string() } else { entry.kind.to_string() };
@@ -159,6 +164,7 @@ mod tests {
             hits: 5,
             supplier: "tls://dns.quad9.net".into(),
             authentic: true,
+            sudden: false,
             ede: None,
             octets: 184,
             records: vec!["a.example. 288 IN A 192.0.2.1".into()],
@@ -175,6 +181,7 @@ mod tests {
             ttl_left: -7,
             stale_left: Some(60),
             authentic: false,
+            sudden: true,
             records: Vec::new(),
             records_more: 0,
             ..entry()
@@ -199,7 +206,7 @@ type          holds     state  left                    age   hits  octets  from
 A DO          NOERROR   fresh  288 s                   12 s  5     184     tls://dns.quad9.net, AD
     a.example. 288 IN A 192.0.2.1
     and 2 more records
-A DO by home  nxdomain  stale  -7 s, stands in for 60 s  12 s  5     184     tls://dns.quad9.net
+A DO by home  nxdomain  stale  -7 s, stands in for 60 s  12 s  5     184     tls://dns.quad9.net, sudden
 and 3 more answers
 A DO by servers of before  failed: SERVFAIL, 23 (network error); tried again in 4 s
 ";
@@ -207,6 +214,7 @@ A DO by servers of before  failed: SERVFAIL, 23 (network error); tried again in 
         assert_eq!(squeezed(&held(&list, Paint::Plain)), squeezed(expected));
         let empty = Held { name: "a.example.".into(), rtype: Some("AAAA".into()), ..Held::default() };
         assert_eq!(held(&empty, Paint::Plain), "Nothing is held for a.example. AAAA.\n");
+        assert_eq!(held(&Held { rtype: None, ..empty }, Paint::Plain), "Nothing is held for a.example.\n");
     }
 
     #[test]

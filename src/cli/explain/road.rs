@@ -39,10 +39,21 @@ fn cache(lines: &mut Lines<'_>, cache: &Cache) -> fmt::Result {
         write!(text, ", {age} s old")?;
     }
     if let Some(left) = cache.ttl_left {
-        write!(text, ", {left} s left")?;
+        if cache.outcome == "failure" {
+            write!(text, ", not asked again for {left} s")?;
+        } else {
+            write!(text, ", {left} s left")?;
+        }
     }
     if let Some(expired) = cache.expired {
         write!(text, ", expired {expired} s ago")?;
+    }
+    if let Some(hits) = cache.hits {
+        match hits {
+            0 => write!(text, ", not served before")?,
+            1 => write!(text, ", served once before")?,
+            _ => write!(text, ", served {hits} times before")?,
+        }
     }
     if let Some(supplier) = &cache.supplier {
         write!(text, ", supplied by {supplier}")?;
@@ -172,6 +183,7 @@ mod tests {
                 key,
                 age: Some(12),
                 ttl_left: Some(288),
+                hits: Some(5),
                 expired: None,
                 supplier: Some("tls://dns.quad9.net".into()),
                 refresh: Some("asked for again before it expires".into()),
@@ -203,7 +215,7 @@ access      allowed
 cookie      none
 limit       within the client's rate
 decision    looked up, asked upstream where needed
-cache       hit, 12 s old, 288 s left, supplied by tls://dns.quad9.net, asked for again before it expires
+cache       hit, 12 s old, 288 s left, served 5 times before, supplied by tls://dns.quad9.net, asked for again before it expires
             key: example.com. A IN, DO, route 00000000000000ab to pool default
 join        not needed
 upstream    not asked for this client
@@ -235,10 +247,33 @@ reply       NOERROR, 56 octets, from cache, in 0.021 ms
     #[test]
     fn a_stale_answer_says_how_long_it_has_expired() {
         let mut road = road();
-        road.cache =
-            Cache { outcome: "stale: why".into(), age: Some(99), ttl_left: None, expired: Some(9), ..road.cache };
+        road.cache = Cache {
+            outcome: "stale: why".into(),
+            age: Some(99),
+            ttl_left: None,
+            expired: Some(9),
+            hits: Some(1),
+            ..road.cache
+        };
         let text = render(&road);
-        assert!(text.contains("\ncache       stale: why, 99 s old, expired 9 s ago, supplied by tls://"), "{text}");
+        let told = "\ncache       stale: why, 99 s old, expired 9 s ago, served once before, supplied by tls://";
+        assert!(text.contains(told), "{text}");
+    }
+
+    #[test]
+    fn a_remembered_failure_says_when_it_is_tried_again() {
+        let mut road = road();
+        road.cache = Cache {
+            outcome: "failure".into(),
+            age: None,
+            ttl_left: Some(4),
+            hits: None,
+            supplier: None,
+            refresh: None,
+            ..road.cache
+        };
+        let text = render(&road);
+        assert!(text.contains("\ncache       failure, not asked again for 4 s\n"), "{text}");
     }
 
     #[test]
