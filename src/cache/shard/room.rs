@@ -95,12 +95,11 @@ impl Shard {
             } else {
                 None
             };
-            match room {
-                Some(to) => self.relocate(header.tag, at, to, mark.unvisited()),
-                None => {
-                    self.tally.limited += u64::from(limited && has_earned);
-                    self.evict(header.tag, at, !limited);
-                }
+            if let Some(to) = room {
+                self.relocate(header.tag, at, to, mark.unvisited());
+            } else {
+                self.tally.limited += u64::from(limited && has_earned);
+                self.evict(header.tag, at, !limited);
             }
         }
         self.small.pop(mark.size());
@@ -122,16 +121,13 @@ impl Shard {
         let spared = earned && !limited && moves.spare(size);
         // What has expired is spared once, however often it was asked for: then it must have been asked for again.
         let visits = if header.is_fresh(now) { mark.spared() } else { mark.unvisited() };
-        match self.main.room(size, 0).filter(|_| spared) {
-            Some(place) => {
-                // The bytes move before a filler is written: the place may overlap the block that has just been passed.
-                self.relocate(header.tag, at, place.at, visits);
-                self.occupy(Lane::Main, place, size);
-            }
-            None => {
-                self.tally.limited += u64::from(limited && earned);
-                self.evict(header.tag, at, mark.is_visited() && !limited);
-            }
+        if let Some(place) = self.main.room(size, 0).filter(|_| spared) {
+            // The bytes move before a filler is written: the place may overlap the block that has just been passed.
+            self.relocate(header.tag, at, place.at, visits);
+            self.occupy(Lane::Main, place, size);
+        } else {
+            self.tally.limited += u64::from(limited && earned);
+            self.evict(header.tag, at, mark.is_visited() && !limited);
         }
         true
     }
