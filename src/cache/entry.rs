@@ -128,6 +128,11 @@ impl Header {
         now >= expiry && now.0 < expiry.0.saturating_add(u64::from(self.meta.stale) * 1000)
     }
 
+    /// Is it fresh, or may it stand in?
+    pub fn is_of_use(&self, now: Moment) -> bool {
+        self.was_fresh_within(self.meta.stale, now)
+    }
+
     /// Is it time to have it renewed: is it in the last tenth of its life, and visited there not for the first time?
     ///
     /// Once in a life; not where a tenth is no time to ask an upstream in, and not what says that a name does not exist.

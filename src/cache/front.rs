@@ -195,14 +195,17 @@ impl Place {
         Said::Wanted
     }
 
-    /// Copies `stored` here, unless it is too long or near its end.
+    /// Copies `stored` here, unless it is too long or near its end. What was here then stays, if it is another's.
     fn keep(&mut self, (hash, key): (u64, &[u8]), stored: Stored<'_>, departures: u64, now: Moment) {
-        self.hash = 0;
         let meta = stored.meta;
         let until = Moment(meta.received.0.saturating_add(u64::from(meta.lifetime) * 900));
-        if now >= until {
+        if now >= until || key.len() + stored.message.len() + stored.ttls.len() > ROOM {
+            if self.hash == hash {
+                self.hash = 0;
+            }
             return;
         }
+        self.hash = 0;
         let mut rest = self.octets.as_mut_slice();
         for part in [key, stored.message, stored.ttls] {
             let Some((place, after)) = rest.split_at_mut_checked(part.len()) else { return };
@@ -345,6 +348,24 @@ mod tests {
             assert_eq!(ask(&cache, &front, 1, NOW).unwrap(), long);
             assert_eq!(known(&cache, 1), asked);
         }
+    }
+
+    #[test]
+    fn who_has_won_the_vote_but_does_not_fit_does_not_cost_another_its_place() {
+        let (cache, front) = (cache(), Front::new(true));
+        put(&cache, 1, b"one");
+        heat(&cache, &front, 1);
+        let at = |n: u32| cache.hash(&key(n)).unwrap() % PLACES as u64;
+        let rival = (2..).find(|&n| at(n) == at(1)).unwrap();
+        put(&cache, rival, &[7; ROOM]);
+        // That may have been the same shard: copied anew.
+        assert!(ask(&cache, &front, 1, NOW).is_some());
+        for _ in 0..100 {
+            assert!(ask(&cache, &front, rival, NOW).is_some());
+        }
+        let before = known(&cache, 1);
+        assert!(ask(&cache, &front, 1, NOW).is_some());
+        assert_eq!(known(&cache, 1), before, "served from the front");
     }
 
     #[test]

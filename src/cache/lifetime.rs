@@ -12,12 +12,7 @@ pub fn lifetime(limits: &Limits, kind: Kind, smallest_ttl: u32) -> u32 {
     if smallest_ttl == 0 {
         return 0;
     }
-    let ceiling = match kind {
-        Kind::Positive => limits.max_ttl,
-        Kind::NoData | Kind::NxDomain => limits.max_ttl.min(limits.negative_ttl),
-        Kind::Fleeting => 0,
-    };
-    smallest_ttl.max(limits.min_ttl).min(ceiling)
+    smallest_ttl.max(limits.min_ttl).min(limits.ceiling(kind))
 }
 
 /// `lifetime`, shortened by up to a twentieth and at most 30 seconds as `tag` falls: answers that came together with equal TTLs do

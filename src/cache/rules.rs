@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::Settings;
+use crate::reply::Kind;
 
 /// What holds for a domain and all names below it (`[[cache.rule]]`). What it leaves open is as for all names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +54,19 @@ impl Limits {
             negative_ttl: seconds(rule.negative_ttl.unwrap_or(settings.negative_ttl)),
             stale_window: if rule.never { 0 } else { seconds(stale_window) },
             never: rule.never,
+        }
+    }
+
+    /// The longest that an answer of `kind` is fresh, in seconds.
+    #[must_use]
+    pub fn ceiling(&self, kind: Kind) -> u32 {
+        if self.never {
+            return 0;
+        }
+        match kind {
+            Kind::Positive => self.max_ttl,
+            Kind::NoData | Kind::NxDomain => self.max_ttl.min(self.negative_ttl),
+            Kind::Fleeting => 0,
         }
     }
 }

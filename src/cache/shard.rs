@@ -363,4 +363,80 @@ mod tests {
         }
         assert!((1000..1005).all(|n| header(&shard, n).is_none()));
     }
+
+    /// Octets, entries and shares counted anew from what is there.
+    fn recounted(shard: &mut Shard) -> (usize, usize, Shares) {
+        let mut shares = Shares::new(shard.layout.counters, shard.layout.share);
+        let (mut octets, mut entries, mut steps) = (0, 0, Steps::default());
+        while shard.walk(&mut steps, &mut |entry| {
+            (octets, entries) = (octets + entry.size, entries + 1);
+            shares.add(domain(u32::from_be_bytes(entry.key.try_into().unwrap())), entry.size);
+            Fate::Stays
+        }) {}
+        (octets, entries, shares)
+    }
+
+    fn domain(n: u32) -> u32 {
+        tag(n % 4).wrapping_mul(u32::from(n % 4 != 0))
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() })]
+
+        /// Whatever comes, moves and goes, and however.
+        #[test]
+        fn what_is_counted_is_what_is_there(
+            share in 0.0_f64..1.1,
+            steps in proptest::collection::vec((0_u32..300, 0_u8..20, 10_usize..2000, 0_u32..3), 400..1200),
+        ) {
+            let mut shard = Shard::new(Layout::of(32 << 10, 256).unwrap().shared(share));
+            let mut now = Moment(1_000_000);
+            for (n, action, length, stale) in steps {
+                let key = n.to_be_bytes();
+                let meta = Meta { received: now, lifetime: 60, stale: stale * 60, kind: Kind::Positive, ..Meta::default() };
+                let message = vec![7; if length > 1900 { 5000 } else { length / 8 }];
+                let stored = Stored { meta, message: &message, ttls: &[] };
+                let draft = Draft::new(tag(n), domain(n), &key, stored).unwrap();
+                match action {
+                    0..9 => _ = shard.insert(&draft, now),
+                    9..15 => _ = shard.lookup(tag(n), &key, now),
+                    15 => _ = shard.lookup_stale(tag(n), &key, now),
+                    16 => _ = shard.remove(tag(n), &key),
+                    17 => _ = shard.restore(&draft.with_hits(stale), stale, now),
+                    18 => now = Moment(now.0 + 15_000),
+                    _ if length < 100 => {
+                        let fresh = Shard::new(shard.layout());
+                        drop(shard.emptied_into(fresh));
+                    }
+                    _ => {
+                        let mut steps = Steps::default();
+                        while shard.walk(&mut steps, &mut |entry| if entry.key[3] % 5 == 0 { Fate::Goes } else { Fate::Stays }) {}
+                    }
+                }
+                let (octets, entries, shares) = recounted(&mut shard);
+                proptest::prop_assert_eq!((shard.octets(), shard.len()), (octets, entries));
+                proptest::prop_assert_eq!(&shard.shares, &shares);
+            }
+        }
+    }
+
+    #[test]
+    fn one_insertion_moves_a_bounded_number_of_visited_entries_out_of_the_small_ring_though_there_is_room_for_all() {
+        // So small that the index is full long before the rings are.
+        let mut shard =
+            Shard::new(Layout::of(4 << 20, 256).map(|layout| Layout { shards: 1, cells: 4096, ..layout }).unwrap());
+        let mut n = 0;
+        while !shard.index.is_full() {
+            put(&mut shard, n, 60, Moment(0));
+            assert!(visit(&mut shard, n, Moment(0)));
+            n += 1;
+        }
+        let moved = |shard: &Shard| {
+            (0..n).filter(|&n| shard.find(tag(n), &n.to_be_bytes()).is_some_and(|at| shard.main.contains(at))).count()
+        };
+        let before = moved(&shard);
+        put(&mut shard, n, 60, Moment(0));
+        let after = moved(&shard);
+        assert!(after > before && after - before <= 64, "{before} {after}");
+    }
 }

@@ -8,7 +8,7 @@ use super::entry::GRAIN;
 use super::index::scale;
 
 /// Octets held by domain.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Shares {
     /// In grains, so that no shard is too large for them.
     counters: Vec<u32>,

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::cache::codec::{Reader, Record, Refused, Writer, Written};
-use crate::cache::{self, Fate};
+use crate::cache::{self, Fate, Limits};
 use crate::clock::Moment;
 use crate::identity::IdentityError;
 use crate::identity::state_dir::StateDir;
@@ -187,9 +187,9 @@ impl Snapshot {
     /// Keeps what is neither over nor here already; what holds now bounds what held then.
     fn take_over(&self, record: &Record<'_>, away: Duration, now: Moment, suppliers: &[UpstreamId]) -> bool {
         let Record { key, age, hits, stored } = record;
-        let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
-        let lifetime = stored.meta.lifetime.min(seconds(self.settings.max_ttl));
-        let stale = stored.meta.stale.min(seconds(self.settings.stale_window));
+        let limits = Limits::of(key.name(), &self.settings);
+        let lifetime = stored.meta.lifetime.min(limits.ceiling(stored.meta.kind));
+        let stale = stored.meta.stale.min(limits.stale_window);
         let age = age.saturating_add(away);
         if age >= Duration::from_secs(u64::from(lifetime) + u64::from(stale)) {
             return false;

@@ -109,6 +109,23 @@ async fn names_are_answered_after_a_restart_without_the_upstream_and_their_age_c
 }
 
 #[tokio::test]
+async fn rules_for_a_domain_hold_for_what_was_kept_before_they_were_made() {
+    let machine = Machine::new().await;
+    machine.learn(&["never.example", "short.example", "a.example"]).await;
+    machine.set(100);
+    let rules = "[[cache.rule]]\ndomains = [\"never.example\"]\nnever = true\n\
+                 [[cache.rule]]\ndomains = [\"short.example\"]\nmax_ttl = \"60s\"\nstale_window = \"0s\"\n";
+    let mut rig = machine.start(&format!("[cache]\nsnapshot = true\n{rules}")).await;
+    loaded(&rig, 1.0).await;
+    assert_eq!(ttl(&rig, "a.example").await, 200);
+    assert_eq!(machine.upstream.count(), 3);
+    ttl(&rig, "never.example").await;
+    assert_eq!(ttl(&rig, "short.example").await, 60);
+    assert_eq!(machine.upstream.count(), 5, "both are asked for anew");
+    rig.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn explain_names_the_server_that_an_answer_came_from_before_the_restart() {
     let machine = Machine::new().await;
     machine.learn(&["a.example"]).await;

@@ -6,8 +6,13 @@ use super::super::ring::Place;
 use super::{Lane, Shard};
 use crate::clock::Moment;
 
-/// Octets that one insertion may still move to spare visited entries. Bounds the time under the lock; when it is spent, they leave.
-pub struct Moves(usize);
+/// Octets that one insertion may still move to keep visited entries. Bounds the time under the lock; when it is spent, they leave.
+pub struct Moves {
+    /// From the head of the main ring to its tail.
+    spared: usize,
+    /// From the small ring to the main ring.
+    promoted: usize,
+}
 
 impl Moves {
     const MOST: usize = 64 << 10;
@@ -16,14 +21,27 @@ impl Moves {
     pub const fn for_size(size: usize) -> Self {
         // A long message passes many blocks as it is: what it may move besides has a limit of its own.
         let most = 4 * size;
-        Self(4096 + if most < Self::MOST { most } else { Self::MOST })
+        let most = 4096 + if most < Self::MOST { most } else { Self::MOST };
+        Self { spared: most, promoted: most }
     }
 
-    const fn spend(&mut self, size: usize) -> bool {
-        let Some(left) = self.0.checked_sub(size) else { return false };
-        self.0 = left;
-        true
+    const fn none() -> Self {
+        Self { spared: 0, promoted: 0 }
     }
+
+    const fn spare(&mut self, size: usize) -> bool {
+        spend(&mut self.spared, size)
+    }
+
+    const fn promote(&mut self, size: usize) -> bool {
+        spend(&mut self.promoted, size)
+    }
+}
+
+const fn spend(left: &mut usize, size: usize) -> bool {
+    let Some(rest) = left.checked_sub(size) else { return false };
+    *left = rest;
+    true
 }
 
 impl Shard {
@@ -66,20 +84,21 @@ impl Shard {
             && let Some(header) = Header::read(&self.arena, at)
         {
             let limited = self.shares.is_exceeded(header.domain, 0);
-            let room = if header.is_stale(now) {
+            let has_earned = mark.is_visited() && header.is_of_use(now);
+            let room = if has_earned && !limited {
+                moves.promote(mark.size()).then(|| self.claim(Lane::Main, mark.size(), now, moves)).flatten()
+            } else if header.is_fresh(now) {
+                self.claim_spare(header.domain, mark.size(), now)
+            } else if header.is_stale(now) {
                 // It may be wanted yet, but not at the cost of anything.
                 self.claim_free(mark.size())
-            } else if !header.is_fresh(now) {
-                None
-            } else if mark.is_visited() && !limited {
-                self.claim(Lane::Main, mark.size(), now, moves)
             } else {
-                self.claim_spare(header.domain, mark.size(), now)
+                None
             };
             if let Some(to) = room {
                 self.relocate(header.tag, at, to, mark.unvisited());
             } else {
-                self.tally.limited += u64::from(limited && mark.is_visited());
+                self.tally.limited += u64::from(limited && has_earned);
                 self.evict(header.tag, at, !limited);
             }
         }
@@ -98,11 +117,13 @@ impl Shard {
         }
         let Some(header) = Header::read(&self.arena, at) else { return true };
         let limited = self.shares.is_exceeded(header.domain, 0);
-        let earned = mark.is_visited() && header.is_fresh(now);
-        let spared = earned && !limited && moves.spend(size);
+        let earned = mark.is_visited() && header.is_of_use(now);
+        let spared = earned && !limited && moves.spare(size);
+        // What has expired is spared once, however often it was asked for: then it must have been asked for again.
+        let visits = if header.is_fresh(now) { mark.spared() } else { mark.unvisited() };
         if let Some(place) = self.main.room(size, 0).filter(|_| spared) {
             // The bytes move before a filler is written: the place may overlap the block that has just been passed.
-            self.relocate(header.tag, at, place.at, mark.spared());
+            self.relocate(header.tag, at, place.at, visits);
             self.occupy(Lane::Main, place, size);
         } else {
             self.tally.limited += u64::from(limited && earned);
@@ -112,7 +133,7 @@ impl Shard {
     }
 
     /// Room in the main ring for an entry that has not earned it: where it is free, as while the ring first fills, or where only
-    /// what is dead, expired or beyond its domain's share stands in the way. Looks at a few blocks only.
+    /// what is dead, beyond its domain's share, or expired and not asked for stands in the way. Looks at a few blocks only.
     fn claim_spare(&mut self, domain: u32, size: usize, now: Moment) -> Option<usize> {
         const LOOKS: usize = 8;
         let limited = self.shares.is_exceeded(domain, 0);
@@ -124,14 +145,16 @@ impl Shard {
                 return Some(at);
             }
             let at = self.main.head()?;
-            let live = !Mark::read(&self.arena, at).is_dead();
-            let stays =
-                |header: Header| header.is_fresh(now) && (limited || !self.shares.is_exceeded(header.domain, 0));
-            if live && Header::read(&self.arena, at).is_some_and(stays) {
+            let mark = Mark::read(&self.arena, at);
+            let stays = |header: Header| {
+                let is_wanted = header.is_fresh(now) || mark.is_visited() && header.is_stale(now);
+                is_wanted && (limited || !self.shares.is_exceeded(header.domain, 0))
+            };
+            if !mark.is_dead() && Header::read(&self.arena, at).is_some_and(stays) {
                 return None;
             }
             // Nothing that has a right to its place is passed, so nothing is spared and nothing moves.
-            self.shed_main(now, &mut Moves(0));
+            self.shed_main(now, &mut Moves::none());
         }
         None
     }

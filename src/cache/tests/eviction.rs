@@ -142,3 +142,56 @@ fn what_was_asked_often_but_has_expired_is_not_spared() {
     }
     assert_eq!(held(&cache, 0..200), 0);
 }
+
+/// How many hot names `held_over_an_outage` has, in a cache with room for some 300.
+const HOT: u64 = 100;
+
+/// Names that are asked for, then expire while their servers are down; names of others that never return go on coming meanwhile,
+/// ten turnovers of them. The hot ones are asked for `asked` times in all that, when nothing but a stale answer is left. How many
+/// of them may still stand in?
+fn held_over_an_outage(asked: u64) -> u64 {
+    let cache = cache(64 << 10);
+    let keep = |n: u64, now: Moment| {
+        let meta = Meta { received: now, stale: 86_400, ..meta(60) };
+        cache.insert(&key(n), Stored { meta, message: &message(n, 0, 80), ttls: &[0, 12] }, now);
+    };
+    (0..HOT).for_each(|n| keep(n, NOW));
+    for _ in 0..3 {
+        assert!((0..HOT).all(|n| found(&cache, n, NOW).is_some()));
+    }
+    for n in 0..3000 {
+        let now = Moment(NOW.0 + 3_600_000 + n * 1000);
+        keep(1000 + n, now);
+        if asked > 0 && n % (3000 / asked) == 0 {
+            (0..HOT).for_each(|n| _ = cache.lookup_stale(&key(n), now, |_| ()));
+        }
+    }
+    (0..HOT).filter(|&n| cache.has_stale(&key(n), Moment(NOW.0 + 6_600_000))).count() as u64
+}
+
+#[test]
+fn stl_01_what_was_asked_often_outlives_an_outage_longer_than_its_ttl_while_a_scan_goes_on() {
+    assert_eq!(held_over_an_outage(20), HOT);
+    assert_eq!(held_over_an_outage(0), HOT, "a scan alone displaces nothing that was asked for");
+}
+
+#[test]
+fn stl_01_what_has_expired_and_is_no_longer_asked_for_goes_before_what_is() {
+    let cache = cache(64 << 10);
+    let later = Moment(NOW.0 + 3_600_000);
+    let stored = |n: u64, received| {
+        let meta = Meta { received, stale: 86_400, ..meta(60) };
+        cache.insert(&key(n), Stored { meta, message: &message(n, 0, 80), ttls: &[0, 12] }, received);
+    };
+    (0..200).for_each(|n| stored(n, NOW));
+    for _ in 0..3 {
+        assert!((0..200).all(|n| found(&cache, n, NOW).is_some()));
+    }
+    // Twice the room, all of it asked for.
+    for n in 1000..1600 {
+        stored(n, later);
+        found(&cache, n, later);
+    }
+    assert_eq!(held(&cache, 0..200), 0);
+    assert!(held(&cache, 1000..1600) > 150);
+}
