@@ -38,6 +38,8 @@ pub struct Failure {
     pub ede: u16,
     /// Seconds it still holds, at least 1.
     pub left: u32,
+    /// Seconds it still holds where no expired answer stands in, or does so no longer; 0: the question is to be asked.
+    pub left_alone: u32,
 }
 
 /// The table. Shared by all workers.
@@ -56,14 +58,21 @@ struct Record {
     ede: u16,
     window: Duration,
     until: Moment,
+    /// Until when it holds where an expired answer stands in.
+    held: Moment,
 }
 
 impl Record {
     /// What it says, while it holds.
     fn failure(&self, now: Moment) -> Option<Failure> {
-        let left = self.until.since(now).as_millis().div_ceil(1000);
-        let failure = Failure { rcode: self.rcode, ede: self.ede, left: u32::try_from(left).unwrap_or(u32::MAX) };
-        (left > 0).then_some(failure)
+        let left = |end: Moment| u32::try_from(end.since(now).as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
+        let (left, left_alone) = (left(self.end()), left(self.until));
+        (left > 0).then_some(Failure { rcode: self.rcode, ede: self.ede, left, left_alone })
+    }
+
+    /// When it holds for nobody any more.
+    fn end(&self) -> Moment {
+        self.until.max(self.held)
     }
 }
 
@@ -101,20 +110,14 @@ impl Failures {
         let mut table = self.open();
         self.sweep(&mut table, now);
         let known = table.peek(key.as_bytes()).copied();
-        let record = match known {
-            Some(known) if now < known.until => Record { rcode, ede, ..known },
-            Some(known) if !self.is_over(&known, now) => {
-                let window = (known.window * 2).min(self.longest);
-                Record { rcode, ede, window, until: now.after(window) }
-            }
-            _ => Record { rcode, ede, window: self.first, until: now.after(self.first) },
-        };
-        table.put(key.as_bytes().into(), record);
+        let (window, until) = self.next(known.as_ref(), now);
+        let held = known.map_or(until, |known| known.held);
+        table.put(key.as_bytes().into(), Record { rcode, ede, window, until, held });
         self.length.store(table.len(), Ordering::Relaxed);
     }
 
-    /// Keeps a failure of a question that an expired answer stands in for: half a minute at least (RFC 8767 5; STL-04). False where one
-    /// holds already, which stays as it is.
+    /// Keeps a failure of a question that an expired answer stands in for: half a minute at least (RFC 8767 5; STL-04), but no longer
+    /// than [`Failures::record`] does should that answer be gone by then. False where one holds already, which stays as it is.
     #[must_use]
     pub fn hold(&self, key: &Key, now: Moment, rcode: u16, ede: u16) -> bool {
         if key.as_bytes().is_empty() {
@@ -122,13 +125,25 @@ impl Failures {
         }
         let mut table = self.open();
         self.sweep(&mut table, now);
-        if table.peek(key.as_bytes()).is_some_and(|known| now < known.until) {
+        let known = table.peek(key.as_bytes()).copied();
+        if known.is_some_and(|known| now < known.end()) {
             return false;
         }
-        let window = RECHECK.max(self.first);
-        table.put(key.as_bytes().into(), Record { rcode, ede, window, until: now.after(window) });
+        let (window, until) = self.next(known.as_ref(), now);
+        let held = now.after(RECHECK.max(self.first));
+        table.put(key.as_bytes().into(), Record { rcode, ede, window, until, held });
         self.length.store(table.len(), Ordering::Relaxed);
         true
+    }
+
+    /// How long a failure met now holds, and until when, `known` being what was met before.
+    fn next(&self, known: Option<&Record>, now: Moment) -> (Duration, Moment) {
+        let window = match known {
+            Some(known) if now < known.until => return (known.window, known.until),
+            Some(known) if !self.is_over(known, now) => (known.window * 2).min(self.longest),
+            _ => self.first,
+        };
+        (window, now.after(window))
     }
 
     /// Forgets the failure of `key`: it was resolved (NEG-14).
@@ -156,7 +171,7 @@ impl Failures {
     /// The failures of `selection` that hold, each with the octets of its key: the latest first, `most` at most.
     pub fn list(&self, selection: &Selection, now: Moment, most: usize) -> Vec<(Box<[u8]>, Failure)> {
         let table = self.open();
-        let chosen = table.iter().filter(|(key, record)| now < record.until && selection.takes(key));
+        let chosen = table.iter().filter(|(key, record)| now < record.end() && selection.takes(key));
         chosen.take(most).filter_map(|(key, record)| Some((key.clone(), record.failure(now)?))).collect()
     }
 
@@ -172,7 +187,7 @@ impl Failures {
 
     /// Has it ended so long ago that meeting it again is a new failure?
     fn is_over(&self, record: &Record, now: Moment) -> bool {
-        now >= record.until.after(self.longest)
+        now >= record.end().after(self.longest)
     }
 
     /// Clears a few outdated records away, oldest first, so that a table goes back to empty after an outage.
@@ -228,7 +243,10 @@ mod tests {
         assert!(failures.is_empty());
         failures.record(&failing(), at(10), 2, 22);
         assert!(!failures.is_empty());
-        assert_eq!(failures.recall(&failing(), Moment(10_999)), Some(Failure { rcode: 2, ede: 22, left: 1 }));
+        assert_eq!(
+            failures.recall(&failing(), Moment(10_999)),
+            Some(Failure { rcode: 2, ede: 22, left: 1, left_alone: 1 })
+        );
         assert_eq!(failures.recall(&failing(), at(11)), None);
     }
 
@@ -277,6 +295,22 @@ mod tests {
     }
 
     #[test]
+    fn neg_12_without_the_answer_that_stood_in_a_failure_holds_no_longer_than_others_do() {
+        let failures = Failures::new(&Settings::default());
+        let alone = |second| failures.recall(&failing(), at(second)).map(|failure| failure.left_alone);
+        assert!(failures.hold(&failing(), at(0), 2, 22));
+        assert_eq!([0, 4, 5, 29, 30].map(alone), [Some(5), Some(1), Some(0), Some(0), None]);
+        // Asked and failed again meanwhile: that holds as failures do, and twice as long.
+        failures.record(&failing(), at(6), 2, 22);
+        assert_eq!([6, 15, 16].map(alone), [Some(10), Some(1), Some(0)]);
+        assert_eq!(failures.recall(&failing(), at(16)).unwrap().left, 14);
+        let brief = Settings { failure_ttl_max: Duration::from_secs(5), ..Settings::default() };
+        let failures = Failures::new(&brief);
+        assert!(failures.hold(&failing(), at(0), 2, 22) && failures.recall(&key(2, Bits::default()), at(29)).is_none());
+        assert!(failures.recall(&failing(), at(29)).is_some(), "not swept before its end");
+    }
+
+    #[test]
     fn neg_14_success_resets_the_time() {
         let failures = Failures::new(&Settings::default());
         failures.record(&failing(), at(0), 2, 0);
@@ -293,7 +327,7 @@ mod tests {
         let failures = Failures::new(&Settings::default());
         failures.record(&failing(), at(0), 2, 22);
         failures.record(&failing(), at(4), 5, 23);
-        assert_eq!(failures.recall(&failing(), at(4)), Some(Failure { rcode: 5, ede: 23, left: 1 }));
+        assert_eq!(failures.recall(&failing(), at(4)), Some(Failure { rcode: 5, ede: 23, left: 1, left_alone: 1 }));
         assert_eq!(failures.recall(&failing(), at(5)), None);
     }
 
@@ -327,7 +361,7 @@ mod tests {
         failures.record(&key(2, Bits::default()), at(3), 5, 23);
         let one = Selection::Name { name: failing().name().into(), rtype: None };
         let listed = failures.list(&one, at(1), 10);
-        assert_eq!(listed, [(failing().as_bytes().into(), Failure { rcode: 2, ede: 22, left: 4 })]);
+        assert_eq!(listed, [(failing().as_bytes().into(), Failure { rcode: 2, ede: 22, left: 4, left_alone: 4 })]);
         assert!(failures.list(&one, at(5), 10).is_empty(), "it holds no more");
         assert_eq!(failures.list(&Selection::All, at(4), 1).len(), 1);
         assert_eq!((failures.forget(&one), failures.forget(&one), failures.len()), (1, 0, 1));

@@ -51,7 +51,7 @@ pub fn patient(mut ask: Arc<Ask>) -> Arc<Ask> {
 pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<Keys>, deadline: Instant) {
     let Pipeline { shared, counters, .. } = &pipeline;
     let _counted = Deaths(counters);
-    let flushes = shared.flushes.count();
+    let flushes = lead.flushes();
     let (result, mut attempts) = inquire(&pipeline, &ask, deadline).await;
     let mut sudden = Sudden::No;
     let result = match result {
@@ -59,15 +59,14 @@ pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<K
             let weighed = sudden::weigh(&pipeline, stored, &ask, &keys, deadline).await;
             sudden = weighed.sudden;
             attempts.append(&weighed.attempts, Why::Doubt);
-            keep(shared, &keys, &weighed.stored, shared.clock.now());
+            unless_flushed(shared, &keys, flushes, || keep(shared, &keys, &weighed.stored, shared.clock.now()));
             Ok(weighed.stored)
         }
         Err((problem, remembered)) => {
-            give_up(shared, &keys, &problem, remembered);
+            unless_flushed(shared, &keys, flushes, || give_up(shared, &keys, &problem, remembered));
             Err(problem)
         }
     };
-    unless_flushed(shared, &keys, flushes);
     lead.land(Landed { result, attempts, sudden });
 }
 
@@ -104,10 +103,15 @@ fn give_up(shared: &Shared, keys: &Keys, problem: &Problem, remembered: bool) {
     }
 }
 
-/// Takes back what was just kept where a flush that means it began after the question was sent. The flush says so before it drops
-/// anything, so either it meets what was kept or this does.
-fn unless_flushed(shared: &Shared, keys: &Keys, before: u64) {
-    if shared.flushes.meant(keys.own(), before) {
+/// Does `keep`, but not where a flush that means it began after the question was sent: what is kept by now may be newer. One that
+/// begins meanwhile says so before it drops anything, so either it meets what was kept or this takes it back.
+fn unless_flushed(shared: &Shared, keys: &Keys, before: u64, keep: impl FnOnce()) {
+    let is_meant = || shared.flushes.meant(keys.own().as_bytes(), before);
+    if is_meant() {
+        return;
+    }
+    keep();
+    if is_meant() {
         if let Some(key) = keys.insert() {
             shared.cache.remove(key);
             shared.cache.remove(&keys.denial());

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::cache::{Key, Selection};
+use crate::cache::Selection;
 
 /// Flushes remembered; a flight that has seen more of them begin is taken to be meant by one.
 const REMEMBERED: usize = 64;
@@ -34,37 +34,38 @@ impl Flushes {
         self.count.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Has a flush that means `key` begun since there were `before`?
-    pub fn meant(&self, key: &Key, before: u64) -> bool {
+    /// Has a flush that means the key of these octets begun since there were `before`?
+    pub fn meant(&self, key: &[u8], before: u64) -> bool {
         if self.count() == before {
             return false;
         }
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let since = usize::try_from(self.count().saturating_sub(before)).unwrap_or(usize::MAX);
-        since > REMEMBERED || last.iter().rev().take(since).any(|selection| selection.takes(key.as_bytes()))
+        since > REMEMBERED || last.iter().rev().take(since).any(|selection| selection.takes(key))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::Bits;
+    use crate::cache::{Bits, Key};
 
     #[test]
     fn only_flushes_that_began_since_and_mean_the_key_count() {
         let key = Key::new(b"\x01a\x02ex\0\0\x01\0\x01", Bits::default(), 0, 0);
+        let key = key.as_bytes();
         let flushes = Flushes::default();
         flushes.begin(Selection::All);
         let before = flushes.count();
-        assert!(!flushes.meant(&key, before));
+        assert!(!flushes.meant(key, before));
         flushes.begin(Selection::Suffix(b"\x02no\0".as_slice().into()));
-        assert!(!flushes.meant(&key, before));
+        assert!(!flushes.meant(key, before));
         flushes.begin(Selection::Suffix(b"\x02EX\0".as_slice().into()));
-        assert!(flushes.meant(&key, before) && !flushes.meant(&key, flushes.count()));
+        assert!(flushes.meant(key, before) && !flushes.meant(key, flushes.count()));
         let after = flushes.count();
         for _ in 0..=REMEMBERED {
             flushes.begin(Selection::Suffix(b"\x02no\0".as_slice().into()));
         }
-        assert!(flushes.meant(&key, after), "what is no longer known may have meant it");
+        assert!(flushes.meant(key, after), "what is no longer known may have meant it");
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::crowd::Place;
+use super::flushes::Flushes;
 use super::rcode::Problem;
 use crate::reply::StoredBuf;
 use crate::trail::{Attempts, Sudden};
@@ -61,6 +62,8 @@ pub struct Joins {
 #[derive(Debug)]
 struct Landing {
     begun: Instant,
+    /// The flushes that had begun by then.
+    flushes: u64,
     /// How; None inside if its task died.
     outcome: OnceLock<Option<Landed>>,
     ended: Notify,
@@ -123,10 +126,11 @@ impl Joins {
         self.shards.get(at).unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins the flight of `key`, or leads one unless `landed` says that its answer has been kept meanwhile.
-    pub fn join(self: &Arc<Self>, key: &[u8], landed: impl FnOnce() -> bool) -> Ticket {
+    /// Joins the flight of `key`, or leads one unless `landed` says that its answer has been kept meanwhile. A flight that one of
+    /// `flushes` meant flies on for those who wait for it, but is joined no more: whoever asks after a flush hears nothing from before.
+    pub fn join(self: &Arc<Self>, key: &[u8], flushes: &Flushes, landed: impl FnOnce() -> bool) -> Ticket {
         let mut shard = self.shard(key);
-        if let Some(landing) = shard.get(key) {
+        if let Some(landing) = shard.get(key).filter(|landing| !flushes.meant(key, landing.flushes)) {
             if Arc::strong_count(landing) >= HOLDERS + self.followers {
                 return Ticket::Full;
             }
@@ -140,7 +144,8 @@ impl Joins {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
             return Ticket::Full;
         }
-        let landing = Arc::new(Landing { begun: Instant::now(), outcome: OnceLock::new(), ended: Notify::new() });
+        let (begun, flushes) = (Instant::now(), flushes.count());
+        let landing = Arc::new(Landing { begun, flushes, outcome: OnceLock::new(), ended: Notify::new() });
         shard.insert(key.into(), Arc::clone(&landing));
         Ticket::Lead(Lead { joins: Arc::clone(self), key: key.into(), landing, place: Place::FREE })
     }
@@ -151,6 +156,12 @@ impl Lead {
     #[must_use]
     pub fn follow(&self) -> Follow {
         Follow { landing: Arc::clone(&self.landing) }
+    }
+
+    /// The flushes that had begun when the flight did: a mark for [`Flushes::meant`].
+    #[must_use]
+    pub fn flushes(&self) -> u64 {
+        self.landing.flushes
     }
 
     /// Takes `place` along to the end.
@@ -167,7 +178,12 @@ impl Lead {
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        self.joins.shard(&self.key).remove(&self.key);
+        let mut shard = self.joins.shard(&self.key);
+        // After a flush another flight may have its place.
+        if shard.get(&self.key).is_some_and(|landing| Arc::ptr_eq(landing, &self.landing)) {
+            shard.remove(&self.key);
+        }
+        drop(shard);
         self.joins.in_flight.fetch_sub(1, Ordering::Relaxed);
         let _ = self.landing.outcome.set(None);
         self.landing.ended.notify_waiters();
@@ -202,7 +218,7 @@ mod tests {
     }
 
     fn lead(joins: &Arc<Joins>, key: &[u8]) -> Lead {
-        match joins.join(key, || false) {
+        match joins.join(key, &Flushes::default(), || false) {
             Ticket::Lead(lead) => lead,
             other => panic!("{other:?}"),
         }
@@ -213,12 +229,15 @@ mod tests {
         let joins = Joins::new(10, 10);
         let leading = lead(&joins, b"a");
         let own = leading.follow();
-        let Ticket::Follow(follow) = joins.join(b"a", || false) else { panic!("no follower") };
+        let Ticket::Follow(follow) = joins.join(b"a", &Flushes::default(), || false) else { panic!("no follower") };
         assert_eq!(joins.in_flight(), 1);
         leading.land(landed());
         assert!(std::ptr::eq(own.landed().await.unwrap(), follow.landed().await.unwrap()));
         assert_eq!(joins.in_flight(), 0);
-        assert!(matches!(joins.join(b"a", || true), Ticket::Landed), "the cache is looked at again under the entry");
+        assert!(
+            matches!(joins.join(b"a", &Flushes::default(), || true), Ticket::Landed),
+            "the cache is looked at again under the entry"
+        );
         drop(lead(&joins, b"a"));
     }
 
@@ -226,7 +245,7 @@ mod tests {
     async fn followers_are_answered_when_the_task_dies() {
         let joins = Joins::new(10, 10);
         let leading = lead(&joins, b"a");
-        let Ticket::Follow(follow) = joins.join(b"a", || false) else { panic!("no follower") };
+        let Ticket::Follow(follow) = joins.join(b"a", &Flushes::default(), || false) else { panic!("no follower") };
         let task = tokio::spawn(async move {
             let _leading = leading;
             panic!("as a fault would");
@@ -240,13 +259,13 @@ mod tests {
     fn flights_and_followers_are_bounded_and_places_come_back() {
         let joins = Joins::new(2, 1);
         let (first, _second) = (lead(&joins, b"a"), lead(&joins, b"b"));
-        assert!(matches!(joins.join(b"c", || false), Ticket::Full));
+        assert!(matches!(joins.join(b"c", &Flushes::default(), || false), Ticket::Full));
         let _leader = first.follow();
-        let follower = joins.join(b"a", || false);
+        let follower = joins.join(b"a", &Flushes::default(), || false);
         assert!(matches!(follower, Ticket::Follow(_)));
-        assert!(matches!(joins.join(b"a", || false), Ticket::Full));
+        assert!(matches!(joins.join(b"a", &Flushes::default(), || false), Ticket::Full));
         drop(follower);
-        assert!(matches!(joins.join(b"a", || false), Ticket::Follow(_)), "who leaves makes room");
+        assert!(matches!(joins.join(b"a", &Flushes::default(), || false), Ticket::Follow(_)), "who leaves makes room");
         drop(first);
         drop(lead(&joins, b"c"));
     }

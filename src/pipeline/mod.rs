@@ -166,12 +166,12 @@ impl Pipeline {
         self.counters.waited.add_one();
         let deadline = Instant::now() + self.shared.settings.timeout;
         let now = self.shared.clock.now();
-        let mut ticket = self.shared.joins.join(keys.own().as_bytes(), || self.is_known(&keys, now));
+        let mut ticket = self.shared.join(&keys, || self.is_known(&keys, now));
         if matches!(ticket, Ticket::Landed) {
             if let Some(facts) = self.recall(&keys, now, walk, out) {
                 return facts;
             }
-            ticket = self.shared.joins.join(keys.own().as_bytes(), || false);
+            ticket = self.shared.join(&keys, || false);
         }
         let has_stand_in = self.shared.has_stand_in(&keys, now);
         let follow = match ticket {

@@ -216,7 +216,8 @@ mod tests {
 
     #[test]
     fn ede_06_a_recalled_failure_names_itself_first_and_its_reason_second() {
-        let codes = |ede| of_failure(Failure { rcode: 2, ede, left: 1 }).extras.map(|e| e.map(|e| e.code));
+        let codes =
+            |ede| of_failure(Failure { rcode: 2, ede, left: 1, left_alone: 1 }).extras.map(|e| e.map(|e| e.code));
         assert_eq!(codes(22), [Some(13), Some(22)]);
         assert_eq!(codes(0), [Some(13), None]);
     }

@@ -47,7 +47,11 @@ impl Pipeline {
         if let Some(facts) = self.stand_in(keys, walk, (Stale::Lately, original), out) {
             return Some(facts);
         }
-        walk.trail.recall = Recall::Failure { left: failure.left };
+        // Held for an answer that stood in and has gone meanwhile: the next asker finds out.
+        if failure.left_alone == 0 {
+            return None;
+        }
+        walk.trail.recall = Recall::Failure { left: failure.left_alone };
         self.counters.failures_recalled.add_one();
         Some(self.refuse(walk, &problem, Source::Error, out))
     }
@@ -58,6 +62,6 @@ impl Pipeline {
         let fresh = |key: &Key| cache.peek(key, now).is_some_and(|entry| entry.left > 0);
         fresh(keys.answer())
             || fresh(&keys.denial())
-            || (!failures.is_empty() && failures.recall(keys.own(), now).is_some())
+            || (!failures.is_empty() && failures.recall(keys.own(), now).is_some_and(|failure| failure.left_alone > 0))
     }
 }

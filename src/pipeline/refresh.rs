@@ -110,7 +110,7 @@ impl Pipeline {
     /// The flight of an errand; None where it is not to be flown.
     fn lead(&self, errand: &Errand) -> Option<Lead> {
         // Who is asking already fetches it for us too.
-        let Ticket::Lead(mut lead) = self.shared.joins.join(errand.keys.own().as_bytes(), || false) else {
+        let Ticket::Lead(mut lead) = self.shared.join(&errand.keys, || false) else {
             return None;
         };
         let Some(place) = self.shared.place(&errand.keys, &errand.ask.question) else {

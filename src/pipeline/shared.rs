@@ -7,7 +7,7 @@ use super::cookie::Cookies;
 use super::crowd::{Crowds, Place};
 use super::finish::Finish;
 use super::flushes::Flushes;
-use super::join::{FLIGHTS, FOLLOWERS, Joins};
+use super::join::{FLIGHTS, FOLLOWERS, Joins, Ticket};
 use super::keys::{self, Keys};
 use super::refresh::Errands;
 use crate::cache::{self, Cache, EntryFacts, Failures, Selection};
@@ -58,6 +58,11 @@ impl Shared {
             exchange,
             clock,
         })
+    }
+
+    /// Joins the flight of the question of `keys`, or leads one ([`Joins::join`]).
+    pub(super) fn join(&self, keys: &Keys, landed: impl FnOnce() -> bool) -> Ticket {
+        self.joins.join(keys.own().as_bytes(), &self.flushes, landed)
     }
 
     /// A place for `question` among those of its domain; None where all are taken. What the operator forwards is not counted: a

@@ -13,7 +13,7 @@ use super::{Pipeline, Shared};
 use crate::cache::{Bits, Key};
 use crate::clock::Moment;
 use crate::reply::{Facts, Freshness, Kind, Meta, Out, Scope, Source};
-use crate::trail::{Recall, Stale};
+use crate::trail::{Recall, Stale, Sudden};
 use crate::wire::Flags;
 use crate::wire::registry::{ede, rcode, rtype};
 
@@ -55,6 +55,9 @@ impl Pipeline {
         let age = now.seconds_since(meta.received);
         let since = age.saturating_sub(meta.lifetime);
         walk.trail.recall = Recall::Stale { age, since, supplier: meta.supplier, why };
+        if meta.is_sudden {
+            walk.trail.sudden = Sudden::Earlier;
+        }
         self.counters.stood_in(why);
         // What was true when it was signed may no longer be (SEC-08).
         let flags = meta.flags.with(Flags::AD, false);
@@ -100,18 +103,19 @@ impl Shared {
     /// Where what may stand in is kept: an answer to the very question, or that the name does not exist. None for those who want no
     /// recursion: RD=0 asks what is known to be so (STL-08).
     fn find_stand_in(&self, keys: &Keys, now: Moment) -> Option<Key> {
-        let keys = [*keys.insert()?, keys.denial()];
-        keys.into_iter().find(|key| self.cache.has_stale(key, now) && !self.is_superseded(key))
+        let (keys, asked) = ([*keys.insert()?, keys.denial()], keys.answer().rtype());
+        keys.into_iter().find(|key| self.cache.has_stale(key, now) && !self.is_superseded(key, asked))
     }
 
-    /// Has a newer answer for the same name made this one untrue? A name that has become an alias has no other records (STL-09), and one
-    /// that has ceased to exist has none at all. The newer one tells even when it has expired too.
-    fn is_superseded(&self, key: &Key) -> bool {
+    /// Has a newer answer for the same name, to a question for the type `asked` or a common one, made this one untrue? A name that has
+    /// become an alias has no other records (STL-09), one that has ceased to exist has none at all, and one that exists again does not
+    /// not exist. The newer one tells even when it has expired too, and whoever asked for it.
+    fn is_superseded(&self, key: &Key, asked: u16) -> bool {
         let Some(old) = self.cache.meta(key) else { return true };
         let bits = [false, true]
             .into_iter()
             .flat_map(|dnssec_ok| [false, true].map(|checking_disabled| Bits { dnssec_ok, checking_disabled }));
-        bits.flat_map(|bits| TYPES.map(|rtype| key.sibling(rtype, bits)))
+        bits.flat_map(|bits| TYPES.into_iter().chain([asked]).map(move |rtype| key.sibling(rtype, bits)))
             .filter_map(|sibling| self.cache.meta(&sibling))
             .any(|new| contradicts(&new, &old))
     }
@@ -120,7 +124,10 @@ impl Shared {
 fn contradicts(new: &Meta, old: &Meta) -> bool {
     let is_alias_now = new.is_alias && !old.is_alias;
     let is_gone_now = new.kind == Kind::NxDomain && old.kind != Kind::NxDomain;
-    new.received > old.received && (is_alias_now || is_gone_now)
+    // An alias whose end does not exist is kept as NXDOMAIN too; its name exists.
+    let is_denied = |meta: &Meta| meta.kind == Kind::NxDomain && !meta.is_alias;
+    let is_back_now = is_denied(old) && !is_denied(new);
+    new.received > old.received && (is_alias_now || is_gone_now || is_back_now)
 }
 
 /// First that the answer is stale, then why; or what came with it.

@@ -23,7 +23,8 @@ use crate::wire::{Header, patch};
 /// after it was received; an hour later a name may well have been taken down in the meantime.
 const MOMENT: u32 = 3600;
 
-/// Seconds that a sudden denial is kept, and told to others, under guard: if it is a mistake, it heals with the next question.
+/// Seconds that a sudden denial is kept, and told to others, under guard: if it is a mistake, it heals with the next question. So it
+/// does not stand in after that either.
 const CEILING: u32 = 30;
 
 /// How long a second opinion may take: the client has waited for the first already.
@@ -89,6 +90,9 @@ fn marked(mut stored: StoredBuf, ceiling: u32) -> StoredBuf {
     let meta = &mut stored.meta;
     meta.is_sudden = true;
     meta.lifetime = meta.lifetime.min(ceiling);
+    if ceiling == CEILING {
+        meta.stale = 0;
+    }
     meta.http_lifetime = meta.http_lifetime.min(ceiling);
     patch::cap_ttls(&mut stored.message, &stored.ttls, ceiling);
     stored

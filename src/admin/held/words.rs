@@ -278,7 +278,8 @@ mod tests {
         let question = b"\x01a\x07example\0\0\x01\0\x01";
         let told = |route| {
             let key = Key::new(question, Bits::default(), 0, route);
-            failure(key.as_bytes(), cache::Failure { rcode: 2, ede: 22, left: 4 }, 0xff, &NOBODY).unwrap()
+            failure(key.as_bytes(), cache::Failure { rcode: 2, ede: 22, left: 4, left_alone: 4 }, 0xff, &NOBODY)
+                .unwrap()
         };
         assert!(told(7).recursive && !told(7 ^ 0xff).recursive);
         assert_eq!(told(7).key, told(7 ^ 0xff).key);

@@ -12,6 +12,7 @@ mod refreshed;
 pub(super) mod rig;
 mod rules;
 mod stale;
+mod standing_in;
 mod sudden;
 mod waiting;
 

@@ -184,9 +184,7 @@ async fn what_is_being_asked_for_is_not_asked_for_again() {
             &Walk::of_query(&Query::parse(&message, &peer, Moment(0)).unwrap(), Transport::Udp, 1232),
         )
     };
-    let Ticket::Lead(lead) = gateway.pipeline.shared.joins.join(keys.own().as_bytes(), || false) else {
-        panic!("somebody else leads")
-    };
+    let Ticket::Lead(lead) = gateway.pipeline.shared.join(&keys, || false) else { panic!("somebody else leads") };
     gateway.pass(LATE);
     hit(&gateway, "t.example");
     hit(&gateway, "t.example");

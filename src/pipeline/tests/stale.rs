@@ -10,6 +10,7 @@ use super::rig::{Built, Gateway, Got, Plan, Play, settings, wire};
 use crate::cache;
 use crate::peer::Transport;
 use crate::pipeline::Settings;
+use crate::pipeline::flushes::Flushes;
 use crate::pipeline::join::FLIGHTS;
 use crate::reply::{Freshness, Scope, Source};
 use crate::telemetry::Counter;
@@ -140,7 +141,8 @@ async fn stl_01_an_exchange_that_dies_or_may_not_begin_is_no_servfail_either() {
     assert_stale(&fickle.gateway.udp(&query()).await, Stale::Failed, &[3, 0]);
     let fickle = Fickle::expired(Plan::default(), good).await;
     let joins = &fickle.gateway.pipeline.shared.joins;
-    let _flights: Vec<_> = (0..FLIGHTS).map(|at| joins.join(&at.to_be_bytes(), || false)).collect();
+    let _flights: Vec<_> =
+        (0..FLIGHTS).map(|at| joins.join(&at.to_be_bytes(), &Flushes::default(), || false)).collect();
     assert_stale(&fickle.gateway.udp(&query()).await, Stale::Full, &[3, 0]);
     assert_eq!(fickle.gateway.asked(), 1);
 }

@@ -1,5 +1,7 @@
 //! TTL-14 and the life of exchanges: equal questions wait together, and an exchange belongs to no client.
 
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::time::Duration;
 
 use super::rig::{Begun, Built, Gateway, Plan, Play};
@@ -7,6 +9,7 @@ use crate::cache::Selection;
 use crate::clock::Moment;
 use crate::peer::{DoorId, Peer, Transport};
 use crate::pipeline::Shared;
+use crate::pipeline::flushes::Flushes;
 use crate::pipeline::join::FLIGHTS;
 use crate::pipeline::keys::Keys;
 use crate::pipeline::walk::Walk;
@@ -177,7 +180,7 @@ async fn a_task_that_dies_is_counted_though_its_client_has_left() {
 async fn a_full_table_of_flights_is_a_servfail_and_counted() {
     let gateway = Gateway::new(|ask| Play::Answer(Built::to(ask).a(300, 1)));
     let joins = &shared(&gateway).joins;
-    let flights: Vec<_> = (0..FLIGHTS).map(|at| joins.join(&at.to_be_bytes(), || false)).collect();
+    let flights: Vec<_> = (0..FLIGHTS).map(|at| joins.join(&at.to_be_bytes(), &Flushes::default(), || false)).collect();
     let query = Built::query("t.example", rtype::A).opt(0, false, &[]);
     let got = gateway.udp(&query).await;
     assert_eq!((got.rcode(), got.edes(), got.facts.trail.join), (rcode::SERVFAIL, vec![0], Join::Full));
@@ -208,12 +211,66 @@ async fn what_was_asked_before_a_flush_that_means_it_is_answered_and_not_kept() 
         while gateway.asked() == 0 {
             tokio::task::yield_now().await;
         }
-        let selection = flushed
-            .map_or(Selection::All, |name| Selection::Suffix(crate::wire::name::from_text(name).unwrap().into()));
-        shared(&gateway).begin_flush(selection);
+        shared(&gateway).begin_flush(flushed.map_or(Selection::All, suffix));
         gateway.upstream.gate.add_permits(1);
         let Verdict::Sent(reply) = waiting.await.unwrap() else { panic!("dropped") };
         assert_eq!(reply.facts.rcode, rcode::NOERROR, "whoever waits is answered");
         assert_eq!(shared(&gateway).cache.stats().entries, kept, "{flushed:?}");
     }
+}
+
+#[tokio::test]
+async fn who_asks_after_a_flush_hears_nothing_that_was_asked_before_it() {
+    for (flushed, asked) in [("example", 2), ("other.example", 1)] {
+        let told = AtomicU8::new(0);
+        let gateway = Gateway::with(Plan { held: true, ..Plan::default() }, move |ask| {
+            Play::Answer(Built::to(ask).a(300, told.fetch_add(1, Relaxed)))
+        });
+        let query = Built::query("t.example", rtype::A);
+        let before = tokio::spawn(later(&gateway, Transport::Tcp, &query));
+        while gateway.asked() < 1 {
+            tokio::task::yield_now().await;
+        }
+        shared(&gateway).begin_flush(suffix(flushed));
+        let after = [Transport::Tcp, Transport::Udp].map(|over| tokio::spawn(later(&gateway, over, &query)));
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((gateway.asked(), shared(&gateway).joins_in_flight()), (asked, asked));
+        gateway.upstream.gate.add_permits(2);
+        assert!(before.await.is_ok());
+        let newest = u8::try_from(asked).unwrap() - 1;
+        for waiting in after {
+            let Verdict::Sent(reply) = waiting.await.unwrap() else { panic!("dropped") };
+            assert_eq!(reply.message.last(), Some(&newest), "{flushed}");
+        }
+        let hit = gateway.begin(Transport::Udp, &query.0).at_once();
+        assert_eq!((hit.rdata(0)[3], gateway.asked(), shared(&gateway).joins_in_flight()), (newest, asked, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_late_that_was_asked_before_a_flush_takes_nothing_from_what_was_asked_after_it() {
+    let first = AtomicBool::new(true);
+    let gateway =
+        Gateway::new(
+            move |ask| {
+                if first.swap(false, Relaxed) { Play::Hang } else { Play::Answer(Built::to(ask).a(300, 2)) }
+            },
+        );
+    let query = Built::query("t.example", rtype::A);
+    let before = tokio::spawn(later(&gateway, Transport::Tcp, &query));
+    while gateway.asked() < 1 {
+        tokio::task::yield_now().await;
+    }
+    shared(&gateway).begin_flush(suffix("example"));
+    assert_eq!(gateway.udp(&query).await.rcode(), rcode::NOERROR);
+    let Verdict::Sent(reply) = before.await.unwrap() else { panic!("dropped") };
+    assert_eq!((reply.facts.rcode, shared(&gateway).joins_in_flight()), (rcode::SERVFAIL, 0));
+    gateway.begin(Transport::Udp, &query.0).at_once();
+    assert!(shared(&gateway).failures.is_empty(), "nothing that is known failed");
+}
+
+fn suffix(name: &str) -> Selection {
+    Selection::Suffix(crate::wire::name::from_text(name).unwrap().into())
 }
