@@ -40,6 +40,16 @@ pub struct Failure {
     pub left: u32,
 }
 
+/// When a question fails, or is asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At {
+    /// The time.
+    pub now: Moment,
+    /// How often servers that its question may go to have answered again after being down. What failed before the last time is worth
+    /// another attempt.
+    pub comebacks: u32,
+}
+
 /// The table. Shared by all workers.
 pub struct Failures {
     /// The lock protects the table; it is held for one operation.
@@ -56,14 +66,25 @@ struct Record {
     ede: u16,
     window: Duration,
     until: Moment,
+    comebacks: u32,
 }
 
 impl Record {
     /// What it says, while it holds.
-    fn failure(&self, now: Moment) -> Option<Failure> {
-        let left = self.until.since(now).as_millis().div_ceil(1000);
+    fn failure(&self, at: At) -> Option<Failure> {
+        let left = self.left(at).as_millis().div_ceil(1000);
         let failure = Failure { rcode: self.rcode, ede: self.ede, left: u32::try_from(left).unwrap_or(u32::MAX) };
         (left > 0).then_some(failure)
+    }
+
+    /// How long it still holds: to its end, or no longer than it must (NEG-11) where a server has come back since.
+    fn left(&self, At { now, comebacks }: At) -> Duration {
+        let left = self.until.since(now);
+        if comebacks == self.comebacks { left } else { left.saturating_sub(self.window.saturating_sub(SHORTEST)) }
+    }
+
+    fn holds(&self, at: At) -> bool {
+        !self.left(at).is_zero()
     }
 }
 
@@ -81,20 +102,21 @@ impl Failures {
     }
 
     /// The failure of `key`, while it holds: until then nothing is sent for it (NEG-13).
-    pub fn recall(&self, key: &Key, now: Moment) -> Option<Failure> {
+    pub fn recall(&self, key: &Key, at: At) -> Option<Failure> {
         if self.is_empty() {
             return None;
         }
         let mut table = self.open();
-        self.sweep(&mut table, now);
+        self.sweep(&mut table, at.now);
         // Not a use: the order is that of recording, so that the sweep meets the oldest first.
-        table.peek(key.as_bytes())?.failure(now)
+        table.peek(key.as_bytes())?.failure(at)
     }
 
     /// Keeps a failure: `failure_ttl` at first, twice as long each time it is met again soon after, up to `failure_ttl_max`.
     ///
     /// What is recorded while the failure holds comes from attempts begun before it and prolongs nothing.
-    pub fn record(&self, key: &Key, now: Moment, rcode: u16, ede: u16) {
+    pub fn record(&self, key: &Key, at: At, rcode: u16, ede: u16) {
+        let At { now, comebacks } = at;
         if key.as_bytes().is_empty() {
             return;
         }
@@ -102,12 +124,12 @@ impl Failures {
         self.sweep(&mut table, now);
         let known = table.peek(key.as_bytes()).copied();
         let record = match known {
-            Some(known) if now < known.until => Record { rcode, ede, ..known },
+            Some(known) if known.holds(at) => Record { rcode, ede, ..known },
             Some(known) if !self.is_over(&known, now) => {
                 let window = (known.window * 2).min(self.longest);
-                Record { rcode, ede, window, until: now.after(window) }
+                Record { rcode, ede, window, until: now.after(window), comebacks }
             }
-            _ => Record { rcode, ede, window: self.first, until: now.after(self.first) },
+            _ => Record { rcode, ede, window: self.first, until: now.after(self.first), comebacks },
         };
         table.put(key.as_bytes().into(), record);
         self.length.store(table.len(), Ordering::Relaxed);
@@ -116,17 +138,18 @@ impl Failures {
     /// Keeps a failure of a question that an expired answer stands in for: half a minute at least (RFC 8767 5; STL-04). False where one
     /// holds already, which stays as it is.
     #[must_use]
-    pub fn hold(&self, key: &Key, now: Moment, rcode: u16, ede: u16) -> bool {
+    pub fn hold(&self, key: &Key, at: At, rcode: u16, ede: u16) -> bool {
+        let At { now, comebacks } = at;
         if key.as_bytes().is_empty() {
             return false;
         }
         let mut table = self.open();
         self.sweep(&mut table, now);
-        if table.peek(key.as_bytes()).is_some_and(|known| now < known.until) {
+        if table.peek(key.as_bytes()).is_some_and(|known| known.holds(at)) {
             return false;
         }
         let window = RECHECK.max(self.first);
-        table.put(key.as_bytes().into(), Record { rcode, ede, window, until: now.after(window) });
+        table.put(key.as_bytes().into(), Record { rcode, ede, window, until: now.after(window), comebacks });
         self.length.store(table.len(), Ordering::Relaxed);
         true
     }
@@ -154,10 +177,12 @@ impl Failures {
     }
 
     /// The failures of `selection` that hold, each with the octets of its key: the latest first, `most` at most.
-    pub fn list(&self, selection: &Selection, now: Moment, most: usize) -> Vec<(Box<[u8]>, Failure)> {
+    ///
+    /// `at` says for the octets of a key when they are asked about.
+    pub fn list(&self, selection: &Selection, at: impl Fn(&[u8]) -> At, most: usize) -> Vec<(Box<[u8]>, Failure)> {
         let table = self.open();
-        let chosen = table.iter().filter(|(key, record)| now < record.until && selection.takes(key));
-        chosen.take(most).filter_map(|(key, record)| Some((key.clone(), record.failure(now)?))).collect()
+        let chosen = table.iter().filter(|(key, _)| selection.takes(key));
+        chosen.filter_map(|(key, record)| Some((key.clone(), record.failure(at(key))?))).take(most).collect()
     }
 
     /// Is nothing known to fail? One relaxed load.
@@ -217,8 +242,8 @@ mod tests {
         key(1, Bits::default())
     }
 
-    const fn at(seconds: u64) -> Moment {
-        Moment(seconds * 1000)
+    const fn at(seconds: u64) -> At {
+        At { now: Moment(seconds * 1000), comebacks: 0 }
     }
 
     #[test]
@@ -228,7 +253,10 @@ mod tests {
         assert!(failures.is_empty());
         failures.record(&failing(), at(10), 2, 22);
         assert!(!failures.is_empty());
-        assert_eq!(failures.recall(&failing(), Moment(10_999)), Some(Failure { rcode: 2, ede: 22, left: 1 }));
+        assert_eq!(
+            failures.recall(&failing(), At { now: Moment(10_999), comebacks: 0 }),
+            Some(Failure { rcode: 2, ede: 22, left: 1 })
+        );
         assert_eq!(failures.recall(&failing(), at(11)), None);
     }
 
@@ -274,6 +302,23 @@ mod tests {
         let failures = Failures::new(&hour);
         assert!(failures.hold(&failing(), at(0), 2, 22));
         assert_eq!(failures.recall(&failing(), at(0)).unwrap().left, 300);
+    }
+
+    #[test]
+    fn neg_16_what_failed_before_a_server_came_back_holds_no_longer_than_the_second_that_it_must() {
+        let failures = Failures::new(&Settings::default());
+        let after = |now| At { now: Moment(now), comebacks: 1 };
+        failures.record(&failing(), at(0), 2, 22);
+        assert_eq!(failures.recall(&failing(), after(999)).unwrap().left, 1, "NEG-11");
+        assert_eq!(failures.recall(&failing(), after(1000)), None);
+        assert_eq!(failures.recall(&failing(), at(1)).unwrap().left, 4, "nobody came back");
+        assert!(failures.list(&Selection::All, |_| after(1000), 1).is_empty());
+        failures.record(&failing(), after(1000), 2, 22);
+        assert_eq!(failures.recall(&failing(), after(1000)).unwrap().left, 10, "it came back and failed again");
+        assert!(!failures.hold(&failing(), after(2000), 2, 22));
+        let again = At { comebacks: 2, ..after(2000) };
+        assert!(failures.hold(&failing(), again, 2, 22));
+        assert_eq!(failures.recall(&failing(), again).unwrap().left, 30);
     }
 
     #[test]
@@ -326,10 +371,10 @@ mod tests {
         failures.record(&failing(), at(0), 2, 22);
         failures.record(&key(2, Bits::default()), at(3), 5, 23);
         let one = Selection::Name { name: failing().name().into(), rtype: None };
-        let listed = failures.list(&one, at(1), 10);
+        let listed = failures.list(&one, |_| at(1), 10);
         assert_eq!(listed, [(failing().as_bytes().into(), Failure { rcode: 2, ede: 22, left: 4 })]);
-        assert!(failures.list(&one, at(5), 10).is_empty(), "it holds no more");
-        assert_eq!(failures.list(&Selection::All, at(4), 1).len(), 1);
+        assert!(failures.list(&one, |_| at(5), 10).is_empty(), "it holds no more");
+        assert_eq!(failures.list(&Selection::All, |_| at(4), 1).len(), 1);
         assert_eq!((failures.forget(&one), failures.forget(&one), failures.len()), (1, 0, 1));
         assert_eq!((failures.forget(&Selection::All), failures.len()), (1, 0));
     }
