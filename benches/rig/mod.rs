@@ -45,6 +45,10 @@ impl Exchange for Upstream {
         false
     }
 
+    fn comebacks(&self, _: &[u8]) -> u32 {
+        0
+    }
+
     fn name(&self, _: UpstreamId) -> Option<&str> {
         None
     }

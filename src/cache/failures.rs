@@ -42,6 +42,16 @@ pub struct Failure {
     pub left_alone: u32,
 }
 
+/// When a question fails, or is asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At {
+    /// The time.
+    pub now: Moment,
+    /// How often servers that its question may go to have answered again after being down. What failed before the last time is worth
+    /// another attempt.
+    pub comebacks: u32,
+}
+
 /// The table. Shared by all workers.
 pub struct Failures {
     /// The lock protects the table; it is held for one operation.
@@ -58,21 +68,34 @@ struct Record {
     ede: u16,
     window: Duration,
     until: Moment,
+    /// When it was met.
+    begun: Moment,
     /// Until when it holds where an expired answer stands in.
     held: Moment,
+    comebacks: u32,
 }
 
 impl Record {
     /// What it says, while it holds.
-    fn failure(&self, now: Moment) -> Option<Failure> {
+    fn failure(&self, At { now, comebacks }: At) -> Option<Failure> {
         let left = |end: Moment| u32::try_from(end.since(now).as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
-        let (left, left_alone) = (left(self.end()), left(self.until));
+        let (left, left_alone) = (left(self.end(comebacks)), left(self.end_alone(comebacks)));
         (left > 0).then_some(Failure { rcode: self.rcode, ede: self.ede, left, left_alone })
     }
 
     /// When it holds for nobody any more.
-    fn end(&self) -> Moment {
-        self.until.max(self.held)
+    fn end(&self, comebacks: u32) -> Moment {
+        self.cut(self.until.max(self.held), comebacks)
+    }
+
+    /// When it holds no more where nothing stands in.
+    fn end_alone(&self, comebacks: u32) -> Moment {
+        self.cut(self.until, comebacks)
+    }
+
+    /// `end`, or no later than it must be (NEG-11) where a server has come back since.
+    fn cut(&self, end: Moment, comebacks: u32) -> Moment {
+        if comebacks == self.comebacks { end } else { end.min(self.begun.after(SHORTEST)) }
     }
 }
 
@@ -90,60 +113,62 @@ impl Failures {
     }
 
     /// The failure of `key`, while it holds: until then nothing is sent for it (NEG-13).
-    pub fn recall(&self, key: &Key, now: Moment) -> Option<Failure> {
+    pub fn recall(&self, key: &Key, at: At) -> Option<Failure> {
         if self.is_empty() {
             return None;
         }
         let mut table = self.open();
-        self.sweep(&mut table, now);
+        self.sweep(&mut table, at.now);
         // Not a use: the order is that of recording, so that the sweep meets the oldest first.
-        table.peek(key.as_bytes())?.failure(now)
+        table.peek(key.as_bytes())?.failure(at)
     }
 
     /// Keeps a failure: `failure_ttl` at first, twice as long each time it is met again soon after, up to `failure_ttl_max`.
     ///
     /// What is recorded while the failure holds comes from attempts begun before it and prolongs nothing.
-    pub fn record(&self, key: &Key, now: Moment, rcode: u16, ede: u16) {
+    pub fn record(&self, key: &Key, at: At, rcode: u16, ede: u16) {
+        let At { now, comebacks } = at;
         if key.as_bytes().is_empty() {
             return;
         }
         let mut table = self.open();
         self.sweep(&mut table, now);
         let known = table.peek(key.as_bytes()).copied();
-        let (window, until) = self.next(known.as_ref(), now);
-        let held = known.map_or(until, |known| known.held);
-        table.put(key.as_bytes().into(), Record { rcode, ede, window, until, held });
+        let record = self.next(known.as_ref(), at);
+        let held = known.filter(|known| known.comebacks == comebacks).map_or(record.until, |known| known.held);
+        table.put(key.as_bytes().into(), Record { rcode, ede, held, ..record });
         self.length.store(table.len(), Ordering::Relaxed);
     }
 
     /// Keeps a failure of a question that an expired answer stands in for: half a minute at least (RFC 8767 5; STL-04), but no longer
     /// than [`Failures::record`] does should that answer be gone by then. False where one holds already, which stays as it is.
     #[must_use]
-    pub fn hold(&self, key: &Key, now: Moment, rcode: u16, ede: u16) -> bool {
+    pub fn hold(&self, key: &Key, at: At, rcode: u16, ede: u16) -> bool {
+        let At { now, comebacks } = at;
         if key.as_bytes().is_empty() {
             return false;
         }
         let mut table = self.open();
         self.sweep(&mut table, now);
         let known = table.peek(key.as_bytes()).copied();
-        if known.is_some_and(|known| now < known.end()) {
+        if known.is_some_and(|known| now < known.end(comebacks)) {
             return false;
         }
-        let (window, until) = self.next(known.as_ref(), now);
         let held = now.after(RECHECK.max(self.first));
-        table.put(key.as_bytes().into(), Record { rcode, ede, window, until, held });
+        table.put(key.as_bytes().into(), Record { rcode, ede, held, ..self.next(known.as_ref(), at) });
         self.length.store(table.len(), Ordering::Relaxed);
         true
     }
 
-    /// How long a failure met now holds, and until when, `known` being what was met before.
-    fn next(&self, known: Option<&Record>, now: Moment) -> (Duration, Moment) {
+    /// A failure met now, `known` being what was met before: how long it holds and until when.
+    fn next(&self, known: Option<&Record>, At { now, comebacks }: At) -> Record {
         let window = match known {
-            Some(known) if now < known.until => return (known.window, known.until),
+            Some(known) if now < known.end_alone(comebacks) => return *known,
             Some(known) if !self.is_over(known, now) => (known.window * 2).min(self.longest),
             _ => self.first,
         };
-        (window, now.after(window))
+        let until = now.after(window);
+        Record { rcode: 0, ede: 0, window, begun: now, until, held: until, comebacks }
     }
 
     /// Forgets the failure of `key`: it was resolved (NEG-14).
@@ -169,10 +194,12 @@ impl Failures {
     }
 
     /// The failures of `selection` that hold, each with the octets of its key: the latest first, `most` at most.
-    pub fn list(&self, selection: &Selection, now: Moment, most: usize) -> Vec<(Box<[u8]>, Failure)> {
+    ///
+    /// `at` says for the octets of a key when they are asked about.
+    pub fn list(&self, selection: &Selection, at: impl Fn(&[u8]) -> At, most: usize) -> Vec<(Box<[u8]>, Failure)> {
         let table = self.open();
-        let chosen = table.iter().filter(|(key, record)| now < record.end() && selection.takes(key));
-        chosen.take(most).filter_map(|(key, record)| Some((key.clone(), record.failure(now)?))).collect()
+        let chosen = table.iter().filter(|(key, _)| selection.takes(key));
+        chosen.filter_map(|(key, record)| Some((key.clone(), record.failure(at(key))?))).take(most).collect()
     }
 
     /// Is nothing known to fail? One relaxed load.
@@ -187,7 +214,7 @@ impl Failures {
 
     /// Has it ended so long ago that meeting it again is a new failure?
     fn is_over(&self, record: &Record, now: Moment) -> bool {
-        now >= record.end().after(self.longest)
+        now >= record.end(record.comebacks).after(self.longest)
     }
 
     /// Clears a few outdated records away, oldest first, so that a table goes back to empty after an outage.
@@ -232,8 +259,8 @@ mod tests {
         key(1, Bits::default())
     }
 
-    const fn at(seconds: u64) -> Moment {
-        Moment(seconds * 1000)
+    const fn at(seconds: u64) -> At {
+        At { now: Moment(seconds * 1000), comebacks: 0 }
     }
 
     #[test]
@@ -244,7 +271,7 @@ mod tests {
         failures.record(&failing(), at(10), 2, 22);
         assert!(!failures.is_empty());
         assert_eq!(
-            failures.recall(&failing(), Moment(10_999)),
+            failures.recall(&failing(), At { now: Moment(10_999), comebacks: 0 }),
             Some(Failure { rcode: 2, ede: 22, left: 1, left_alone: 1 })
         );
         assert_eq!(failures.recall(&failing(), at(11)), None);
@@ -295,19 +322,20 @@ mod tests {
     }
 
     #[test]
-    fn neg_12_without_the_answer_that_stood_in_a_failure_holds_no_longer_than_others_do() {
+    fn neg_16_what_failed_before_a_server_came_back_holds_no_longer_than_the_second_that_it_must() {
         let failures = Failures::new(&Settings::default());
-        let alone = |second| failures.recall(&failing(), at(second)).map(|failure| failure.left_alone);
-        assert!(failures.hold(&failing(), at(0), 2, 22));
-        assert_eq!([0, 4, 5, 29, 30].map(alone), [Some(5), Some(1), Some(0), Some(0), None]);
-        // Asked and failed again meanwhile: that holds as failures do, and twice as long.
-        failures.record(&failing(), at(6), 2, 22);
-        assert_eq!([6, 15, 16].map(alone), [Some(10), Some(1), Some(0)]);
-        assert_eq!(failures.recall(&failing(), at(16)).unwrap().left, 14);
-        let brief = Settings { failure_ttl_max: Duration::from_secs(5), ..Settings::default() };
-        let failures = Failures::new(&brief);
-        assert!(failures.hold(&failing(), at(0), 2, 22) && failures.recall(&key(2, Bits::default()), at(29)).is_none());
-        assert!(failures.recall(&failing(), at(29)).is_some(), "not swept before its end");
+        let after = |now| At { now: Moment(now), comebacks: 1 };
+        failures.record(&failing(), at(0), 2, 22);
+        assert_eq!(failures.recall(&failing(), after(999)).unwrap().left, 1, "NEG-11");
+        assert_eq!(failures.recall(&failing(), after(1000)), None);
+        assert_eq!(failures.recall(&failing(), at(1)).unwrap().left, 4, "nobody came back");
+        assert!(failures.list(&Selection::All, |_| after(1000), 1).is_empty());
+        failures.record(&failing(), after(1000), 2, 22);
+        assert_eq!(failures.recall(&failing(), after(1000)).unwrap().left, 10, "it came back and failed again");
+        assert!(!failures.hold(&failing(), after(2000), 2, 22));
+        let again = At { comebacks: 2, ..after(2000) };
+        assert!(failures.hold(&failing(), again, 2, 22));
+        assert_eq!(failures.recall(&failing(), again).unwrap().left, 30);
     }
 
     #[test]
@@ -360,10 +388,10 @@ mod tests {
         failures.record(&failing(), at(0), 2, 22);
         failures.record(&key(2, Bits::default()), at(3), 5, 23);
         let one = Selection::Name { name: failing().name().into(), rtype: None };
-        let listed = failures.list(&one, at(1), 10);
+        let listed = failures.list(&one, |_| at(1), 10);
         assert_eq!(listed, [(failing().as_bytes().into(), Failure { rcode: 2, ede: 22, left: 4, left_alone: 4 })]);
-        assert!(failures.list(&one, at(5), 10).is_empty(), "it holds no more");
-        assert_eq!(failures.list(&Selection::All, at(4), 1).len(), 1);
+        assert!(failures.list(&one, |_| at(5), 10).is_empty(), "it holds no more");
+        assert_eq!(failures.list(&Selection::All, |_| at(4), 1).len(), 1);
         assert_eq!((failures.forget(&one), failures.forget(&one), failures.len()), (1, 0, 1));
         assert_eq!((failures.forget(&Selection::All), failures.len()), (1, 0));
     }

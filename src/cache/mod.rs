@@ -33,7 +33,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ahash::RandomState;
 
 pub use entry::Entry;
-pub use failures::{Failure, Failures};
+pub use failures::{At, Failure, Failures};
 pub use front::Front;
 pub use key::{Bits, Key, KeyView};
 pub use lifetime::lifetime;

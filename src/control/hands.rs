@@ -13,7 +13,7 @@ use super::Control;
 use crate::admin::held::words::{self, Names};
 use crate::admin::held::{CacheAnswer, CacheRequest, Flushed, Held, Listing, Stats};
 use crate::admin::request::type_name;
-use crate::cache::{Fate, KeyView, Selection};
+use crate::cache::{At, Fate, KeyView, Selection};
 use crate::pipeline::NOT_RECURSIVE;
 use crate::reply::Source;
 use crate::upstream::Exchange as _;
@@ -100,7 +100,11 @@ async fn show(control: &Control, name: Box<[u8]>, rtype: Option<u16>) -> Held {
     }
     let now = shared.clock().now();
     let names = Names { pool: &|view| control.pool_of(view), upstream: &|upstream| control.named(upstream) };
-    let failed = shared.failures().list(&selection, now, FAILURES);
+    let at = |key: &[u8]| At {
+        now,
+        comebacks: KeyView::of(key).map_or(0, |view| control.routes.comebacks(&view.question())),
+    };
+    let failed = shared.failures().list(&selection, at, FAILURES);
     let failures = failed.iter().filter_map(|(key, failure)| words::failure(key, *failure, NOT_RECURSIVE, &names));
     Held { name: shown, rtype: rtype.map(type_name), failures: failures.collect(), ..listing.told(now, &names) }
 }

@@ -11,7 +11,7 @@ use super::keys::Keys;
 use super::rcode::{self, Problem};
 use super::walk::Walk;
 use super::{Pipeline, Shared, sudden};
-use crate::cache::{Cache, Key};
+use crate::cache::{At, Cache, Key};
 use crate::clock::Moment;
 use crate::reply::{Kind, StoredBuf};
 use crate::telemetry::Counters;
@@ -52,18 +52,21 @@ pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<K
     let Pipeline { shared, counters, .. } = &pipeline;
     let _counted = Deaths(counters);
     let flushes = lead.flushes();
+    // As it is now: whoever comes back while this one is under way makes its failure worth another attempt.
+    let comebacks = shared.exchange.comebacks(&ask.question);
     let (result, mut attempts) = inquire(&pipeline, &ask, deadline).await;
+    let at = || At { now: shared.clock.now(), comebacks };
     let mut sudden = Sudden::No;
     let result = match result {
         Ok(stored) => {
             let weighed = sudden::weigh(&pipeline, stored, &ask, &keys, deadline).await;
             sudden = weighed.sudden;
             attempts.append(&weighed.attempts, Why::Doubt);
-            unless_flushed(shared, &keys, flushes, || keep(shared, &keys, &weighed.stored, shared.clock.now()));
+            unless_flushed(shared, &keys, flushes, || keep(shared, &keys, &weighed.stored, at()));
             Ok(weighed.stored)
         }
         Err((problem, remembered)) => {
-            unless_flushed(shared, &keys, flushes, || give_up(shared, &keys, &problem, remembered));
+            unless_flushed(shared, &keys, flushes, || give_up(shared, &keys, at(), (&problem, remembered)));
             Err(problem)
         }
     };
@@ -94,12 +97,12 @@ pub async fn inquire(
 }
 
 /// Remembers that there was no answer: for longer where an older one stands in meanwhile (STL-04).
-fn give_up(shared: &Shared, keys: &Keys, problem: &Problem, remembered: bool) {
-    let (now, ede) = (shared.clock.now(), problem.ede().unwrap_or(ede::OTHER));
-    if shared.has_stand_in(keys, now) {
-        let _ = shared.failures.hold(keys.own(), now, problem.rcode, ede);
+fn give_up(shared: &Shared, keys: &Keys, at: At, (problem, remembered): (&Problem, bool)) {
+    let ede = problem.ede().unwrap_or(ede::OTHER);
+    if shared.has_stand_in(keys, at.now) {
+        let _ = shared.failures.hold(keys.own(), at, problem.rcode, ede);
     } else if remembered {
-        shared.failures.record(keys.own(), now, problem.rcode, ede);
+        shared.failures.record(keys.own(), at, problem.rcode, ede);
     }
 }
 
@@ -134,14 +137,14 @@ fn overdue() -> Ended {
     Ended { result: Err(error), attempts: Attempts::default() }
 }
 
-fn keep(shared: &Shared, keys: &Keys, stored: &StoredBuf, now: Moment) {
+fn keep(shared: &Shared, keys: &Keys, stored: &StoredBuf, at: At) {
     let meta = &stored.meta;
     if rcode::is_failure(meta.rcode) {
         let ede = meta.ede.unwrap_or(ede::OTHER);
-        if shared.has_stand_in(keys, now) {
-            let _ = shared.failures.hold(keys.own(), now, meta.rcode, ede);
+        if shared.has_stand_in(keys, at.now) {
+            let _ = shared.failures.hold(keys.own(), at, meta.rcode, ede);
         } else {
-            shared.failures.record(keys.own(), now, meta.rcode, ede);
+            shared.failures.record(keys.own(), at, meta.rcode, ede);
         }
         return;
     }
@@ -155,7 +158,7 @@ fn keep(shared: &Shared, keys: &Keys, stored: &StoredBuf, now: Moment) {
             shared.cache.remove(key);
             shared.cache.remove(&keys.denial());
         }
-        Kind::Positive | Kind::NoData | Kind::NxDomain => insert(&shared.cache, keys, key, stored, now),
+        Kind::Positive | Kind::NoData | Kind::NxDomain => insert(&shared.cache, keys, key, stored, at.now),
     }
 }
 

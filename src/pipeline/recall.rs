@@ -41,7 +41,7 @@ impl Pipeline {
         if failures.is_empty() {
             return None;
         }
-        let failure = failures.recall(keys.own(), now)?;
+        let failure = failures.recall(keys.own(), self.shared.at(walk.question, now))?;
         let problem = rcode::of_failure(failure);
         let [_, original] = problem.extras;
         if let Some(facts) = self.stand_in(keys, walk, (Stale::Lately, original), out) {
@@ -62,6 +62,9 @@ impl Pipeline {
         let fresh = |key: &Key| cache.peek(key, now).is_some_and(|entry| entry.left > 0);
         fresh(keys.answer())
             || fresh(&keys.denial())
-            || (!failures.is_empty() && failures.recall(keys.own(), now).is_some_and(|failure| failure.left_alone > 0))
+            || (!failures.is_empty()
+                && failures
+                    .recall(keys.own(), self.shared.at(keys.answer().question(), now))
+                    .is_some_and(|failure| failure.left_alone > 0))
     }
 }

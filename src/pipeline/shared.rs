@@ -10,8 +10,8 @@ use super::flushes::Flushes;
 use super::join::{FLIGHTS, FOLLOWERS, Joins, Ticket};
 use super::keys::{self, Keys};
 use super::refresh::Errands;
-use crate::cache::{self, Cache, EntryFacts, Failures, Selection};
-use crate::clock::Clock;
+use crate::cache::{self, At, Cache, EntryFacts, Failures, Selection};
+use crate::clock::{Clock, Moment};
 use crate::guard::Guard;
 use crate::upstream::Exchange;
 
@@ -73,6 +73,11 @@ impl Shared {
         } else {
             self.crowds.enter(keys.own().name())
         }
+    }
+
+    /// `now`, for the failures of a question that begins or is asked again then.
+    pub(super) fn at(&self, question: &[u8], now: Moment) -> At {
+        At { now, comebacks: self.exchange.comebacks(question) }
     }
 
     /// The cache.

@@ -74,7 +74,8 @@ impl Pipeline {
             return None;
         }
         let facts = self.stand_in(keys, walk, (Stale::Down, first(&NOBODY_UP)), out)?;
-        if failures.hold(keys.own(), clock.now(), NOBODY_UP.rcode, ede::NO_REACHABLE_AUTHORITY) {
+        let at = self.shared.at(walk.question, clock.now());
+        if failures.hold(keys.own(), at, NOBODY_UP.rcode, ede::NO_REACHABLE_AUTHORITY) {
             // A full queue loses nothing: it is tried again when the hold is over.
             let _ = self.offer(self.errand(keys, walk));
         }

@@ -138,6 +138,12 @@ impl Health {
         self.with(|ledger| ledger.state)
     }
 
+    /// How often it has answered a question again after it was not [`State::Closed`]. Probes are not questions.
+    #[must_use]
+    pub fn comebacks(&self) -> u32 {
+        self.with(|ledger| ledger.comebacks)
+    }
+
     /// How willingly it is asked.
     #[must_use]
     pub fn standing(&self, now: Instant) -> Standing {

@@ -31,6 +31,10 @@ pub struct Ledger {
     pub(super) has_others: bool,
     /// Only a probe has been answered since it was last in trouble: it may know `. NS` by heart and nothing else.
     pub(super) on_probation: bool,
+    /// It has been in trouble, and has answered no question since.
+    pub(super) is_missed: bool,
+    /// How often it has answered again after that.
+    pub(super) comebacks: u32,
     /// SERVFAIL and REFUSED in a row, one at most of those asked at the same time, and when the last came.
     refusals: (u32, Option<Instant>),
 }
@@ -73,6 +77,7 @@ impl Ledger {
             Outcome::Answered => {
                 self.latency.answered(took, now);
                 self.refusals.0 = 0;
+                self.comebacks = self.comebacks.wrapping_add(std::mem::take(&mut self.is_missed).into());
                 self.revive(now)
             }
             Outcome::Failed => {
@@ -163,6 +168,7 @@ impl Ledger {
             return self.open(Cause::Timeout, now);
         }
         self.state = State::Suspect;
+        self.is_missed = true;
         self.changed = Some(now);
         self.probe = Some(now);
         Change::Suspected { unwatched: !std::mem::replace(&mut self.watched, true) }
@@ -172,6 +178,7 @@ impl Ledger {
         let steady = !self.on_probation && self.changed.is_none_or(|at| now.saturating_duration_since(at) > STEADY);
         self.strikes = if steady { 0 } else { self.strikes.saturating_add(1) };
         self.state = State::Open;
+        self.is_missed = true;
         self.changed = Some(now);
         self.schedule(cause, now);
         Change::Opened { cause, unwatched: !std::mem::replace(&mut self.watched, true) }

@@ -166,6 +166,10 @@ pub trait Exchange: Send + Sync + fmt::Debug {
     /// Is every server that could answer `question` known to be down? Asked by every miss: cheap, and no promise.
     fn is_down(&self, question: &[u8]) -> bool;
 
+    /// How often the servers that could answer `question` have answered again after being down, all together: where the number has
+    /// changed, what failed before may succeed now. As cheap.
+    fn comebacks(&self, question: &[u8]) -> u32;
+
     /// The server with this id, for people.
     fn name(&self, upstream: UpstreamId) -> Option<&str>;
 }

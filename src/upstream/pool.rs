@@ -125,6 +125,10 @@ impl Exchange for Pool {
         self.roster.all.iter().all(|server| server.health().state() == State::Open)
     }
 
+    fn comebacks(&self, _: &[u8]) -> u32 {
+        self.roster.all.iter().fold(0, |sum, server| sum.wrapping_add(server.health().comebacks()))
+    }
+
     fn name(&self, upstream: UpstreamId) -> Option<&str> {
         self.roster.all.iter().find(|server| server.id() == upstream).map(|server| server.url())
     }

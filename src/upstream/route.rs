@@ -142,6 +142,15 @@ impl Exchange for Routes {
         }
     }
 
+    fn comebacks(&self, question: &[u8]) -> u32 {
+        let own = self.default.pool.comebacks(question);
+        match self.find(question) {
+            None => own,
+            Some((Way { fallthrough: false, .. }, first)) => first.pool.comebacks(question),
+            Some((Way { fallthrough: true, .. }, first)) => first.pool.comebacks(question).wrapping_add(own),
+        }
+    }
+
     fn name(&self, upstream: UpstreamId) -> Option<&str> {
         let server = self.servers().find(|server| server.id() == upstream).map(|server| server.url());
         server.or_else(|| self.time_names.server(upstream))
@@ -329,6 +338,10 @@ mod tests {
         let fallback = default.servers().last().unwrap();
         let _ = fallback.health().probed(Ok(()), Instant::now());
         assert_eq!(down(), [false, false, true]);
+        let back = || ["www.example", "corp.example", "printer.lan"].map(|name| routes.comebacks(&question(name)));
+        assert_eq!(back(), [0; 3], "a probe is no question");
+        let _ = fallback.health().land(Instant::now(), Outcome::Answered, Instant::now());
+        assert_eq!(back(), [1, 1, 0]);
     }
 
     #[tokio::test]

@@ -36,6 +36,25 @@ async fn neg_11_12_13_14_a_failure_is_asked_once_a_window_and_windows_grow_to_th
 }
 
 #[tokio::test]
+async fn neg_16_once_a_server_has_come_back_what_failed_before_is_asked_again() {
+    let up = Arc::new(AtomicBool::new(false));
+    let is_up = Arc::clone(&up);
+    let gateway = Gateway::new(move |ask| {
+        if is_up.load(Relaxed) { Play::Answer(Built::to(ask).a(60, 1)) } else { Play::Fail(Cause::Timeout) }
+    });
+    assert_eq!(gateway.udp(&query()).await.rcode(), rcode::SERVFAIL);
+    up.store(true, Relaxed);
+    gateway.upstream.comebacks.store(1, Relaxed);
+    assert_eq!(
+        gateway.begin(Transport::Udp, &query().0).at_once().rcode(),
+        rcode::SERVFAIL,
+        "NEG-11: a second at least"
+    );
+    gateway.pass(1);
+    assert_eq!((gateway.udp(&query()).await.rcode(), gateway.asked()), (rcode::NOERROR, 2));
+}
+
+#[tokio::test]
 async fn neg_11_every_kind_of_failure_is_remembered() {
     let plays: [fn(&crate::upstream::Ask) -> Play; 7] = [
         |ask| Play::Answer(Built::to(ask).rcode(rcode::REFUSED)),

@@ -1,7 +1,7 @@
 //! A gateway without sockets: a scripted upstream behind, bytes in front.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -59,6 +59,8 @@ pub struct Upstream {
     pub trusted: bool,
     /// Is it known to be down?
     pub down: AtomicBool,
+    /// How often it has come back.
+    pub comebacks: AtomicU32,
 }
 
 impl Upstream {
@@ -104,6 +106,10 @@ impl Exchange for Upstream {
 
     fn is_down(&self, _: &[u8]) -> bool {
         self.down.load(Relaxed)
+    }
+
+    fn comebacks(&self, _: &[u8]) -> u32 {
+        self.comebacks.load(Relaxed)
     }
 
     fn name(&self, _: UpstreamId) -> Option<&str> {
@@ -316,7 +322,9 @@ impl Gateway {
     pub fn with(options: Plan, script: impl Fn(&Ask) -> Play + Send + Sync + 'static) -> Self {
         let gate = Arc::new(Semaphore::new(if options.held { 0 } else { 100_000 }));
         let (asked, down) = (Mutex::default(), AtomicBool::new(false));
-        let upstream = Arc::new(Upstream { script: Box::new(script), asked, gate, trusted: options.trusted, down });
+        let comebacks = AtomicU32::default();
+        let trusted = options.trusted;
+        let upstream = Arc::new(Upstream { script: Box::new(script), asked, gate, trusted, down, comebacks });
         let allow: Network = options.allow.parse().unwrap();
         let guard = Guard::new(guard::Settings {
             allow: vec![vec![allow]],

@@ -273,6 +273,18 @@ async fn stl_04_while_all_servers_are_down_stale_comes_at_once_and_they_are_aske
 }
 
 #[tokio::test(start_paused = true)]
+async fn stl_04_once_a_server_has_come_back_nobody_waits_half_a_minute_for_what_failed_before() {
+    let fickle = Fickle::expired(Plan::default(), dead).await;
+    assert_stale(&fickle.gateway.udp(&query()).await, Stale::Failed, &[3, 22]);
+    fickle.now(better);
+    fickle.gateway.pass(2);
+    assert_stale(&fickle.gateway.begin(Transport::Udp, &query().0).at_once(), Stale::Lately, &[3, 22]);
+    fickle.gateway.upstream.comebacks.store(1, Relaxed);
+    let fresh = fickle.gateway.udp(&query()).await;
+    assert_eq!((fresh.facts.source, fresh.rdata(0)), (Source::Upstream, &[192, 0, 2, 2][..]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn stl_04_names_without_stale_data_are_asked_for_though_all_servers_are_down() {
     let fickle = Fickle::expired(Plan::default(), better).await;
     fickle.gateway.upstream.down.store(true, Relaxed);

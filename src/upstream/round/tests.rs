@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
 use super::super::commons::Commons;
-use super::super::health::State;
+use super::super::health::{Health, Outcome, State};
 use super::super::testing::{
     Authority, ask, datagrams, plain, quic_server, reply, serve_doq, serve_stream, tls_server, udp_server,
 };
@@ -362,6 +362,22 @@ async fn a_lone_server_that_is_down_is_asked_all_the_same() {
     assert_eq!(server(&pool, 0).health().state(), State::Open);
     only.takes(0);
     assert!(run(&pool).await.result.is_ok());
+}
+
+#[test]
+fn a_server_has_come_back_with_its_first_answer_to_a_question_and_not_with_that_to_a_probe() {
+    let (health, now) = (Health::default(), Instant::now());
+    let ends = |outcome| {
+        health.depart(now);
+        let _ = health.land(now, outcome, now);
+        health.comebacks()
+    };
+    assert_eq!((ends(Outcome::Answered), health.comebacks()), (0, 0), "it was never away");
+    assert_eq!([(); 3].map(|()| ends(Outcome::Lost(Cause::Connect))), [0; 3]);
+    assert_eq!(health.state(), State::Open);
+    let _ = health.probed(Ok(()), now);
+    assert_eq!((health.state(), health.comebacks()), (State::Closed, 0));
+    assert_eq!((ends(Outcome::Failed), ends(Outcome::Answered), ends(Outcome::Answered)), (0, 1, 1));
 }
 
 #[tokio::test(start_paused = true)]
