@@ -218,7 +218,7 @@ mod tests {
 
     use super::super::address::Scheme;
     use super::super::error::Cause;
-    use super::super::health::Outcome;
+    use super::super::health::{Outcome, State};
     use super::super::settings::{Method, PoolSettings, Proxy, ProxyKind, Server};
     use super::super::testing::{ask, plain, reply, udp_server};
     use super::*;
@@ -329,6 +329,16 @@ mod tests {
         let fallback = default.servers().last().unwrap();
         let _ = fallback.health().probed(Ok(()), Instant::now());
         assert_eq!(down(), [false, false, true]);
+        let now = Instant::now();
+        // It has answered a probe and nothing else, so that its next failure would be one too many: an answer ends that.
+        let _ = fallback.health().land(now, Outcome::Answered, now);
+        (0..8).for_each(|_| fallback.health().depart(now));
+        let _ = fallback.health().silent(now + Duration::from_secs(10));
+        assert_eq!(
+            (fallback.health().state(), down()),
+            (State::Suspect, [false, false, true]),
+            "who is silent may yet answer"
+        );
     }
 
     #[tokio::test]
