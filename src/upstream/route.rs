@@ -227,7 +227,7 @@ mod tests {
 
     use super::super::address::Scheme;
     use super::super::error::Cause;
-    use super::super::health::Outcome;
+    use super::super::health::{Outcome, State};
     use super::super::settings::{Method, PoolSettings, Proxy, ProxyKind, Server};
     use super::super::testing::{ask, plain, reply, udp_server};
     use super::*;
@@ -342,6 +342,14 @@ mod tests {
         assert_eq!(back(), [0; 3], "a probe is no question");
         let _ = fallback.health().land(Instant::now(), Outcome::Answered, Instant::now());
         assert_eq!(back(), [1, 1, 0]);
+        let now = Instant::now();
+        (0..8).for_each(|_| fallback.health().depart(now));
+        let _ = fallback.health().silent(now + Duration::from_secs(10));
+        assert_eq!(
+            (fallback.health().state(), down()),
+            (State::Suspect, [false, false, true]),
+            "who is silent may yet answer"
+        );
     }
 
     #[tokio::test]

@@ -37,6 +37,7 @@ mod forwards;
 mod herds;
 mod http;
 mod identity;
+mod lies;
 mod lifetimes;
 mod messages;
 mod padding;

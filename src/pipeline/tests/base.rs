@@ -145,9 +145,15 @@ async fn gen_26_rd_0_goes_up_as_such_and_teaches_nobody() {
 
 #[tokio::test]
 async fn ttl_01_02_08_ttls_count_down_and_the_whole_ends_with_the_shortest() {
-    let gateway = Gateway::new(|ask| {
+    for section in [Section::Authority, Section::Additional] {
+        ends_with_the_shortest_in(section).await;
+    }
+}
+
+async fn ends_with_the_shortest_in(section: Section) {
+    let gateway = Gateway::new(move |ask| {
         let built = Built::to(ask).a(60, 1);
-        Play::Answer(built.record(Section::Authority, &wire("example"), (rtype::NS, 7), &wire("ns.example")))
+        Play::Answer(built.record(section, &wire("example"), (rtype::NS, 7), &wire("ns.example")))
     });
     let query = Built::query("t.example", rtype::A).opt(0, true, &[]);
     assert_eq!(gateway.udp(&query).await.facts.source, Source::Upstream);

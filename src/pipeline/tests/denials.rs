@@ -3,8 +3,8 @@
 use super::rig::{Built, Gateway, Play, wire};
 use crate::peer::Transport;
 use crate::reply::Scope;
-use crate::wire::Section;
 use crate::wire::registry::{rcode, rtype};
+use crate::wire::{Section, patch};
 
 fn denying(rcode: u16, ttl: u32, minimum: u32) -> Gateway {
     Gateway::new(move |ask| Play::Answer(Built::to(ask).rcode(rcode).soa("example", ttl, minimum)))
@@ -42,14 +42,33 @@ async fn neg_06_denials_are_capped() {
     assert_eq!(gateway.udp(&Built::query("x.example", rtype::A)).await.ttls(), [300]);
 }
 
+/// The RDATA of an SOA, and `over` octets too many.
+fn soa(over: usize) -> Vec<u8> {
+    let numbers = [1, 2, 3, 4, 60_u32].map(u32::to_be_bytes).concat();
+    [wire("ns.example"), wire("admin.example"), numbers, vec![0; over]].concat()
+}
+
 #[tokio::test]
 async fn neg_05_09_10_what_proves_no_lifetime_is_relayed_and_not_kept() {
-    let shapes: [fn(Built) -> Built; 5] = [
+    let shapes: [fn(Built) -> Built; 9] = [
         |built| built.rcode(rcode::NXDOMAIN),
         |built| built,
         |built| built.record(Section::Authority, &wire("example"), (rtype::NS, 60), &wire("ns.example")),
         |built| built.rcode(rcode::NXDOMAIN).soa("other.test", 60, 60),
         |built| built.soa("deeper.x.example", 60, 60),
+        // Of another class, of another length than it says, and beside the matter.
+        |built| {
+            let class = built.0.len() + wire("example").len() + 2;
+            let mut built = built.rcode(rcode::NXDOMAIN).soa("example", 60, 60);
+            patch::put_u16(&mut built.0, class, 3);
+            built
+        },
+        |built| built.record(Section::Authority, &wire("example"), (rtype::SOA, 60), &soa(1)),
+        |built| built.record(Section::Additional, &wire("example"), (rtype::SOA, 60), &soa(0)),
+        |built| {
+            let built = built.record(Section::Answer, &[0xc0, 12], (rtype::CNAME, 60), &wire("y.example"));
+            built.record(Section::Additional, &wire("example"), (rtype::SOA, 60), &soa(0))
+        },
     ];
     for (at, shape) in shapes.into_iter().enumerate() {
         let gateway = Gateway::new(move |ask| Play::Answer(shape(Built::to(ask))));
@@ -95,4 +114,14 @@ async fn neg_10_the_soa_must_stand_above_the_end_of_the_chain() {
     gateway.udp(&query).await;
     gateway.udp(&query).await;
     assert_eq!(gateway.asked(), 2);
+}
+
+#[tokio::test]
+async fn ttl_10_a_denial_that_brings_what_it_denies_is_relayed_and_not_kept() {
+    let gateway =
+        Gateway::new(|ask| Play::Answer(Built::to(ask).rcode(rcode::NXDOMAIN).a(60, 1).soa("example", 60, 60)));
+    for asked in 1..3 {
+        let got = gateway.udp(&Built::query("x.example", rtype::A)).await;
+        assert_eq!((got.rcode(), got.header.answers, gateway.asked()), (rcode::NXDOMAIN, 1, asked));
+    }
 }

@@ -55,6 +55,22 @@ async fn sec_04_proofs_nobody_asked_for_go_and_what_follows_stays_whole() {
 }
 
 #[tokio::test]
+async fn sec_04_every_type_of_proof_goes_from_every_section() {
+    for section in [Section::Answer, Section::Authority, Section::Additional] {
+        let gateway = Gateway::new(move |ask| {
+            let proofs = [rtype::RRSIG, rtype::NSEC, rtype::NSEC3, rtype::DNSKEY];
+            let built = proofs.into_iter().fold(Built::to(ask).a(60, 1), |built, proof| {
+                built.record(section, &[0xc0, 12], (proof, 60), &[0, 1, 2, 3])
+            });
+            Play::Answer(built)
+        });
+        assert_eq!(gateway.udp(&Built::query("t.example", rtype::A)).await.types(), [rtype::A], "{section:?}");
+        let signed = gateway.udp(&Built::query("t.example", rtype::A).opt(0, true, &[])).await;
+        assert_eq!(signed.types().len(), 5, "{section:?}");
+    }
+}
+
+#[tokio::test]
 async fn sec_05_proofs_asked_for_by_type_stay() {
     for asked in [rtype::RRSIG, rtype::DNSKEY, rtype::NSEC, rtype::ANY] {
         let gateway = Gateway::new(move |ask| {

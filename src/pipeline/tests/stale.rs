@@ -339,6 +339,29 @@ async fn stl_06_what_is_true_now_replaces_stale_data_and_failures_leave_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn stl_06_data_that_may_not_be_kept_ends_a_denial_all_the_same() {
+    let fickle = Fickle::with(Plan::default(), gone);
+    assert_eq!(fickle.gateway.udp(&query()).await.rcode(), rcode::NXDOMAIN);
+    fickle.gateway.pass(61);
+    fickle.now(|ask| Play::Answer(Built::to(ask).a(0, 2)));
+    assert_eq!(fickle.gateway.udp(&query()).await.rcode(), rcode::NOERROR);
+    fickle.now(dead);
+    assert_eq!(fickle.gateway.udp(&query()).await.rcode(), rcode::SERVFAIL, "the name has been seen to exist");
+}
+
+#[tokio::test(start_paused = true)]
+async fn stl_04_a_failure_that_a_server_tells_holds_half_a_minute_too() {
+    let refused: Script = |ask| Play::Answer(Built::to(ask).rcode(rcode::REFUSED));
+    for then in [servfail as Script, refused] {
+        let fickle = Fickle::expired(Plan::default(), then).await;
+        assert_eq!(why(&fickle.gateway.udp(&query()).await), Stale::Failed);
+        fickle.gateway.pass(29);
+        assert_eq!(why(&fickle.gateway.begin(Transport::Udp, &query().0).at_once()), Stale::Lately);
+        assert_eq!(fickle.gateway.asked(), 2, "not asked again in between");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn stl_07_and_ttl_04_what_was_not_to_be_kept_never_stands_in() {
     let scripts: [Script; 3] = [|ask| Play::Answer(Built::to(ask).a(0, 1)), servfail, dead];
     for script in scripts {
@@ -384,6 +407,11 @@ async fn stl_09_a_name_that_has_become_an_alias_has_no_stale_records_of_other_ty
         let got = overtaken(then, &Built::query("T.EXAMPLE", rtype)).await;
         assert_eq!(got.rcode(), rcode::SERVFAIL, "{rtype}");
     }
+    for (checking_disabled, dnssec_ok) in [(true, false), (false, true), (true, true)] {
+        let other = Built::query("t.example", rtype::AAAA).flags(Flags::CD, checking_disabled);
+        let got = overtaken(aliased, &other.opt(0, dnssec_ok, &[])).await;
+        assert_eq!(got.rcode(), rcode::SERVFAIL, "whoever learned of it: CD {checking_disabled}, DO {dnssec_ok}");
+    }
     let unrelated: Script =
         |ask| Play::Answer(Built::to(ask).record(Section::Answer, &[0xc0, 12], (rtype::TXT, 300), &[0]));
     assert_eq!(overtaken(unrelated, &Built::query("t.example", rtype::TXT)).await.facts.source, Source::Stale);
@@ -405,4 +433,6 @@ async fn stl_09_an_alias_that_is_older_forbids_nothing() {
 #[tokio::test(start_paused = true)]
 async fn stl_06_a_name_that_is_known_to_be_gone_has_no_stale_records() {
     assert_eq!(overtaken(gone, &Built::query("t.example", rtype::AAAA)).await.rcode(), rcode::SERVFAIL);
+    let checking = Built::query("t.example", rtype::AAAA).flags(Flags::CD, true).opt(0, true, &[]);
+    assert_eq!(overtaken(gone, &checking).await.rcode(), rcode::SERVFAIL, "whoever was told so");
 }
