@@ -69,6 +69,7 @@ pub fn shared(size: usize) -> Arc<Shared> {
         padding: true,
         datagram_limit: 1232,
         outstanding_per_domain: 256,
+        subnets: SubnetRule::Strip,
         keepalive: Duration::from_secs(10),
     };
     let cache = cache::Settings { size, ..cache::Settings::default() };

@@ -52,6 +52,7 @@ impl Pipeline {
         let (meta, fit) = cache.lookup_stale(&key, now, |stored| {
             (stored.meta, finish::copy_with(walk, stored, finish::Ttls::All(ttl), out))
         })?;
+        walk.reached(&key);
         let age = now.seconds_since(meta.received);
         let since = age.saturating_sub(meta.lifetime);
         walk.trail.recall = Recall::Stale { age, since, supplier: meta.supplier, why };
@@ -97,21 +98,25 @@ impl Shared {
         self.find_stand_in(keys, now).is_some()
     }
 
-    /// Where what may stand in is kept: an answer to the very question, or that the name does not exist. None for those who want no
+    /// Where what may stand in is kept: an answer to the very question, for the client's network or for
+    /// everyone, or that the name does not exist. None for those who want no
     /// recursion: RD=0 asks what is known to be so (STL-08).
     fn find_stand_in(&self, keys: &Keys, now: Moment) -> Option<Key> {
-        let keys = [*keys.insert()?, keys.denial()];
-        keys.into_iter().find(|key| self.cache.has_stale(key, now) && !self.is_superseded(key))
+        let everyones = [*keys.insert()?, keys.denial()];
+        let mut places = keys.near(&self.cache).chain(everyones);
+        places.find(|key| {
+            self.cache.has_stale(key, now) && ![key, keys.answer()].iter().any(|of| self.is_superseded(key, of))
+        })
     }
 
-    /// Has a newer answer for the same name made this one untrue? A name that has become an alias has no other records (STL-09), and one
+    /// Has a newer answer for the name of `of`, to those whom that is for, made the one of `key` untrue? A name that has become an alias has no other records (STL-09), and one
     /// that has ceased to exist has none at all. The newer one tells even when it has expired too.
-    fn is_superseded(&self, key: &Key) -> bool {
+    fn is_superseded(&self, key: &Key, of: &Key) -> bool {
         let Some(old) = self.cache.meta(key) else { return true };
         let bits = [false, true]
             .into_iter()
             .flat_map(|dnssec_ok| [false, true].map(|checking_disabled| Bits { dnssec_ok, checking_disabled }));
-        bits.flat_map(|bits| TYPES.map(|rtype| key.sibling(rtype, bits)))
+        bits.flat_map(|bits| TYPES.map(|rtype| of.sibling(rtype, bits)))
             .filter_map(|sibling| self.cache.meta(&sibling))
             .any(|new| contradicts(&new, &old))
     }
