@@ -2,7 +2,8 @@
 
 use hushgate::peer::Transport;
 
-use crate::harness::{Act, Answer, Ask, Asked, Rig, message};
+use crate::harness::upstream::Asked;
+use crate::harness::{Act, Answer, Ask, Rig, message};
 use crate::over_all;
 
 /// The client-subnet option of a question, if there is one.
