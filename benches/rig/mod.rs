@@ -17,7 +17,7 @@ use hushgate::cache::{self, Bits, Key};
 use hushgate::clock::{Clock, Moment};
 use hushgate::guard::{self, Guard, Network, Refuse};
 use hushgate::peer::{DoorId, Peer, Transport};
-use hushgate::pipeline::{CookieRule, Pipeline, Settings, Shared};
+use hushgate::pipeline::{CookieRule, Pipeline, Settings, Shared, SubnetRule};
 use hushgate::query::Query;
 use hushgate::reply::{Kind, Meta, Now, Out, Stored};
 use hushgate::telemetry::Counters;
