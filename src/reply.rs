@@ -74,6 +74,8 @@ pub struct StoredBuf {
     pub message: Box<[u8]>,
     /// As [`Stored::ttls`].
     pub ttls: Box<[u8]>,
+    /// The first bits of the subnet told to the server that it is for; 0: it is for everyone (RFC 7871 7.3.1).
+    pub scope: u8,
 }
 
 impl StoredBuf {

@@ -231,6 +231,8 @@ impl Added {
     pub const EDE: u8 = 8;
     /// Padding (RFC 7830).
     pub const PADDING: u8 = 16;
+    /// The client's subnet, and for how much of it the reply holds (RFC 7871).
+    pub const ECS: u8 = 32;
 
     /// Is `bit` set?
     #[must_use]

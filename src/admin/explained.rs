@@ -378,6 +378,7 @@ fn added(added: Added) -> Vec<Words> {
         (Added::KEEPALIVE, "keepalive"),
         (Added::EDE, "extended error"),
         (Added::PADDING, "padding"),
+        (Added::ECS, "client subnet"),
     ];
     all.into_iter().filter(|(bit, _)| added.has(*bit)).map(|(_, words)| words.into()).collect()
 }

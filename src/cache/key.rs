@@ -5,6 +5,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+use crate::wire::Subnet;
 use crate::wire::name::{MAX_NAME, Shown, skip_plain};
 
 /// Bits of a query that ask for another answer to the same question.
@@ -22,11 +23,52 @@ impl Bits {
     }
 }
 
-/// A cache key: folded QNAME, QTYPE, QCLASS, bits, view, route.
+/// Whom of the clients that tell their subnet an answer is for (RFC 7871 7.3.1). Those who tell none have keys without a reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// All who tell one.
+    Everyone,
+    /// Those who are in it.
+    Within(Subnet),
+    /// Those who tell just this.
+    Only(Subnet),
+}
+
+impl Reach {
+    /// As the end of a key: manner and family, length, address.
+    fn octets(&self) -> ([u8; 2], &[u8]) {
+        let (manner, subnet) = match self {
+            Self::Everyone => return ([0; 2], &[]),
+            Self::Within(subnet) => (0, subnet),
+            Self::Only(subnet) => (Self::ONLY, subnet),
+        };
+        let family = if subnet.is_v6() { 2 } else { 1 };
+        ([manner | family, subnet.length()], subnet.address())
+    }
+
+    /// The reach that has these octets in a key.
+    fn of(octets: &[u8]) -> Option<Self> {
+        let (&[manner, length], address) = octets.split_first_chunk()?;
+        if octets == [0; 2] {
+            return Some(Self::Everyone);
+        }
+        let mut option = [0, manner & !Self::ONLY, length, 0, 0, 0, 0, 0, 0, 0, 0];
+        let end = 4 + address.len();
+        option.get_mut(4..end)?.copy_from_slice(address);
+        let (subnet, _) = Subnet::read(option.get(..end)?)?;
+        Some(if manner & Self::ONLY == 0 { Self::Within(subnet) } else { Self::Only(subnet) })
+    }
+
+    const ONLY: u8 = 0x10;
+}
+
+/// A cache key: folded QNAME, QTYPE, QCLASS, bits, view, route; for clients that tell their subnet, the reach of the answer.
 #[derive(Clone, Copy)]
 pub struct Key {
     octets: [u8; Self::CAPACITY],
     length: u16,
+    /// Where the name ends; 0 in the empty key.
+    name: u16,
 }
 
 impl Key {
@@ -34,16 +76,21 @@ impl Key {
     const FIXED: usize = 4;
     /// Bits, view, route.
     const SPLIT: usize = 1 + 2 + 8;
+    /// The longest [`Reach`].
+    const REACH: usize = 2 + Subnet::LONGEST as usize / 8;
     /// Octets of the longest.
-    pub(super) const CAPACITY: usize = MAX_NAME + Self::FIXED + Self::SPLIT;
+    pub(super) const CAPACITY: usize = MAX_NAME + Self::FIXED + Self::SPLIT + Self::REACH;
+    /// Among the bits: a reach follows the route. Keys are read from the front, so one with a reach equals none without.
+    const REACHES: u8 = 4;
 
     /// The key of `question` (QNAME, QTYPE, QCLASS as on the wire, in any letter case) as `view` sees it over `route`.
     ///
     /// What is too short or too long to be a question gives the empty key, under which nothing is kept or found.
     #[must_use]
     pub fn new(question: &[u8], bits: Bits, view: u16, route: u64) -> Self {
-        let mut key = Self { octets: [0; Self::CAPACITY], length: 0 };
-        let Some(name_len) = question.len().checked_sub(Self::FIXED).filter(|&length| length > 0) else { return key };
+        let mut key = Self { octets: [0; Self::CAPACITY], length: 0, name: 0 };
+        let name_len = question.len().checked_sub(Self::FIXED);
+        let Some(name_len) = name_len.filter(|length| (1..=MAX_NAME).contains(length)) else { return key };
         let mut rest = key.octets.as_mut_slice();
         for part in [question, &[bits.octet()], &view.to_be_bytes(), &route.to_be_bytes()] {
             let Some((place, after)) = rest.split_at_mut_checked(part.len()) else { return key };
@@ -55,15 +102,44 @@ impl Key {
             name.make_ascii_lowercase();
         }
         key.length = u16::try_from(question.len() + Self::SPLIT).unwrap_or(0);
+        key.name = u16::try_from(name_len).unwrap_or(0);
         key
     }
 
-    /// The key of the same name, class, view and route for another type or other bits.
+    /// The key of the same question for those that `reach` says. The empty key stays empty.
+    #[must_use]
+    pub fn reaching(&self, reach: Reach) -> Self {
+        let mut key = *self;
+        let at = key.end_of_route();
+        let (head, address) = reach.octets();
+        if let Some(bits) = key.octets.get_mut(at.saturating_sub(Self::SPLIT)).filter(|_| at > 0) {
+            *bits |= Self::REACHES;
+            for (place, octet) in key.octets.iter_mut().skip(at).zip(head.iter().chain(address)) {
+                *place = *octet;
+            }
+            key.length = u16::try_from(at + head.len() + address.len()).unwrap_or(0);
+        }
+        key
+    }
+
+    /// Whom it is for among those who tell their subnet; `None` where it is for the others.
+    #[must_use]
+    pub fn reach(&self) -> Option<Reach> {
+        Reach::of(self.as_bytes().get(self.end_of_route()..)?)
+    }
+
+    fn end_of_route(&self) -> usize {
+        if self.name == 0 { 0 } else { usize::from(self.name) + Self::FIXED + Self::SPLIT }
+    }
+
+    /// The key of the same name, class, view, route and reach for another type or other bits.
     #[must_use]
     pub fn sibling(&self, rtype: u16, bits: Bits) -> Self {
         let mut key = *self;
         let name_len = self.name().len();
-        for (at, octets) in [(name_len, &rtype.to_be_bytes()[..]), (name_len + Self::FIXED, &[bits.octet()])] {
+        let reaches = self.octets.get(name_len + Self::FIXED).map_or(0, |bits| bits & Self::REACHES);
+        for (at, octets) in [(name_len, &rtype.to_be_bytes()[..]), (name_len + Self::FIXED, &[bits.octet() | reaches])]
+        {
             let place = key.octets.get_mut(at..).and_then(|rest| rest.get_mut(..octets.len()));
             if let Some(place) = place.filter(|_| self.length > 0) {
                 place.copy_from_slice(octets);
@@ -88,11 +164,13 @@ impl Key {
     /// 2.3.4) or not folded, or anything is missing or over.
     #[must_use]
     pub fn from_bytes(octets: &[u8]) -> Option<Self> {
-        let (question, &[flags, v0, v1, ref route @ ..]) = octets.split_last_chunk::<{ Self::SPLIT }>()?;
+        let name_len = skip_plain(octets, 0).ok()?;
+        let (question, rest) = octets.split_at_checked(name_len + Self::FIXED)?;
+        let (&[flags, v0, v1, ref route @ ..], reach) = rest.split_first_chunk::<{ Self::SPLIT }>()?;
         let bits = Bits { dnssec_ok: flags & 1 != 0, checking_disabled: flags & 2 != 0 };
-        let name_len = skip_plain(question, 0).ok()?;
-        let key = Self::new(question, bits, u16::from_be_bytes([v0, v1]), u64::from_be_bytes(*route));
-        (name_len + Self::FIXED == question.len() && key.as_bytes() == octets).then_some(key)
+        let plain = Self::new(question, bits, u16::from_be_bytes([v0, v1]), u64::from_be_bytes(*route));
+        let key = if flags & Self::REACHES == 0 { plain } else { plain.reaching(Reach::of(reach)?) };
+        (key.as_bytes() == octets).then_some(key)
     }
 
     /// Its QTYPE; 0 in a key of all types.
@@ -105,18 +183,14 @@ impl Key {
     /// Its name, folded, in wire form.
     #[must_use]
     pub fn name(&self) -> &[u8] {
-        self.without(Self::FIXED + Self::SPLIT)
+        self.octets.get(..usize::from(self.name)).unwrap_or_default()
     }
 
     /// Its question as on the wire, the name folded.
     #[must_use]
     pub fn question(&self) -> &[u8] {
-        self.without(Self::SPLIT)
-    }
-
-    fn without(&self, end: usize) -> &[u8] {
-        let length = self.as_bytes().len().checked_sub(end);
-        length.and_then(|length| self.octets.get(..length)).unwrap_or_default()
+        let end = if self.name == 0 { 0 } else { usize::from(self.name) + Self::FIXED };
+        self.octets.get(..end).unwrap_or_default()
     }
 
     /// Its octets: equal for equal questions, and only for those.
@@ -141,6 +215,8 @@ pub struct KeyView<'a> {
     pub view: u16,
     /// The fingerprint of the route.
     pub route: u64,
+    /// Whom it is for among those who tell their subnet; `None` where it is for the others.
+    pub reach: Option<Reach>,
 }
 
 impl<'a> KeyView<'a> {
@@ -152,7 +228,7 @@ impl<'a> KeyView<'a> {
         let (class, rest) = rest.split_first_chunk()?;
         let (&flags, rest) = rest.split_first()?;
         let (view, rest) = rest.split_first_chunk()?;
-        let (route, _) = rest.split_first_chunk()?;
+        let (route, rest) = rest.split_first_chunk()?;
         Some(Self {
             name,
             rtype: u16::from_be_bytes(*rtype),
@@ -160,6 +236,7 @@ impl<'a> KeyView<'a> {
             bits: Bits { dnssec_ok: flags & 1 != 0, checking_disabled: flags & 2 != 0 },
             view: u16::from_be_bytes(*view),
             route: u64::from_be_bytes(*route),
+            reach: if flags & Key::REACHES == 0 { None } else { Some(Reach::of(rest)?) },
         })
     }
 
@@ -265,7 +342,7 @@ mod tests {
         assert_eq!(Key::from_bytes(&octets), Some(key));
         assert_eq!(key.question(), question(b"\x03www\x02ex\0", 65));
         let flags = octets.len() - Key::SPLIT;
-        for (at, octet) in [(0, 4), (0, 0xc0), (1, b'W'), (flags, 4)] {
+        for (at, octet) in [(0, 4), (0, 0xc0), (1, b'W'), (flags, 4), (flags, 8)] {
             let mut other = octets.clone();
             other[at] = octet;
             assert_eq!(Key::from_bytes(&other), None, "{at}");
@@ -290,9 +367,52 @@ mod tests {
     #[test]
     fn the_longest_name_fits_and_what_is_no_question_is_empty() {
         let longest = question(&[1; MAX_NAME], 1);
-        assert_eq!(Key::new(&longest, NONE, 0, 0).as_bytes().len(), Key::CAPACITY);
+        let key = Key::new(&longest, NONE, 0, 0);
+        let (subnet, _) = Subnet::read(&[0, 2, 56, 0, 1, 2, 3, 4, 5, 6, 7]).unwrap();
+        assert_eq!(key.as_bytes().len(), Key::CAPACITY - Key::REACH);
+        assert_eq!(key.reaching(Reach::Only(subnet)).as_bytes().len(), Key::CAPACITY);
         for wrong in [&[][..], &[0, 0, 1, 0][..], &[0; MAX_NAME + 5][..]] {
             assert!(Key::new(wrong, NONE, 1, 1).as_bytes().is_empty(), "{} octets", wrong.len());
         }
+    }
+
+    fn subnet(length: u8, address: &[u8]) -> Subnet {
+        let family = if address.len() > 4 || address.starts_with(&[0x20]) { 2 } else { 1 };
+        Subnet::read(&[&[0, family, length, 0], address].concat()).unwrap().0
+    }
+
+    #[test]
+    fn ttl_09_whom_an_answer_is_for_splits_and_is_read_back() {
+        // The second name ends in what a reach looks like.
+        let names = [&b"\x03www\x07example\0"[..], b"\x03www\x07example\x04\x01\x18\x01\x02\0", b"\0"];
+        let subnets = [(0, &[][..]), (16, &[1, 2]), (17, &[1, 2, 0]), (24, &[1, 2, 0]), (16, &[0x20, 1])];
+        let subnets = subnets.map(|(length, address)| subnet(length, address));
+        let mut keys = Vec::new();
+        for name in names {
+            let plain = Key::new(&question(name, 1), Bits { dnssec_ok: true, ..NONE }, 3, 9);
+            assert_eq!(plain.reach(), None);
+            keys.push(plain);
+            let reaches = subnets.iter().flat_map(|&subnet| [Reach::Within(subnet), Reach::Only(subnet)]);
+            for reach in reaches.chain([Reach::Everyone]) {
+                let key = plain.reaching(reach);
+                assert_eq!((key.name(), key.question(), key.reach()), (name, plain.question(), Some(reach)));
+                assert_eq!(key.reaching(Reach::Everyone), plain.reaching(Reach::Everyone), "the last one counts");
+                assert_eq!(key.sibling(28, NONE), plain.sibling(28, NONE).reaching(reach));
+                assert_eq!(key.of_all_types(), plain.of_all_types().reaching(reach));
+                let view = KeyView::of(key.as_bytes()).unwrap();
+                assert_eq!((view.name, view.rtype, view.route, view.reach), (name, 1, 9, Some(reach)));
+                keys.push(key);
+            }
+        }
+        for key in &keys {
+            assert_eq!(Key::from_bytes(key.as_bytes()), Some(*key));
+            assert_eq!(Key::from_bytes(&[key.as_bytes(), b"x"].concat()), None);
+            assert!((0..key.as_bytes().len()).all(|cut| Key::from_bytes(&key.as_bytes()[..cut]).is_none()));
+        }
+        let all = keys.len();
+        keys.sort_by(|one, other| one.as_bytes().cmp(other.as_bytes()));
+        keys.dedup();
+        assert_eq!(keys.len(), all);
+        assert!(Key::new(&[], NONE, 0, 0).reaching(Reach::Everyone).as_bytes().is_empty());
     }
 }

@@ -19,6 +19,7 @@ mod ghost;
 mod index;
 mod layout;
 mod mark;
+mod reach;
 mod ring;
 mod shard;
 mod share;
@@ -35,7 +36,7 @@ use ahash::RandomState;
 pub use entry::Entry;
 pub use failures::{At, Failure, Failures};
 pub use front::Front;
-pub use key::{Bits, Key, KeyView};
+pub use key::{Bits, Key, KeyView, Reach};
 pub use lifetime::lifetime;
 pub use rules::{Limits, Rule};
 pub use selection::Selection;
@@ -48,6 +49,7 @@ use crate::trail::UpstreamId;
 use entry::Draft;
 use front::Departures;
 use layout::Layout;
+use reach::Lengths;
 use shard::{Shard, Steps};
 
 /// The cache. Shared by all workers.
@@ -60,6 +62,7 @@ pub struct Cache {
     allowed: usize,
     /// Do equal lifetimes end one by one?
     spread: bool,
+    lengths: Lengths,
     /// Workers that may still have a front, out of the share of `allowed` that is set aside for them.
     fronts_left: AtomicUsize,
     fronts: usize,
@@ -130,7 +133,16 @@ impl Cache {
         };
         let departures = shards.iter().map(|door| door.open().departures()).collect();
         let (hasher, allowed, fronts_left) = (RandomState::new(), settings.size, AtomicUsize::new(fronts));
-        Self { shards, departures, hasher, allowed, spread: settings.spread, fronts_left, fronts }
+        Self {
+            shards,
+            departures,
+            hasher,
+            allowed,
+            spread: settings.spread,
+            lengths: Lengths::default(),
+            fronts_left,
+            fronts,
+        }
     }
 
     /// A front for one more worker. Where the share for fronts is used up, nothing is ever in it.
@@ -165,6 +177,7 @@ impl Cache {
             return Inserted::Fleeting;
         }
         let Some((door, tag)) = self.door(key) else { return Inserted::Off };
+        self.lengths.note(key);
         let domain = self.domain(key);
         let lifetime = stored.meta.lifetime;
         let lifetime = if self.spread { lifetime::spread(lifetime, tag) } else { lifetime };
@@ -180,6 +193,7 @@ impl Cache {
             return false;
         }
         let Some((door, tag)) = self.door(key) else { return false };
+        self.lengths.note(key);
         let draft = Draft::new(tag, self.domain(key), key.as_bytes(), stored);
         draft.is_some_and(|draft| door.open().restore(&draft.with_hits(hits), hits, now))
     }

@@ -11,10 +11,12 @@ pub struct Row {
     pub key: &'static str,
     /// Why it is refused.
     pub what: &'static str,
+    /// A value beside the default, as TOML, that has its effect all the same.
+    pub but: Option<&'static str>,
 }
 
 const fn refuse(key: &'static str, what: &'static str) -> Row {
-    Row { key, what }
+    Row { key, what, but: None }
 }
 
 const NO_PROXY_HEADER: &str =
@@ -24,14 +26,19 @@ const NO_PROXY_HEADER: &str =
 pub const EFFECT: &[Row] = &[
     refuse("listen.*[].proxy", NO_PROXY_HEADER),
     refuse("listen.*[].forwarded", NO_PROXY_HEADER),
-    refuse("upstream.*[].ecs", "not available in this version: the client's network is never told to a server"),
-    refuse("privacy.ecs", "not available in this version: only \"strip\" is"),
+    refuse("upstream.*[].ecs", "not available in this version: privacy.ecs holds for all servers"),
+    Row {
+        key: "privacy.ecs",
+        what: "not available in this version: only \"strip\" and \"forward\" are",
+        but: Some("\"forward\""),
+    },
 ];
 
 /// Says so if somebody set `key` to a value that this version does not honour; `pattern` is its name in [`EFFECT`].
 pub fn judge(pattern: &str, key: &str, node: &Node, findings: &mut Findings) {
     let Some(row) = row(pattern) else { return };
-    if node.origin.is_explicit() && !is_default(pattern, &node.to_toml()) {
+    let asked = node.to_toml();
+    if node.origin.is_explicit() && !is_default(pattern, &asked) && row.but != Some(asked.as_str()) {
         findings.effect(key, node.origin, row.what);
     }
 }
@@ -74,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_value_that_asks_for_no_more_than_this_version_does_is_not_warned_about() {
-        for (text, count) in [("\"strip\"", 0), ("\"forward\"", 1)] {
+        for (text, count) in [("\"strip\"", 0), ("\"forward\"", 0), ("\"opt-out\"", 1)] {
             let mut findings = Findings::default();
             judge("privacy.ecs", "privacy.ecs", &node::parse_value(text, Origin::Set), &mut findings);
             assert_eq!(findings.into_sorted().len(), count, "{text}");

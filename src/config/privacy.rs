@@ -8,7 +8,7 @@ use super::capacity;
 use super::kinds::{self, What};
 use super::node::{Node, Value};
 use crate::guard::Network;
-use crate::pipeline::{CookieRule, Settings};
+use crate::pipeline::{CookieRule, Settings, SubnetRule};
 
 /// RFC 9715 R3.
 const DATAGRAM_LIMIT: usize = 1232;
@@ -18,7 +18,6 @@ const MOST_SECRETS: usize = 16;
 /// Reads both; `timeout` is the upstream's, `keepalive` what TCP and DoT clients are told.
 pub fn read(reader: &mut Reader<'_>, timeout: Duration, keepalive: Duration) -> Settings {
     let rules = [("never", CookieRule::Never), ("when-busy", CookieRule::WhenBusy), ("always", CookieRule::Always)];
-    reader.read("privacy.ecs", ecs);
     let settings = Settings {
         timeout,
         cookies: reader.read("cookies.server", kinds::flag),
@@ -26,6 +25,7 @@ pub fn read(reader: &mut Reader<'_>, timeout: Duration, keepalive: Duration) -> 
         padding: reader.read("privacy.padding", kinds::flag),
         datagram_limit: DATAGRAM_LIMIT,
         keepalive,
+        subnets: reader.read("privacy.ecs", ecs),
         outstanding_per_domain: capacity::read_outstanding(reader),
         secrets: read_secrets(reader),
     };
@@ -64,8 +64,8 @@ fn secrets(path: &Path) -> Result<Vec<[u8; 16]>, What> {
     }
 }
 
-/// What servers are told of the client's network (RFC 7871).
-pub fn ecs(node: &Node) -> Result<(), What> {
+/// What servers are told of the client's network (RFC 7871). What this version does not do is refused elsewhere.
+pub fn ecs(node: &Node) -> Result<SubnetRule, What> {
     const ALLOWED: &str = "must be \"strip\", \"opt-out\", \"forward\", { add = { v4 = 24, v6 = 56 } } or \
                            { fixed = \"192.0.2.0/24\" }";
     let known = match &node.value {
@@ -77,7 +77,8 @@ pub fn ecs(node: &Node) -> Result<(), What> {
         },
         Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Other(_) | Value::List(_) => false,
     };
-    if known { Ok(()) } else { Err(format!("{} {ALLOWED}", node.shown())) }
+    let rule = if node.text() == Some("forward") { SubnetRule::Forward } else { SubnetRule::Strip };
+    if known { Ok(rule) } else { Err(format!("{} {ALLOWED}", node.shown())) }
 }
 
 fn lengths(node: &Node) -> bool {

@@ -18,7 +18,7 @@ use crate::telemetry::Counters;
 use crate::trail::{AttemptEnd, Attempts, Sudden, UpstreamId, Why};
 use crate::upstream::error::Cause;
 use crate::upstream::{Ask, Ended, ExchangeError};
-use crate::wire::registry::ede;
+use crate::wire::registry::{ede, rcode as codes};
 use crate::wire::{Flags, Header};
 
 /// The question of `walk` as it goes upstream.
@@ -37,6 +37,7 @@ pub fn ask(shared: &Shared, walk: &Walk<'_>) -> Arc<Ask> {
         without_edns: false,
         patient: false,
         avoid: None,
+        subnet: walk.subnet_sent(),
     })
 }
 
@@ -54,7 +55,7 @@ pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<K
     let flushes = lead.flushes();
     // As it is now: whoever comes back while this one is under way makes its failure worth another attempt.
     let comebacks = shared.exchange.comebacks(&ask.question);
-    let (result, mut attempts) = inquire(&pipeline, &ask, deadline).await;
+    let (ask, (result, mut attempts)) = tell_less(&pipeline, ask, deadline).await;
     let at = || At { now: shared.clock.now(), comebacks };
     let mut sudden = Sudden::No;
     let result = match result {
@@ -73,12 +74,26 @@ pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<K
     lead.land(Landed { result, attempts, sudden });
 }
 
+/// Asks, and once more without any bit of the client's address where a server refuses because of it (RFC 7871 7.1.3; ECS-12). Answers
+/// how it was asked at last.
+async fn tell_less(pipeline: &Pipeline, ask: Arc<Ask>, deadline: Instant) -> (Arc<Ask>, Inquired) {
+    let (result, mut attempts) = inquire(pipeline, &ask, deadline).await;
+    let is_refused = matches!(&result, Ok(stored) if stored.meta.rcode == codes::REFUSED);
+    let Some(subnet) = ask.subnet.filter(|subnet| is_refused && subnet.length() > 0) else {
+        return (ask, (result, attempts));
+    };
+    let less = Arc::new(Ask { subnet: Some(subnet.hidden()), ..(*ask).clone() });
+    let (result, further) = inquire(pipeline, &less, deadline).await;
+    attempts.append(&further, Why::Retry);
+    // Nothing says whom else it is for.
+    (less, (result.map(|stored| StoredBuf { scope: u8::MAX, ..stored }), attempts))
+}
+
+/// The answer, or the reply in its stead and whether that is remembered; and the attempts.
+type Inquired = (Result<StoredBuf, (Problem, bool)>, Attempts);
+
 /// Asks and digests; the reply in an answer's stead says whether it is remembered.
-pub async fn inquire(
-    Pipeline { shared, counters, .. }: &Pipeline,
-    ask: &Arc<Ask>,
-    deadline: Instant,
-) -> (Result<StoredBuf, (Problem, bool)>, Attempts) {
+pub async fn inquire(Pipeline { shared, counters, .. }: &Pipeline, ask: &Arc<Ask>, deadline: Instant) -> Inquired {
     // An exchange ends by its deadline; this one holds even if it does not.
     let ended = timeout_at(deadline, shared.exchange.exchange(Arc::clone(ask), deadline)).await;
     let Ended { result, attempts } = ended.unwrap_or_else(|_| overdue());
@@ -116,8 +131,7 @@ fn unless_flushed(shared: &Shared, keys: &Keys, before: u64, keep: impl FnOnce()
     keep();
     if is_meant() {
         if let Some(key) = keys.insert() {
-            shared.cache.remove(key);
-            shared.cache.remove(&keys.denial());
+            forget(&shared.cache, keys, key);
         }
         shared.failures.clear(keys.own());
     }
@@ -154,10 +168,7 @@ fn keep(shared: &Shared, keys: &Keys, stored: &StoredBuf, at: At) {
     let Some(key) = keys.insert() else { return };
     match meta.kind {
         // It says what is true now: what was kept before is so no longer (STL-06).
-        Kind::Fleeting => {
-            shared.cache.remove(key);
-            shared.cache.remove(&keys.denial());
-        }
+        Kind::Fleeting => forget(&shared.cache, keys, key),
         Kind::Positive | Kind::NoData | Kind::NxDomain => insert(&shared.cache, keys, key, stored, at.now),
     }
 }
@@ -171,11 +182,22 @@ fn insert(cache: &Cache, keys: &Keys, key: &Key, stored: &StoredBuf, now: Moment
         // The question was for type 0, which no record has: nothing else may stand where denials do.
         return;
     }
-    let (kept, dropped) = if denied { (&denial, key) } else { (key, &denial) };
+    let (kept, dropped) = if denied { (denial, *key) } else { (keys.place(stored.scope), denial) };
     if kept != dropped {
-        cache.remove(dropped);
+        cache.remove(&dropped);
     }
-    let _ = cache.insert(kept, stored.view(), now);
+    let _ = cache.insert(&kept, stored.view(), now);
+    // What was kept for a smaller part of the client's network would be found before it.
+    for nearer in keys.near(cache).take_while(|nearer| *nearer != kept) {
+        cache.remove(&nearer);
+    }
+}
+
+/// Drops whatever the client of `keys` could be answered with, `key` being where everyone's answer is.
+fn forget(cache: &Cache, keys: &Keys, key: &Key) {
+    for key in keys.near(cache).chain([*key, keys.denial()]) {
+        cache.remove(&key);
+    }
 }
 
 fn has_answers(stored: &StoredBuf) -> bool {

@@ -4,6 +4,7 @@
 //! more than bytes need: what does not fit is not even copied.
 
 use super::cookie;
+use super::ecs::Told;
 use super::rcode::{Extended, Extras};
 use super::settings::Settings;
 use super::walk::Walk;
@@ -90,6 +91,11 @@ impl Finish {
         let mut length = out.len() + opt::OPT_LEN;
         let (mut added, mut unsaid) = (Added::OPT, false);
         let mut writer = OptWriter::start(out.tail(), UDP_SIZE, seal.rcode, edns.dnssec_ok);
+        if let Some(Told { asked, scope, .. }) = walk.told {
+            writer.option(option::ECS, &[&asked.head(scope), asked.address()]);
+            added |= Added::ECS;
+            length += subnet_len(walk);
+        }
         if let Some(cookie) = walk.cookie.as_ref().filter(|_| length + COOKIE_LEN <= walk.limit) {
             writer.option(option::COOKIE, &[cookie]);
             added |= Added::COOKIE;
@@ -169,12 +175,18 @@ pub fn bare(walk: &Walk<'_>, out: &mut Out<'_>) {
     patch::set_counts(out.message(), [u16::from(!walk.question.is_empty()), 0, 0, 0]);
 }
 
-/// The room kept for our OPT: with its cookie on a datagram, whose answer the cookie vouches for.
+/// The room kept for our OPT: with what the client told of its subnet, and on a datagram with its cookie, which vouches for the answer.
 fn reserved(walk: &Walk<'_>) -> usize {
     if walk.edns.is_none() {
         return 0;
     }
-    opt::OPT_LEN + if walk.cookie.is_some() && walk.transport.is_datagram() { COOKIE_LEN } else { 0 }
+    let cookie = if walk.cookie.is_some() && walk.transport.is_datagram() { COOKIE_LEN } else { 0 };
+    opt::OPT_LEN + cookie + subnet_len(walk)
+}
+
+/// The octets of the client-subnet option in a reply.
+fn subnet_len(walk: &Walk<'_>) -> usize {
+    walk.told.map_or(0, |told| opt::OPTION_HEAD + told.asked.head(0).len() + told.asked.address().len())
 }
 
 /// Does the reply tell the idle time? Only to those who asked, on the transports that know the option (KAL-01, KAL-05).

@@ -2,9 +2,9 @@
 
 use super::shared::Shared;
 use super::walk::Walk;
-use crate::cache::{Bits, Key};
-use crate::wire::Flags;
+use crate::cache::{Bits, Cache, Key, Reach};
 use crate::wire::registry::rtype;
+use crate::wire::{Flags, Subnet};
 
 /// There are no views yet: everyone is in this one.
 const VIEW: u16 = 0;
@@ -22,7 +22,11 @@ pub fn plain(shared: &Shared, question: &[u8]) -> Key {
 #[derive(Clone, Debug)]
 pub struct Keys {
     answer: Key,
-    not_recursive: Option<Key>,
+    /// Where it is another.
+    own: Option<Key>,
+    /// What servers are told of the client's subnet, some bits at least.
+    subnet: Option<Subnet>,
+    recursive: bool,
     dnssec_ok: bool,
 }
 
@@ -34,11 +38,15 @@ impl Keys {
         let key = |route| Key::new(walk.question, bits, VIEW, route);
         let recursive = walk.asks(Flags::RD);
         let route = shared.exchange.route(walk.question).fingerprint;
-        Self {
-            answer: key(route),
-            not_recursive: (!recursive).then(|| key(route ^ NOT_RECURSIVE)),
-            dnssec_ok: bits.dnssec_ok,
+        let (mut answer, mut own) = (key(route), (!recursive).then(|| key(route ^ NOT_RECURSIVE)));
+        let sent = walk.subnet_sent();
+        let subnet = sent.filter(|subnet| subnet.length() > 0);
+        if let Some(sent) = sent {
+            own = Some(own.unwrap_or(answer).reaching(Reach::Only(sent)));
+            // What is said to those who want nothing told of them is kept apart from what is said of all networks (ECS-09).
+            answer = answer.reaching(if subnet.is_some() { Reach::Everyone } else { Reach::Only(sent) });
         }
+        Self { answer, own, subnet, recursive, dnssec_ok: bits.dnssec_ok }
     }
 
     /// Where its answer is kept: what was learned with recursion answers both.
@@ -50,7 +58,24 @@ impl Keys {
     /// Where an answer of this very question may be kept: one given without recursion may lack what recursion brings.
     #[must_use]
     pub const fn insert(&self) -> Option<&Key> {
-        if self.not_recursive.is_none() { Some(&self.answer) } else { None }
+        if self.recursive { Some(&self.answer) } else { None }
+    }
+
+    /// Where answers may be kept that are for the client's network and not for everyone: the longest prefix first. None for a client
+    /// that has told no subnet.
+    pub fn near<'a>(&'a self, cache: &'a Cache) -> impl Iterator<Item = Key> + 'a {
+        self.subnet.into_iter().flat_map(|subnet| cache.near(&self.answer, subnet))
+    }
+
+    /// Where an answer is kept that is for `scope` bits of the subnet told to its server (RFC 7871 7.3.1): one for more bits than that
+    /// is for those who tell just as much (ECS-08).
+    #[must_use]
+    pub fn place(&self, scope: u8) -> Key {
+        match self.subnet {
+            Some(subnet) if scope > subnet.length() => self.answer.reaching(Reach::Only(subnet)),
+            Some(subnet) if scope > 0 => self.answer.reaching(Reach::Within(subnet.within(scope))),
+            Some(_) | None => self.answer,
+        }
     }
 
     /// Where it is kept that the name does not exist, whatever its type (NEG-03). Made when it is wanted: a hit never is.
@@ -74,7 +99,7 @@ impl Keys {
     /// is always asked for.
     #[must_use]
     pub fn own(&self) -> &Key {
-        self.not_recursive.as_ref().unwrap_or(&self.answer)
+        self.own.as_ref().unwrap_or(&self.answer)
     }
 }
 

@@ -32,7 +32,7 @@ mod tests;
 mod walk;
 
 pub use keys::NOT_RECURSIVE;
-pub use settings::{CookieRule, Settings};
+pub use settings::{CookieRule, Settings, SubnetRule};
 pub use shared::Shared;
 pub use special::is_answered_here;
 
@@ -41,7 +41,7 @@ use crate::cache::Front;
 use crate::clock::Moment;
 use crate::peer::Peer;
 use crate::query::{Origin, Query, Reject};
-use crate::reply::{Facts, Freshness, Meta, Now, Out, Pending, Reply, Source, StoredBuf, Verdict, Why};
+use crate::reply::{Facts, Freshness, Meta, Now, Out, Pending, Reply, Scope, Source, StoredBuf, Verdict, Why};
 use crate::telemetry::Counters;
 use crate::trail::{Cookie, Cut, Decision, Join, Stale};
 use crate::wire::Flags;
@@ -90,6 +90,12 @@ impl Answer for Pipeline {
                 return Now::Sent(self.refuse(&mut walk, &problem, Source::Error, out));
             }
         };
+        if self.shared.settings.subnets == SubnetRule::Forward {
+            match ecs::told(query.message(), walk.edns) {
+                Ok(told) => walk.told = told,
+                Err(fault) => return Now::Sent(self.refuse(&mut walk, &rcode::of_fault(fault), Source::Error, out)),
+            }
+        }
         match decide(&query, &mut walk) {
             Decided::Local(stored) => return Now::Sent(self.relay(&mut walk, &stored, Source::Local, out)),
             Decided::Problem(problem) => {
@@ -98,7 +104,7 @@ impl Answer for Pipeline {
             }
             Decided::Forward => {}
         }
-        walk.trail.cut = ecs::strip(walk.edns);
+        walk.trail.cut = ecs::strip(walk.edns, walk.subnet_sent());
         let keys = Keys::new(&self.shared, &walk);
         let recalled = self.recall(&keys, query.arrival(), &mut walk, out);
         match recalled.or_else(|| self.stand_in_for_the_down(&keys, &mut walk, out)) {
@@ -151,10 +157,11 @@ impl Pipeline {
     /// The rest of the way, as a future that owns all it needs.
     fn later(&self, query: &Query<'_>, walk: &Walk<'_>, keys: Keys) -> Pending {
         let (pipeline, kept, keys) = (self.clone(), query.to_kept(), Arc::new(keys));
-        let (transport, limit, cookie, trail) = (walk.transport, walk.limit, walk.cookie, walk.trail);
+        let (transport, limit, cookie) = (walk.transport, walk.limit, walk.cookie);
+        let (told, trail) = (walk.told, walk.trail);
         Box::pin(async move {
             let query = kept.query();
-            let mut walk = Walk { limit, cookie, trail, ..Walk::of_query(&query, transport, limit) };
+            let mut walk = Walk { limit, cookie, told, trail, ..Walk::of_query(&query, transport, limit) };
             let mut message = BytesMut::new();
             let facts = pipeline.fetch(keys, &mut walk, &mut Out::bare(&mut message)).await;
             Verdict::Sent(Reply { message, facts })
@@ -248,6 +255,7 @@ impl Pipeline {
 
     /// Finish for an answer that has just been made or received.
     fn relay(&self, walk: &mut Walk<'_>, stored: &StoredBuf, source: Source, out: &mut Out<'_>) -> Facts {
+        walk.scoped(stored.scope);
         let fit = finish::copy(walk, stored.view(), 0, out);
         self.seal(walk, (&stored.meta, 0, fit), source, out)
     }
@@ -280,7 +288,14 @@ impl Pipeline {
         walk.trail.cut = Cut(walk.trail.cut.0 | finish::cut(fit));
         self.counters.truncated.add(truncated.into());
         let seal = Seal { flags: seal.flags.with(Flags::TC, truncated), ..seal };
-        let freshness = if truncated { Freshness::NO_STORE } else { freshness };
+        let freshness = match freshness {
+            _ if truncated => Freshness::NO_STORE,
+            // DOH-13: it is for whoever is in the asker's network.
+            Freshness { max_age, scope: Scope::Public } if walk.told.is_some() => {
+                Freshness { max_age, scope: Scope::Private }
+            }
+            other => other,
+        };
         self.send(walk, &seal, (source, freshness), out)
     }
 

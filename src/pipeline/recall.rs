@@ -7,7 +7,7 @@ use super::keys::Keys;
 use super::rcode;
 use super::walk::Walk;
 use super::{Pipeline, Shared};
-use crate::cache::Key;
+use crate::cache::{Cache, Key};
 use crate::clock::Moment;
 use crate::reply::{Facts, Out, Source, Stored};
 use crate::trail::{Recall, Stale, Sudden};
@@ -23,10 +23,16 @@ impl Pipeline {
         };
         // Who does not want recursion does not cause it.
         let renews = self.shared.cache_settings.prefetch && walk.asks(Flags::RD);
-        let hit = cache.lookup_through(&self.front, (keys.answer(), renews), now, &mut take);
+        let near = keys.near(cache).find(|key| is_fresh(cache, key, now));
+        let key = near.as_ref().unwrap_or(keys.answer());
+        let hit = cache.lookup_through(&self.front, (key, renews), now, &mut take);
+        let is_of_key = hit.is_some();
         // A name that does not exist has no records of any type (NEG-03).
         let hit = hit.or_else(|| cache.lookup(&keys.denial(), now, |stored| take(stored, false)));
         if let Some((meta, age, fit, is_due)) = hit {
+            if is_of_key {
+                walk.reached(key);
+            }
             let left = meta.lifetime.saturating_sub(age);
             walk.trail.recall = Recall::Hit { age, left, supplier: meta.supplier };
             if is_due {
@@ -59,12 +65,16 @@ impl Pipeline {
     /// Is there an answer or a failure by now?
     pub(super) fn is_known(&self, keys: &Keys, now: Moment) -> bool {
         let Shared { cache, failures, .. } = &*self.shared;
-        let fresh = |key: &Key| cache.peek(key, now).is_some_and(|entry| entry.left > 0);
-        fresh(keys.answer())
-            || fresh(&keys.denial())
+        is_fresh(cache, keys.answer(), now)
+            || is_fresh(cache, &keys.denial(), now)
+            || keys.near(cache).any(|key| is_fresh(cache, &key, now))
             || (!failures.is_empty()
                 && failures
                     .recall(keys.own(), self.shared.at(keys.answer().question(), now))
                     .is_some_and(|failure| failure.left_alone > 0))
     }
+}
+
+fn is_fresh(cache: &Cache, key: &Key, now: Moment) -> bool {
+    cache.peek(key, now).is_some_and(|entry| entry.left > 0)
 }

@@ -71,7 +71,7 @@ impl Pipeline {
         walk.trail.refresh = if is_queued { Refresh::Queued } else { Refresh::Dropped };
     }
 
-    /// The question that the answer of `keys` is fetched by: made of what it is kept under, and of nothing that tells who asked or how.
+    /// The question that the answer of `keys` is fetched by: made of what it is kept under, and of nothing else that tells who asked or how.
     pub(super) fn errand(&self, keys: &Keys, walk: &Walk<'_>) -> Errand {
         let ask = Ask {
             question: keys.answer().question().into(),
@@ -84,6 +84,7 @@ impl Pipeline {
             without_edns: false,
             patient: true,
             avoid: None,
+            subnet: walk.subnet_sent(),
         };
         Errand { ask: Arc::new(ask), keys: Arc::new(keys.clone()) }
     }

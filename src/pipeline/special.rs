@@ -138,7 +138,7 @@ impl Local {
             additional_at: narrow(self.message.len()),
             ..Meta::default()
         };
-        StoredBuf { meta, message: self.message.into(), ttls: Box::default() }
+        StoredBuf { meta, message: self.message.into(), ttls: Box::default(), scope: 0 }
     }
 }
 

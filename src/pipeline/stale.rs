@@ -52,6 +52,7 @@ impl Pipeline {
         let (meta, fit) = cache.lookup_stale(&key, now, |stored| {
             (stored.meta, finish::copy_with(walk, stored, finish::Ttls::All(ttl), out))
         })?;
+        walk.reached(&key);
         let age = now.seconds_since(meta.received);
         let since = age.saturating_sub(meta.lifetime);
         walk.trail.recall = Recall::Stale { age, since, supplier: meta.supplier, why };
@@ -101,22 +102,26 @@ impl Shared {
         self.find_stand_in(keys, now).is_some()
     }
 
-    /// Where what may stand in is kept: an answer to the very question, or that the name does not exist. None for those who want no
-    /// recursion: RD=0 asks what is known to be so (STL-08).
+    /// Where what may stand in is kept: an answer to the very question, for the client's network or for everyone, or that the name does
+    /// not exist. None for those who want no recursion: RD=0 asks what is known to be so (STL-08).
     fn find_stand_in(&self, keys: &Keys, now: Moment) -> Option<Key> {
-        let (keys, asked) = ([*keys.insert()?, keys.denial()], keys.answer().rtype());
-        keys.into_iter().find(|key| self.cache.has_stale(key, now) && !self.is_superseded(key, asked))
+        let (everyones, asked) = ([*keys.insert()?, keys.denial()], keys.answer().rtype());
+        let mut places = keys.near(&self.cache).chain(everyones);
+        places.find(|key| {
+            let is_superseded = |of| self.is_superseded(key, of, asked);
+            self.cache.has_stale(key, now) && ![key, keys.answer()].into_iter().any(is_superseded)
+        })
     }
 
-    /// Has a newer answer for the same name, to a question for the type `asked` or a common one, made this one untrue? A name that has
-    /// become an alias has no other records (STL-09), one that has ceased to exist has none at all, and one that exists again does not
-    /// not exist. The newer one tells even when it has expired too, and whoever asked for it.
-    fn is_superseded(&self, key: &Key, asked: u16) -> bool {
+    /// Has a newer answer for the name of `of`, to those whom that is for and to a question for the type `asked` or a common one, made
+    /// the one of `key` untrue? A name that has become an alias has no other records (STL-09), one that has ceased to exist has none
+    /// at all, and one that exists again does not not exist. The newer one tells even when it has expired too, and whoever asked for it.
+    fn is_superseded(&self, key: &Key, of: &Key, asked: u16) -> bool {
         let Some(old) = self.cache.meta(key) else { return true };
         let bits = [false, true]
             .into_iter()
             .flat_map(|dnssec_ok| [false, true].map(|checking_disabled| Bits { dnssec_ok, checking_disabled }));
-        bits.flat_map(|bits| TYPES.into_iter().chain([asked]).map(move |rtype| key.sibling(rtype, bits)))
+        bits.flat_map(|bits| TYPES.into_iter().chain([asked]).map(move |rtype| of.sibling(rtype, bits)))
             .filter_map(|sibling| self.cache.meta(&sibling))
             .any(|new| contradicts(&new, &old))
     }

@@ -12,6 +12,7 @@ use super::Pipeline;
 use super::exchange::inquire;
 use super::keys::Keys;
 use super::rcode::is_failure;
+use crate::cache::Key;
 use crate::reply::{Kind, StoredBuf};
 use crate::trail::{Attempts, Sudden, UpstreamId};
 use crate::upstream::Ask;
@@ -45,7 +46,9 @@ pub struct Weighed {
 pub async fn weigh(pipeline: &Pipeline, stored: StoredBuf, ask: &Arc<Ask>, keys: &Keys, deadline: Instant) -> Weighed {
     let shared = &pipeline.shared;
     let before = keys.insert().filter(|_| is_denial(&stored));
-    let Some(ago) = before.and_then(|key| shared.cache.data_within(key, MOMENT, shared.clock.now())) else {
+    let now = shared.clock.now();
+    let within = |key: Key| shared.cache.data_within(&key, MOMENT, now);
+    let Some(ago) = before.and_then(|key| keys.near(&shared.cache).chain([*key]).find_map(within)) else {
         return Weighed { stored, sudden: Sudden::No, attempts: Attempts::default() };
     };
     let weighed = if shared.cache_settings.is_guarded(keys.answer().name()) {

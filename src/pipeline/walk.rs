@@ -1,10 +1,12 @@
 //! A question on its way through the stages: what a reply must fit, and the trail so far. Lives on the stack.
 
 use super::cookie;
+use super::ecs::Told;
+use crate::cache::{Key, Reach};
 use crate::peer::{Peer, Transport};
 use crate::query::{Query, Reject, reply_limit};
 use crate::trail::Trail;
-use crate::wire::{Edns, FaultKind, Flags, HEADER_LEN, Header};
+use crate::wire::{Edns, FaultKind, Flags, HEADER_LEN, Header, Subnet};
 
 /// Who asks, what the reply must fit, and what has happened so far.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +23,8 @@ pub struct Walk<'a> {
     pub limit: usize,
     /// The COOKIE option of the reply.
     pub cookie: Option<cookie::Data>,
+    /// What the client has told of its subnet, unless that is ignored.
+    pub told: Option<Told>,
     /// The trail so far.
     pub trail: Trail,
 }
@@ -44,7 +48,7 @@ impl<'a> Walk<'a> {
 
     fn new(header: Header, question: &'a [u8], edns: Option<Edns>, (transport, datagram): (Transport, usize)) -> Self {
         let limit = reply_limit(transport, edns, datagram);
-        Self { header, question, edns, transport, limit, cookie: None, trail: Trail::default() }
+        Self { header, question, edns, transport, limit, cookie: None, told: None, trail: Trail::default() }
     }
 
     /// A walk without a question.
@@ -71,6 +75,27 @@ impl<'a> Walk<'a> {
     #[must_use]
     pub fn dnssec_ok(&self) -> bool {
         self.edns.is_some_and(|edns| edns.dnssec_ok)
+    }
+
+    /// What servers are told of the client's subnet.
+    #[must_use]
+    pub fn subnet_sent(&self) -> Option<Subnet> {
+        self.told.and_then(|told| told.sent)
+    }
+
+    /// The reply is what is kept under `key`.
+    pub fn reached(&mut self, key: &Key) {
+        self.scoped(match key.reach() {
+            None | Some(Reach::Everyone) => 0,
+            Some(Reach::Within(subnet) | Reach::Only(subnet)) => subnet.length(),
+        });
+    }
+
+    /// The reply holds for `scope` bits of the client's subnet: of more than its server was told nothing is known.
+    pub fn scoped(&mut self, scope: u8) {
+        if let Some(told) = &mut self.told {
+            told.scope = told.sent.map_or(0, |sent| scope.min(sent.length()));
+        }
     }
 
     /// Offset of the first octet after the question of the reply.

@@ -1,10 +1,11 @@
-//! What is asked of an upstream, free of the client: question, flags, and no option of the client's (EDN-13).
+//! What is asked of an upstream, free of the client: question, flags, and no option of the client's (EDN-13) but, where the operator
+//! wants that, what it tells of its subnet.
 
 use bytes::{BufMut as _, BytesMut};
 
 use crate::trail::UpstreamId;
-use crate::wire::registry::{class, option};
-use crate::wire::{Flags, Header, OptWriter, Question, opt, patch};
+use crate::wire::registry::{class, option, rtype};
+use crate::wire::{Flags, Header, OptWriter, Options, Question, Records, Subnet, opt, patch};
 
 /// The EDNS payload size that we announce upstream (RFC 9715 R5).
 pub const UDP_SIZE: u16 = 1232;
@@ -35,6 +36,8 @@ pub struct Ask {
     pub patient: bool,
     /// A second opinion on what this server said: another of its pool is asked, if there is one that is up, and nobody else.
     pub avoid: Option<UpstreamId>,
+    /// The client's subnet, as far as servers are told it (RFC 7871).
+    pub subnet: Option<Subnet>,
 }
 
 /// What one leg adds to the message it sends.
@@ -62,6 +65,9 @@ pub enum Mismatch {
     /// Another question.
     #[error("another question")]
     Question,
+    /// Another subnet (ECS-06).
+    #[error("another subnet")]
+    Subnet,
 }
 
 impl Ask {
@@ -79,6 +85,7 @@ impl Ask {
             without_edns: false,
             patient: false,
             avoid: None,
+            subnet: None,
         }
     }
 
@@ -100,6 +107,10 @@ impl Ask {
         if let Some(cookie) = leg.cookie {
             writer.option(option::COOKIE, &[cookie]);
             length += opt::OPTION_HEAD + cookie.len();
+        }
+        if let Some(subnet) = self.subnet {
+            writer.option(option::ECS, &[&subnet.head(0), subnet.address()]);
+            length += opt::OPTION_HEAD + subnet.head(0).len() + subnet.address().len();
         }
         if leg.keepalive {
             writer.option(option::KEEPALIVE, &[]);
@@ -134,6 +145,27 @@ impl Ask {
         }
         let question = Question::parse(answer).map_err(|_| Mismatch::Question)?;
         let same = header.questions == 1 && question.octets(answer).eq_ignore_ascii_case(&self.question);
-        if same { Ok(()) } else { Err(Mismatch::Question) }
+        if !same {
+            return Err(Mismatch::Question);
+        }
+        let told = self.subnet.and_then(|_| subnet_option(answer, &header, question.end()));
+        if told.is_none_or(|data| self.scope(data).is_some()) { Ok(()) } else { Err(Mismatch::Subnet) }
     }
+
+    /// SCOPE PREFIX-LENGTH in the data of a server's client-subnet option: 0 where none was sent, `None` where another one was
+    /// (RFC 7871 7.3).
+    #[must_use]
+    pub fn scope(&self, data: &[u8]) -> Option<u8> {
+        let Some(sent) = self.subnet else { return Some(0) };
+        let (echoed, scope) = Subnet::read(data)?;
+        // Of an address of which no bit counts, the family does not either.
+        (echoed == sent || (echoed.length(), sent.length()) == (0, 0)).then_some(scope)
+    }
+}
+
+/// The data of the client-subnet option of `message`, whose records begin at `at`.
+fn subnet_option<'a>(message: &'a [u8], header: &Header, at: usize) -> Option<&'a [u8]> {
+    let opt = Records::at(message, header, at).filter_map(Result::ok).find(|record| record.rtype == rtype::OPT)?;
+    let mut options = Options::new(message, opt.rdata).filter_map(Result::ok);
+    options.find(|(code, _)| *code == option::ECS).map(|(_, data)| data.of(message))
 }

@@ -71,6 +71,6 @@ pub fn check_stream(ask: &super::Ask, message: &[u8], id: u16) -> Result<(), Cau
         Ok(()) if is_truncated(message) => Err(Cause::Truncated),
         Ok(()) => Ok(()),
         Err(Mismatch::NotAResponse) => Err(Cause::Malformed),
-        Err(Mismatch::Id | Mismatch::Question) => Err(Cause::Mismatched),
+        Err(Mismatch::Id | Mismatch::Question | Mismatch::Subnet) => Err(Cause::Mismatched),
     }
 }

@@ -14,6 +14,7 @@ pub mod patch;
 pub mod question;
 pub mod records;
 pub mod registry;
+pub mod subnet;
 pub mod suffixes;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use opt::OptWriter;
 pub use parsed::{Fault, FaultKind, Parsed};
 pub use question::Question;
 pub use records::{Record, Records, Section};
+pub use subnet::Subnet;
 pub use suffixes::Suffixes;
 
 /// The largest DNS message on any transport, in octets (RFC 1035 4.2.2: a 16-bit length).

@@ -54,6 +54,7 @@ mod special;
 mod stale;
 mod stopping;
 mod streams;
+mod subnets;
 mod sudden;
 mod tls;
 mod upstreams;

@@ -26,7 +26,7 @@ const MAGIC: [u8; 8] = *b"hushgate";
 
 /// The version of what follows. Another one is refused: an answer is quickly asked for anew. Raise it when a key, a record or their
 /// meaning changes.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// The longest name of a server that is written down; longer ones are cut.
 const LONGEST_NAME: usize = 512;

@@ -160,7 +160,7 @@ fn what_is_not_ours_or_of_another_version_is_named() {
     assert!(matches!(read(b"#!/bin/sh\necho hello\n"), Err(Refused::Foreign)));
     let mut other = small();
     other[MAGIC.len()] = 9;
-    assert_eq!(read(&other).unwrap_err().to_string(), "it is of version 9, and this program reads version 1");
+    assert_eq!(read(&other).unwrap_err().to_string(), "it is of version 9, and this program reads version 2");
 }
 
 /// A checksum vouches for a file, not for who wrote it.

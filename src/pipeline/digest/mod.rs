@@ -54,6 +54,7 @@ pub fn digest(answered: &Answered, ask: &Ask, settings: &Settings, now: Moment) 
         received.authentic = false;
     }
     let (rcode, ede, authentic) = (rcode::relayed(received.rcode), received.ede, received.authentic);
+    let told = received.scope;
     // GEN-02: whether recursion was to be had is the upstream's to say.
     let recursive = received.header.flags.0 & Flags::RA;
     let mut clean = emit::clean(received, ask)?;
@@ -82,7 +83,9 @@ pub fn digest(answered: &Answered, ask: &Ask, settings: &Settings, now: Moment) 
         is_alias,
         is_sudden: false,
     };
-    Ok(StoredBuf { meta, message: message.into(), ttls: dates.offsets.into() })
+    // A denial is for everyone (RFC 7871 7.4; ECS-13).
+    let scope = if judged == Judged::Positive { told } else { 0 };
+    Ok(StoredBuf { meta, message: message.into(), ttls: dates.offsets.into(), scope })
 }
 
 const fn kind(judged: Judged) -> Kind {
@@ -148,6 +151,7 @@ mod tests {
                 without_edns: false,
                 patient: false,
                 avoid: None,
+                subnet: None,
             };
             let answered = Answered { message: Bytes::from(octets), upstream: UpstreamId(0), age: 0, trusted: true };
             let stored = digest(&answered, &ask, &Settings::default(), Moment(0));

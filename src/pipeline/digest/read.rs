@@ -23,6 +23,8 @@ pub struct Received<'a> {
     pub ede: Option<u16>,
     /// AD as received.
     pub authentic: bool,
+    /// The first bits of the client's subnet that it is for, if the server says so; 0: it is for everyone.
+    pub scope: u8,
 }
 
 impl From<WireError> for Flaw {
@@ -54,6 +56,7 @@ impl<'a> Received<'a> {
             rcode: header.flags.rcode(),
             ede: None,
             authentic: header.flags.has(Flags::AD),
+            scope: 0,
         };
         let mut edns = false;
         for record in Records::at(message, &header, records_at) {
@@ -67,7 +70,7 @@ impl<'a> Received<'a> {
                         return Err(Flaw::Malformed);
                     }
                     edns = true;
-                    received.take_opt(record)?;
+                    received.take_opt(record, ask)?;
                     received.gap_at.get_or_insert(record.owner);
                 }
                 // A signature over the message, or over the transaction, is the hop's as well.
@@ -81,8 +84,9 @@ impl<'a> Received<'a> {
         Ok(received)
     }
 
-    /// Padding, cookies and unknown options end here (PAD-10, CKI-23, EDN-14); an extended error travels on.
-    fn take_opt(&mut self, record: Record) -> Result<(), Flaw> {
+    /// Padding, cookies and unknown options end here (PAD-10, CKI-23, EDN-14); an extended error travels on, and whom the
+    /// answer is for is remembered.
+    fn take_opt(&mut self, record: Record, ask: &Ask) -> Result<(), Flaw> {
         let [high, ..] = record.ttl.to_be_bytes();
         self.rcode |= u16::from(high) << 4;
         for entry in Options::new(self.message, record.rdata) {
@@ -90,6 +94,9 @@ impl<'a> Received<'a> {
             if code == option::EDE {
                 let info = crate::wire::u16_at(Span::of(data, self.message), 0)?;
                 self.ede.get_or_insert(info);
+            }
+            if code == option::ECS {
+                self.scope = ask.scope(data.of(self.message)).ok_or(Flaw::Malformed)?;
             }
         }
         Ok(())

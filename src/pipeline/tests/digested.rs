@@ -238,6 +238,7 @@ fn gen_10_no_bytes_of_an_upstream_make_digest_panic() {
         without_edns: false,
         patient: false,
         avoid: None,
+        subnet: None,
     };
     let whole = Built::to(&ask)
         .cname(60, "x.example")

@@ -11,6 +11,7 @@ mod nonexistence;
 mod refreshed;
 pub(super) mod rig;
 mod rules;
+mod scoped;
 mod stale;
 mod standing_in;
 mod sudden;

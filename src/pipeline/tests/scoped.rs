@@ -1,0 +1,258 @@
+//! Clients that tell their subnet: what servers hear of it, whom an answer serves, and what the reply says (RFC 7871).
+
+use super::rig::{Begun, Built, Gateway, Plan, Play, settings};
+use crate::cache::Selection;
+use crate::peer::Transport;
+use crate::pipeline::{Settings, SubnetRule};
+use crate::reply::{Scope, Source};
+use crate::upstream::Ask;
+use crate::upstream::error::Cause;
+use crate::wire::registry::{option, rcode, rtype};
+
+/// A gateway that forwards subnets.
+fn forwarding(script: impl Fn(&Ask) -> Play + Send + Sync + 'static) -> Gateway {
+    let settings = Settings { subnets: SubnetRule::Forward, ..settings() };
+    Gateway::with(Plan { settings, ..Plan::default() }, script)
+}
+
+/// What `ask` tells, as the data of an option with this SCOPE.
+fn echo(ask: &Ask, scope: u8) -> Option<Vec<u8>> {
+    ask.subnet.map(|subnet| [&subnet.head(scope)[..], subnet.address()].concat())
+}
+
+/// An A record whose last octet tells the third of the subnet, for `scope` bits of it.
+fn tailored(ask: &Ask, scope: u8) -> Play {
+    let data = echo(ask, scope).unwrap_or_default();
+    let built = Built::to(ask).a(300, data.get(6).copied().unwrap_or(0));
+    Play::Answer(if data.is_empty() { built } else { built.opt(0, false, &[(option::ECS, &data)]) })
+}
+
+/// A question from 198.51.`third`.0 of so many bits.
+fn from(name: &str, length: u8, third: u8) -> Built {
+    let data = [0, 1, length, 0, 198, 51, third, 0];
+    telling(name, &data[..4 + usize::from(length).div_ceil(8)])
+}
+
+fn telling(name: &str, data: &[u8]) -> Built {
+    Built::query(name, rtype::A).opt(0, false, &[(option::ECS, data)])
+}
+
+/// What a client gets: the last octet of the address, and the SCOPE that it is told.
+async fn got(gateway: &Gateway, query: &Built) -> (u8, u8) {
+    let got = gateway.udp(query).await;
+    (got.rdata(0)[3], got.option(option::ECS).unwrap()[3])
+}
+
+#[tokio::test(start_paused = true)]
+async fn ecs_08_ecs_10_networks_get_their_own_answers_and_the_longest_prefix_wins() {
+    let gateway = forwarding(|ask| tailored(ask, if ask.question.starts_with(b"\x04wide") { 16 } else { 24 }));
+    for _ in 0..2 {
+        assert_eq!(got(&gateway, &from("near.example", 24, 1)).await, (1, 24));
+        assert_eq!(got(&gateway, &from("near.example", 24, 2)).await, (2, 24));
+        assert_eq!(got(&gateway, &from("near.example", 32, 2)).await, (2, 24), "what is cut off does not split");
+        assert_eq!(gateway.asked(), 2);
+    }
+    assert_eq!(got(&gateway, &from("wide.example", 24, 1)).await, (1, 16));
+    assert_eq!(got(&gateway, &from("wide.example", 24, 2)).await, (1, 16), "a sibling");
+    assert_eq!(gateway.asked(), 3);
+    assert_eq!(got(&gateway, &telling("wide.example", &[0, 1, 24, 0, 198, 52, 9])).await, (9, 16), "not in it");
+    assert_eq!(gateway.asked(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ecs_08_an_answer_for_more_bits_than_were_told_is_for_those_who_tell_as_many() {
+    let gateway = forwarding(|ask| tailored(ask, 24));
+    assert_eq!(got(&gateway, &from("a.example", 20, 16)).await, (16, 20));
+    assert_eq!(got(&gateway, &from("a.example", 20, 16)).await, (16, 20));
+    assert_eq!(gateway.asked(), 1);
+    assert_eq!(got(&gateway, &from("a.example", 24, 17)).await, (17, 24), "is in it, and tells more");
+    assert_eq!(got(&gateway, &from("a.example", 21, 16)).await, (16, 21));
+    assert_eq!(gateway.asked(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ecs_07_ecs_13_scope_zero_none_at_all_and_denials_are_for_all_who_tell_a_subnet() {
+    let gateway = forwarding(|ask| match ask.question[1] {
+        b'z' => tailored(ask, 0),
+        b'n' => Play::Answer(Built::to(ask).a(300, 7)),
+        _ => {
+            let data = echo(ask, 24).unwrap();
+            Play::Answer(Built::to(ask).rcode(rcode::NXDOMAIN).soa("example", 60, 60).opt(
+                0,
+                false,
+                &[(option::ECS, &data)],
+            ))
+        }
+    });
+    for name in ["zero.example", "none.example", "denied.example"] {
+        let before = gateway.asked();
+        for query in [from(name, 24, 1), from(name, 24, 2), telling(name, &[0, 2, 16, 0, 0x20, 1])] {
+            let got = gateway.udp(&query).await;
+            assert_eq!(got.option(option::ECS).unwrap()[3], 0, "{name}");
+        }
+        assert_eq!(gateway.asked(), before + 1, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ecs_02_ecs_09_who_wants_nothing_told_has_nothing_told_and_is_answered_apart() {
+    let gateway = forwarding(|ask| tailored(ask, 0));
+    let hidden = telling("a.example", &[0, 1, 0, 0]);
+    for query in [&hidden, &from("a.example", 24, 1), &Built::query("a.example", rtype::A)] {
+        let asked = gateway.asked();
+        for _ in 0..2 {
+            assert_eq!(gateway.udp(query).await.rcode(), rcode::NOERROR);
+        }
+        assert_eq!(gateway.asked(), asked + 1);
+    }
+    let asked = gateway.upstream.asked.lock().unwrap();
+    let told: Vec<_> = asked.iter().map(|ask| echo(ask, 0)).collect();
+    assert_eq!(told, [Some(vec![0, 1, 0, 0]), Some(vec![0, 1, 24, 0, 198, 51, 1]), None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ecs_11_the_reply_mirrors_what_was_told_and_others_hear_nothing_of_it() {
+    let gateway = forwarding(|ask| tailored(ask, 16));
+    let data = [0, 1, 32, 0, 198, 51, 100, 77];
+    for source in [Source::Upstream, Source::Cache] {
+        let got = gateway.udp(&telling("a.example", &data)).await;
+        assert_eq!(got.option(option::ECS), Some(vec![0, 1, 32, 16, 198, 51, 100, 77]));
+        assert_eq!((got.facts.source, got.facts.freshness.scope), (source, Scope::Private), "DOH-13");
+        let local = gateway.udp(&telling("localhost", &data)).await;
+        assert_eq!(local.option(option::ECS), Some(data.to_vec()));
+    }
+    for _ in 0..2 {
+        let got = gateway.udp(&Built::query("a.example", rtype::A).sized(1232)).await;
+        assert_eq!((got.option(option::ECS), got.rdata(0)[3]), (None, 0));
+    }
+    assert_eq!(gateway.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ecs_15_a_private_network_is_not_told() {
+    let gateway = forwarding(|ask| tailored(ask, 0));
+    let got = gateway.udp(&telling("a.example", &[0, 1, 24, 0, 10, 1, 2])).await;
+    assert_eq!(got.option(option::ECS), Some(vec![0, 1, 24, 0, 10, 1, 2]));
+    assert_eq!(gateway.upstream.asked.lock().unwrap()[0].subnet, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ecs_03_a_broken_option_is_a_format_error_and_none_at_all_while_subnets_are_ignored() {
+    let script = |ask: &Ask| tailored(ask, 0);
+    let (forwards, strips) = (forwarding(script), Gateway::new(script));
+    for (at, data) in
+        [&[0, 3, 8, 0, 1][..], &[0, 1, 33, 0, 1, 2, 3, 4, 5], &[0, 1, 24, 8, 1, 2, 3], &[0, 1, 20, 0, 1, 2, 3], &[]]
+            .into_iter()
+            .enumerate()
+    {
+        let query = telling(&format!("{at}.example"), data);
+        let got = forwards.udp(&query).await;
+        assert_eq!(
+            (got.rcode(), got.edns.is_some(), got.option(option::ECS)),
+            (rcode::FORMERR, true, None),
+            "{data:?}"
+        );
+        assert_eq!(strips.udp(&query).await.rcode(), rcode::NOERROR, "ECS-01");
+    }
+    assert_eq!(forwards.asked(), 0);
+    assert!(strips.upstream.asked.lock().unwrap().iter().all(|ask| ask.subnet.is_none()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ecs_06_an_answer_to_another_subnet_is_none() {
+    let gateway = forwarding(|ask| {
+        Play::Answer(Built::to(ask).a(300, 1).opt(0, false, &[(option::ECS, &[0, 1, 24, 24, 203, 0, 113])]))
+    });
+    assert_eq!(gateway.udp(&from("a.example", 24, 1)).await.rcode(), rcode::SERVFAIL);
+    let unasked = gateway.udp(&Built::query("b.example", rtype::A)).await;
+    assert_eq!(unasked.rcode(), rcode::NOERROR, "where none was told, it is an option like others");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ecs_12_a_server_that_refuses_for_the_subnet_is_asked_without_its_address() {
+    let gateway = forwarding(|ask| match ask.subnet {
+        Some(subnet) if subnet.length() > 0 => Play::Answer(Built::to(ask).rcode(rcode::REFUSED)),
+        Some(_) | None => tailored(ask, 0),
+    });
+    for _ in 0..2 {
+        assert_eq!(gateway.udp(&from("a.example", 24, 1)).await.rcode(), rcode::NOERROR);
+        assert_eq!(gateway.asked(), 2);
+    }
+    gateway.udp(&from("a.example", 24, 2)).await;
+    assert_eq!(gateway.asked(), 4, "nothing says that it is for others");
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_of_one_network_share_a_question_and_its_failure_and_others_do_not() {
+    let settings = Settings { subnets: SubnetRule::Forward, ..settings() };
+    let gateway = Gateway::with(Plan { settings, held: true, ..Plan::default() }, |ask| match echo(ask, 0) {
+        Some(data) if data[6] == 1 => Play::Fail(Cause::Connect),
+        _ => tailored(ask, 24),
+    });
+    let begin = |third| match gateway.begin(Transport::Udp, &from("a.example", 32, third).0) {
+        Begun::Later(pending) => tokio::spawn(pending),
+        Begun::Sent(_) | Begun::Dropped(_) => panic!("answered at once"),
+    };
+    let waiting = [begin(1), begin(1), begin(2)];
+    while gateway.asked() < 2 {
+        tokio::task::yield_now().await;
+    }
+    gateway.upstream.gate.add_permits(100);
+    for pending in waiting {
+        pending.await.unwrap();
+    }
+    assert_eq!(gateway.asked(), 2);
+    assert_eq!(gateway.udp(&from("a.example", 24, 1)).await.rcode(), rcode::SERVFAIL);
+    assert_eq!(got(&gateway, &from("a.example", 24, 2)).await, (2, 24));
+    assert_eq!(gateway.asked(), 2);
+    assert_eq!(got(&gateway, &from("a.example", 24, 3)).await, (3, 24), "no failure of another network's");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stands_in_and_what_is_fetched_ahead_are_the_networks_own() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let broken = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&broken);
+    let gateway = forwarding(move |ask| match seen.load(Ordering::SeqCst) {
+        true => Play::Fail(Cause::Connect),
+        false => tailored(ask, 24),
+    });
+    for third in [1, 2] {
+        got(&gateway, &from("a.example", 24, third)).await;
+    }
+    gateway.pass(285);
+    got(&gateway, &from("a.example", 24, 2)).await;
+    let due = gateway.udp(&from("a.example", 24, 2)).await;
+    assert_eq!(due.facts.source, Source::Cache);
+    let errands = tokio::spawn(gateway.pipeline.clone().run_errands());
+    while gateway.asked() < 3 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(echo(&gateway.upstream.asked.lock().unwrap()[2], 0), Some(vec![0, 1, 24, 0, 198, 51, 2]));
+    errands.abort();
+    broken.store(true, Ordering::SeqCst);
+    gateway.pass(400);
+    for third in [1, 2] {
+        let stale = gateway.udp(&from("a.example", 24, third)).await;
+        assert_eq!((stale.facts.source, stale.rdata(0)[3]), (Source::Stale, third));
+        assert_eq!(stale.option(option::ECS).unwrap()[3], 24);
+    }
+    assert_eq!(gateway.udp(&from("a.example", 24, 3)).await.rcode(), rcode::SERVFAIL, "nobody else's stands in");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_of_the_name_means_the_answers_of_all_networks() {
+    let gateway = forwarding(|ask| tailored(ask, 24));
+    for third in [1, 2] {
+        got(&gateway, &from("a.example", 24, third)).await;
+    }
+    let name = Selection::Name { name: super::rig::wire("a.example").into(), rtype: None };
+    let (cache, mut taken) = (gateway.pipeline.shared.cache(), 0);
+    let mut walk = cache.walk();
+    while walk.step(&mut |entry| {
+        taken += u32::from(name.takes(entry.key));
+        crate::cache::Fate::Goes
+    }) {}
+    assert_eq!((taken, cache.stats().entries), (2, 0));
+}
