@@ -60,9 +60,6 @@ impl Limits {
     /// The longest that an answer of `kind` is fresh, in seconds.
     #[must_use]
     pub fn ceiling(&self, kind: Kind) -> u32 {
-        if self.never {
-            return 0;
-        }
         match kind {
             Kind::Positive => self.max_ttl,
             Kind::NoData | Kind::NxDomain => self.max_ttl.min(self.negative_ttl),

@@ -191,7 +191,7 @@ impl Snapshot {
         let lifetime = stored.meta.lifetime.min(limits.ceiling(stored.meta.kind));
         let stale = stored.meta.stale.min(limits.stale_window);
         let age = age.saturating_add(away);
-        if age >= Duration::from_secs(u64::from(lifetime) + u64::from(stale)) {
+        if limits.never || age >= Duration::from_secs(u64::from(lifetime) + u64::from(stale)) {
             return false;
         }
         let Some(received) = now.0.checked_sub(millis(age)).map(Moment) else { return false };
@@ -269,12 +269,16 @@ pub async fn keep(snapshot: Arc<Snapshot>, mut drain: Drain) {
     if !aside(&snapshot, move |snapshot| snapshot.load(&watched)).await.unwrap_or(false) {
         return;
     }
-    while !drain.is_wanted() {
+    // Once at least: a gateway that stops as soon as it has read has something to write too.
+    loop {
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}
             () = drain.wanted() => {}
         }
         aside(&snapshot, Snapshot::save).await;
+        if drain.is_wanted() {
+            return;
+        }
     }
 }
 
