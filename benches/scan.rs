@@ -4,6 +4,8 @@
 //! domain and asked twice each. Then single operations that do the most under one lock; they are timed from outside, so that the
 //! lock is held for less. The median is judged: other processes take the core away for longer than any of them.
 
+#![allow(clippy::print_stdout, reason = "a measurement is printed")]
+
 use std::time::{Duration, Instant};
 
 use hushgate::cache::{Bits, Cache, Fate, Key, Settings};
@@ -17,6 +19,9 @@ const HOT: u64 = 50_000;
 const ENTRY: u64 = 216;
 const LEAST_RATIO: f64 = 0.95;
 const LONGEST_LOCK: Duration = Duration::from_micros(50);
+
+/// Times of one operation.
+type Measure = fn() -> Vec<Duration>;
 
 fn main() {
     let mut met = true;
@@ -33,7 +38,7 @@ fn main() {
         row(&what, format!("{ratio:.4}"), format!(">= {LEAST_RATIO}"), ratio >= LEAST_RATIO);
         row("  a turn of one hot name and eight others", format!("{:.2} us", took * 1e6), String::new(), true);
     }
-    let locks: [(&str, fn() -> Vec<Duration>); 4] = [
+    let locks: [(&str, Measure); 4] = [
         ("insertion of 64 KiB among visited entries", insertions),
         ("the same, into the main ring", second_insertions),
         ("step of a walk that looks", || steps(Fate::Stays)),

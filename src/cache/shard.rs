@@ -377,7 +377,7 @@ mod tests {
     }
 
     fn domain(n: u32) -> u32 {
-        tag(n % 4).wrapping_mul(u32::from(n % 4 != 0))
+        tag(n % 4).wrapping_mul(u32::from(!n.is_multiple_of(4)))
     }
 
     proptest::proptest! {

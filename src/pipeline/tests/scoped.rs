@@ -214,10 +214,8 @@ async fn what_stands_in_and_what_is_fetched_ahead_are_the_networks_own() {
     use std::sync::atomic::{AtomicBool, Ordering};
     let broken = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&broken);
-    let gateway = forwarding(move |ask| match seen.load(Ordering::SeqCst) {
-        true => Play::Fail(Cause::Connect),
-        false => tailored(ask, 24),
-    });
+    let gateway =
+        forwarding(move |ask| if seen.load(Ordering::SeqCst) { Play::Fail(Cause::Connect) } else { tailored(ask, 24) });
     for third in [1, 2] {
         got(&gateway, &from("a.example", 24, third)).await;
     }
