@@ -132,6 +132,17 @@ impl Key {
         if self.name == 0 { 0 } else { usize::from(self.name) + Self::FIXED + Self::SPLIT }
     }
 
+    /// The same over a route that only this one with `mark` leads to.
+    #[must_use]
+    pub fn apart(&self, mark: u64) -> Self {
+        let mut key = *self;
+        let end = key.end_of_route();
+        if let Some(route) = end.checked_sub(size_of::<u64>()).and_then(|at| key.octets.get_mut(at..end)) {
+            route.iter_mut().zip(mark.to_be_bytes()).for_each(|(octet, mark)| *octet ^= mark);
+        }
+        key
+    }
+
     /// The key of the same name, class, view, route and reach for another type or other bits.
     #[must_use]
     pub fn sibling(&self, rtype: u16, bits: Bits) -> Self {
@@ -152,10 +163,16 @@ impl Key {
     /// record has (RFC 6895 3.1).
     #[must_use]
     pub fn of_all_types(&self) -> Self {
+        self.of_type(0)
+    }
+
+    /// The same for another type.
+    #[must_use]
+    pub fn of_type(&self, rtype: u16) -> Self {
         let mut key = *self;
         let at = self.name().len();
         if let Some(place) = key.octets.get_mut(at..at + 2).filter(|_| at > 0) {
-            place.fill(0);
+            place.copy_from_slice(&rtype.to_be_bytes());
         }
         key
     }

@@ -114,10 +114,13 @@ pub async fn inquire(Pipeline { shared, counters, .. }: &Pipeline, ask: &Arc<Ask
 /// Remembers that there was no answer: for longer where an older one stands in meanwhile (STL-04).
 fn give_up(shared: &Shared, keys: &Keys, at: At, (problem, remembered): (&Problem, bool)) {
     let ede = problem.ede().unwrap_or(ede::OTHER);
+    if !remembered {
+        return;
+    }
     if shared.has_stand_in(keys, at.now) {
-        let _ = shared.failures.hold(keys.own(), at, problem.rcode, ede);
-    } else if remembered {
-        shared.failures.record(keys.own(), at, problem.rcode, ede);
+        let _ = shared.failures.hold(&keys.own(), at, problem.rcode, ede);
+    } else {
+        shared.failures.record(&keys.own(), at, problem.rcode, ede);
     }
 }
 
@@ -133,7 +136,7 @@ fn unless_flushed(shared: &Shared, keys: &Keys, before: u64, keep: impl FnOnce()
         if let Some(key) = keys.insert() {
             forget(&shared.cache, keys, key);
         }
-        shared.failures.clear(keys.own());
+        shared.failures.clear(&keys.own());
     }
 }
 
@@ -156,14 +159,14 @@ fn keep(shared: &Shared, keys: &Keys, stored: &StoredBuf, at: At) {
     if rcode::is_failure(meta.rcode) {
         let ede = meta.ede.unwrap_or(ede::OTHER);
         if shared.has_stand_in(keys, at.now) {
-            let _ = shared.failures.hold(keys.own(), at, meta.rcode, ede);
+            let _ = shared.failures.hold(&keys.own(), at, meta.rcode, ede);
         } else {
-            shared.failures.record(keys.own(), at, meta.rcode, ede);
+            shared.failures.record(&keys.own(), at, meta.rcode, ede);
         }
         return;
     }
     if !shared.failures.is_empty() {
-        shared.failures.clear(keys.own());
+        shared.failures.clear(&keys.own());
     }
     let Some(key) = keys.insert() else { return };
     match meta.kind {

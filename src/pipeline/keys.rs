@@ -22,10 +22,8 @@ pub fn plain(shared: &Shared, question: &[u8]) -> Key {
 #[derive(Clone, Debug)]
 pub struct Keys {
     answer: Key,
-    /// Where it is another.
-    own: Option<Key>,
-    /// What servers are told of the client's subnet, some bits at least.
-    subnet: Option<Subnet>,
+    /// What servers are told of the client's subnet.
+    sent: Option<Subnet>,
     recursive: bool,
     dnssec_ok: bool,
 }
@@ -35,18 +33,14 @@ impl Keys {
     #[must_use]
     pub fn new(shared: &Shared, walk: &Walk<'_>) -> Self {
         let bits = Bits { dnssec_ok: walk.dnssec_ok(), checking_disabled: walk.asks(Flags::CD) };
-        let key = |route| Key::new(walk.question, bits, VIEW, route);
-        let recursive = walk.asks(Flags::RD);
         let route = shared.exchange.route(walk.question).fingerprint;
-        let (mut answer, mut own) = (key(route), (!recursive).then(|| key(route ^ NOT_RECURSIVE)));
+        let mut answer = Key::new(walk.question, bits, VIEW, route);
         let sent = walk.subnet_sent();
-        let subnet = sent.filter(|subnet| subnet.length() > 0);
         if let Some(sent) = sent {
-            own = Some(own.unwrap_or(answer).reaching(Reach::Only(sent)));
             // What is said to those who want nothing told of them is kept apart from what is said of all networks (ECS-09).
-            answer = answer.reaching(if subnet.is_some() { Reach::Everyone } else { Reach::Only(sent) });
+            answer = answer.reaching(if sent.length() > 0 { Reach::Everyone } else { Reach::Only(sent) });
         }
-        Self { answer, own, subnet, recursive, dnssec_ok: bits.dnssec_ok }
+        Self { answer, sent, recursive: walk.asks(Flags::RD), dnssec_ok: bits.dnssec_ok }
     }
 
     /// Where its answer is kept: what was learned with recursion answers both.
@@ -64,18 +58,23 @@ impl Keys {
     /// Where answers may be kept that are for the client's network and not for everyone: the longest prefix first. None for a client
     /// that has told no subnet.
     pub fn near<'a>(&'a self, cache: &'a Cache) -> impl Iterator<Item = Key> + 'a {
-        self.subnet.into_iter().flat_map(|subnet| cache.near(&self.answer, subnet))
+        self.subnet().into_iter().flat_map(|subnet| cache.near(&self.answer, subnet))
     }
 
     /// Where an answer is kept that is for `scope` bits of the subnet told to its server (RFC 7871 7.3.1): one for more bits than that
     /// is for those who tell just as much (ECS-08).
     #[must_use]
     pub fn place(&self, scope: u8) -> Key {
-        match self.subnet {
+        match self.subnet() {
             Some(subnet) if scope > subnet.length() => self.answer.reaching(Reach::Only(subnet)),
             Some(subnet) if scope > 0 => self.answer.reaching(Reach::Within(subnet.within(scope))),
             Some(_) | None => self.answer,
         }
+    }
+
+    /// What servers are told of the client's subnet, some bits at least.
+    fn subnet(&self) -> Option<Subnet> {
+        self.sent.filter(|subnet| subnet.length() > 0)
     }
 
     /// Where it is kept that the name does not exist, whatever its type (NEG-03). Made when it is wanted: a hit never is.
@@ -96,10 +95,11 @@ impl Keys {
     /// Where its failure is remembered, and what it is joined by.
     ///
     /// DO and CD are part of a key, so a failure to validate is none for those who do not want validation (NEG-17). AD is not: it
-    /// is always asked for.
+    /// is always asked for. Made when it is wanted: a hit never is.
     #[must_use]
-    pub fn own(&self) -> &Key {
-        self.own.as_ref().unwrap_or(&self.answer)
+    pub fn own(&self) -> Key {
+        let own = if self.recursive { self.answer } else { self.answer.apart(NOT_RECURSIVE) };
+        self.sent.map_or(own, |sent| own.reaching(Reach::Only(sent)))
     }
 }
 

@@ -47,7 +47,7 @@ impl Pipeline {
         if failures.is_empty() {
             return None;
         }
-        let failure = failures.recall(keys.own(), self.shared.at(walk.question, now))?;
+        let failure = failures.recall(&keys.own(), self.shared.at(walk.question, now))?;
         let problem = rcode::of_failure(failure);
         let [_, original] = problem.extras;
         if let Some(facts) = self.stand_in(keys, walk, (Stale::Lately, original), out) {
@@ -70,7 +70,7 @@ impl Pipeline {
             || keys.near(cache).any(|key| is_fresh(cache, &key, now))
             || (!failures.is_empty()
                 && failures
-                    .recall(keys.own(), self.shared.at(keys.answer().question(), now))
+                    .recall(&keys.own(), self.shared.at(keys.answer().question(), now))
                     .is_some_and(|failure| failure.left_alone > 0))
     }
 }

@@ -76,7 +76,7 @@ impl Pipeline {
         }
         let facts = self.stand_in(keys, walk, (Stale::Down, first(&NOBODY_UP)), out)?;
         let at = self.shared.at(walk.question, clock.now());
-        if failures.hold(keys.own(), at, NOBODY_UP.rcode, ede::NO_REACHABLE_AUTHORITY) {
+        if failures.hold(&keys.own(), at, NOBODY_UP.rcode, ede::NO_REACHABLE_AUTHORITY) {
             // A full queue loses nothing: it is tried again when the hold is over.
             let _ = self.offer(self.errand(keys, walk));
         }

@@ -17,7 +17,7 @@ use crate::reply::{Kind, StoredBuf};
 use crate::trail::{Attempts, Sudden, UpstreamId};
 use crate::upstream::Ask;
 use crate::wire::name::Shown;
-use crate::wire::registry::rcode;
+use crate::wire::registry::{rcode, rtype};
 use crate::wire::{Header, patch};
 
 /// A denial is sudden while data was fresh within so many seconds. Up to the end of its TTL its zone vouched for it, be that days
@@ -27,6 +27,9 @@ const MOMENT: u32 = 3600;
 /// Seconds that a sudden denial is kept, and told to others, under guard: if it is a mistake, it heals with the next question. So it
 /// does not stand in after that either.
 const CEILING: u32 = 30;
+
+/// Types by which a name is usually known: that it does not exist is news where it has just had data of one of these.
+const USUAL: [u16; 3] = [rtype::A, rtype::AAAA, rtype::HTTPS];
 
 /// How long a second opinion may take: the client has waited for the first already.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -48,7 +51,9 @@ pub async fn weigh(pipeline: &Pipeline, stored: StoredBuf, ask: &Arc<Ask>, keys:
     let before = keys.insert().filter(|_| is_denial(&stored));
     let now = shared.clock.now();
     let within = |key: Key| shared.cache.data_within(&key, MOMENT, now);
-    let Some(ago) = before.and_then(|key| keys.near(&shared.cache).chain([*key]).find_map(within)) else {
+    let others = |key: &Key| USUAL.map(|rtype| key.of_type(rtype)).into_iter().filter(|_| is_of_name(&stored));
+    let before = before.map(|key| keys.near(&shared.cache).chain([*key]).chain(others(key)));
+    let Some(ago) = before.and_then(|mut keys| keys.find_map(within)) else {
         return Weighed { stored, sudden: Sudden::No, attempts: Attempts::default() };
     };
     let weighed = if shared.cache_settings.is_guarded(keys.answer().name()) {
@@ -68,7 +73,8 @@ async fn doubt(pipeline: &Pipeline, stored: StoredBuf, ask: &Arc<Ask>, ago: u32,
     let elsewhere = Arc::new(Ask { avoid: Some(denier), ..(**ask).clone() });
     let (second, attempts) = inquire(pipeline, &elsewhere, deadline.min(Instant::now() + PATIENCE)).await;
     match second.ok().filter(|second| !is_failure(second.meta.rcode)) {
-        Some(second) if !is_denial(&second) => {
+        // That there is no data of the type says that there is such a name.
+        Some(second) if !is_denial(&second) || is_of_name(&stored) && !is_of_name(&second) => {
             let name = |id: UpstreamId| pipeline.shared.exchange.name(id).map(str::to_owned);
             let (denied, answered) = (name(denier), name(second.meta.supplier));
             tracing::warn!(denied, answered, "one server denies suddenly what another still answers");
@@ -77,6 +83,11 @@ async fn doubt(pipeline: &Pipeline, stored: StoredBuf, ask: &Arc<Ask>, ago: u32,
         Some(_) => Weighed { stored: marked(stored, CEILING), sudden: Sudden::Confirmed { ago }, attempts },
         None => Weighed { stored: marked(stored, CEILING), sudden: Sudden::Alone { ago }, attempts },
     }
+}
+
+/// Does it say that there is no such name, of whatever type?
+const fn is_of_name(stored: &StoredBuf) -> bool {
+    stored.meta.rcode == rcode::NXDOMAIN
 }
 
 /// Does it say that the name, or data of the type, does not exist? Also where nothing says for how long, as a censor's may not.

@@ -197,7 +197,7 @@ async fn what_was_never_there_or_went_long_ago_or_fails_is_not_sudden() {
 
 #[tokio::test]
 async fn a_denial_of_another_question_or_without_recursion_is_not_sudden() {
-    let turning = Turning::new(true, denies, has);
+    let turning = Turning::new(true, lacks, has);
     turning.turn(&query()).await;
     for other in [
         Built::query("www.example", rtype::AAAA),
@@ -207,8 +207,21 @@ async fn a_denial_of_another_question_or_without_recursion_is_not_sudden() {
     ] {
         assert_eq!(turning.gateway.udp(&other).await.facts.trail.sudden, Sudden::No);
     }
-    // What was said of AAAA holds for A without recursion too.
-    assert_eq!(turning.gateway.asked(), 4);
+    assert_eq!(turning.gateway.asked(), 5);
+}
+
+#[tokio::test]
+async fn that_a_name_does_not_exist_is_sudden_whatever_type_it_had_data_of() {
+    let aaaa = Built::query("www.example", rtype::AAAA);
+    let turning = Turning::new(true, denies, lacks);
+    turning.turn(&query()).await;
+    let got = turning.gateway.udp(&aaaa).await;
+    let sudden = Sudden::Contradicted { ago: 61 };
+    assert_eq!((got.rcode(), got.facts.trail.sudden), (rcode::NOERROR, sudden), "no data is no denial of the name");
+    let turning = Turning::new(true, denies, denies);
+    turning.turn(&query()).await;
+    let got = turning.gateway.udp(&aaaa).await;
+    assert_eq!((got.rcode(), got.facts.trail.sudden), (rcode::NXDOMAIN, Sudden::Confirmed { ago: 61 }));
 }
 
 #[tokio::test]
