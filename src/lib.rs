@@ -51,6 +51,14 @@
 //! - **The letters of names toward plain servers are in random case**, and each client has its own back. See [`upstream::case`].
 //! - **A failed forward never falls through** unless the operator says so, and which pool a question goes to is asked once for each
 //!   question, because it is part of the cache key. See [`upstream::route`].
+//! - **Which lengths of client subnets are kept is one bitmap for the whole cache**, not a list below each name: nothing is stored that is
+//!   no answer, and a client is looked for under few lengths all the same. See [`cache::Reach`].
+//! - **Each worker keeps copies of the few answers it is asked for most**, good until anything leaves their shard, so that workers do not
+//!   queue for one lock. They are part of the cache's size. See [`cache::Front`].
+//! - **A flush parts the questions under way**: what was asked before it is answered, not kept, and joined by nobody who asks after it.
+//! - **A failure from before a server came back holds for a second only**, whatever its window. See [`cache::failures`].
+//! - **The snapshot's checksum is for damage, not for forgery**: who can write to the state directory holds the keys as well. See
+//!   [`cache::codec`].
 //! - `telemetry` may import `answer`: the query log stands around the pipeline as an `Answer` of its own, so that a gateway without one
 //!   has nothing of it in its path. `upstream` may import `peer` for the name of a transport.
 
