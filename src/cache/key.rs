@@ -146,15 +146,10 @@ impl Key {
     /// The key of the same name, class, view, route and reach for another type or other bits.
     #[must_use]
     pub fn sibling(&self, rtype: u16, bits: Bits) -> Self {
-        let mut key = *self;
-        let name_len = self.name().len();
-        let reaches = self.octets.get(name_len + Self::FIXED).map_or(0, |bits| bits & Self::REACHES);
-        for (at, octets) in [(name_len, &rtype.to_be_bytes()[..]), (name_len + Self::FIXED, &[bits.octet() | reaches])]
-        {
-            let place = key.octets.get_mut(at..).and_then(|rest| rest.get_mut(..octets.len()));
-            if let Some(place) = place.filter(|_| self.length > 0) {
-                place.copy_from_slice(octets);
-            }
+        let mut key = self.of_type(rtype);
+        let at = self.name().len();
+        if let Some(place) = key.octets.get_mut(at + Self::FIXED).filter(|_| at > 0) {
+            *place = bits.octet() | *place & Self::REACHES;
         }
         key
     }
@@ -181,12 +176,9 @@ impl Key {
     /// 2.3.4) or not folded, or anything is missing or over.
     #[must_use]
     pub fn from_bytes(octets: &[u8]) -> Option<Self> {
-        let name_len = skip_plain(octets, 0).ok()?;
-        let (question, rest) = octets.split_at_checked(name_len + Self::FIXED)?;
-        let (&[flags, v0, v1, ref route @ ..], reach) = rest.split_first_chunk::<{ Self::SPLIT }>()?;
-        let bits = Bits { dnssec_ok: flags & 1 != 0, checking_disabled: flags & 2 != 0 };
-        let plain = Self::new(question, bits, u16::from_be_bytes([v0, v1]), u64::from_be_bytes(*route));
-        let key = if flags & Self::REACHES == 0 { plain } else { plain.reaching(Reach::of(reach)?) };
+        let view = KeyView::of(octets)?;
+        let plain = Self::new(&view.question(), view.bits, view.view, view.route);
+        let key = view.reach.map_or(plain, |reach| plain.reaching(reach));
         (key.as_bytes() == octets).then_some(key)
     }
 

@@ -3,7 +3,8 @@
 //! New entries pass through the small ring; those visited there move to the main ring, the others leave and are remembered by the
 //! ghost, which sends them straight to the main ring when they come back. So a scan of names asked once never displaces what is
 //! asked often. Names of a domain that holds more than its share get no place in the main ring while that means displacing what is
-//! fresh: names made up below one domain displace one another, though each is asked twice. A hit writes to the header it has read anyway, and to nothing else.
+//! fresh: names made up below one domain displace one another, though each is asked twice. A hit writes to the header it has read
+//! anyway, and to nothing else.
 
 mod room;
 
