@@ -10,6 +10,7 @@ use hickory_proto::rr::Record;
 use serde::{Deserialize, Serialize};
 
 use super::ExplainRequest;
+use super::held::Key;
 use super::request::type_name;
 use crate::reply::{Facts, Why};
 use crate::telemetry::names;
@@ -86,28 +87,6 @@ pub struct Cache {
     /// That it is asked for again before it expires, or should have been.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh: Option<Words>,
-}
-
-/// The parts of a cache key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Key {
-    /// In lower case.
-    pub name: String,
-    /// The record type.
-    #[serde(rename = "type")]
-    pub rtype: String,
-    /// The class.
-    pub class: String,
-    /// DNSSEC records wanted.
-    #[serde(rename = "do")]
-    pub dnssec_ok: bool,
-    /// Validation not wanted.
-    #[serde(rename = "cd")]
-    pub checking_disabled: bool,
-    /// The upstreams that answer it, as a fingerprint.
-    pub route: String,
-    /// The pool that they are: `default`, or the one that a forward leads to.
-    pub pool: String,
 }
 
 /// An attempt at an upstream.
@@ -255,7 +234,7 @@ fn cache(asked: &Asked<'_>, recall: Recall, named: &dyn Fn(UpstreamId) -> String
         dnssec_ok: false,
         checking_disabled: false,
         route: format!("{:016x}", asked.route),
-        pool: asked.pool.to_owned(),
+        pool: Some(asked.pool.to_owned()),
     };
     let (outcome, age, ttl_left, supplier) = match recall {
         Recall::Unasked => ("not asked", None, None, None),
@@ -456,8 +435,8 @@ mod tests {
         assert_eq!(road.question, "WWW.example.com. A IN");
         assert_eq!((road.transport.as_ref(), road.cache.outcome.as_ref()), ("dot", "hit"));
         assert_eq!(
-            (road.cache.key.name.as_str(), road.cache.key.route.as_str(), road.cache.key.pool.as_str()),
-            ("www.example.com.", "0000000000000abc", "corp")
+            (road.cache.key.name.as_str(), road.cache.key.route.as_str(), road.cache.key.pool.as_deref()),
+            ("www.example.com.", "0000000000000abc", Some("corp"))
         );
         assert_eq!(road.cache.supplier.as_deref(), Some("tls://dns.example"));
         assert_eq!(road.cache.refresh.as_deref(), Some("asked for again before it expires"));

@@ -58,9 +58,9 @@ enum Path {
 
 impl Path {
     /// What only tells is read; what does something is posted.
-    fn understands(self, method: &Method) -> bool {
+    const fn is_posted(self) -> bool {
         match self {
-            Self::Flush => *method == Method::POST,
+            Self::Flush => true,
             Self::Alive
             | Self::Ready
             | Self::Metrics
@@ -68,21 +68,19 @@ impl Path {
             | Self::Upstreams
             | Self::Cache
             | Self::Entries
-            | Self::Page => matches!(*method, Method::GET | Method::HEAD),
+            | Self::Page => false,
         }
     }
 
+    fn understands(self, method: &Method) -> bool {
+        if self.is_posted() { *method == Method::POST } else { matches!(*method, Method::GET | Method::HEAD) }
+    }
+
     fn other_method(self) -> Answer {
-        let (allowed, text) = match self {
-            Self::Flush => ("POST", "only POST is understood here\n"),
-            Self::Alive
-            | Self::Ready
-            | Self::Metrics
-            | Self::Explain
-            | Self::Upstreams
-            | Self::Cache
-            | Self::Entries
-            | Self::Page => ("GET, HEAD", "only GET is understood here\n"),
+        let (allowed, text) = if self.is_posted() {
+            ("POST", "only POST is understood here\n")
+        } else {
+            ("GET, HEAD", "only GET is understood here\n")
         };
         let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, text);
         answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));

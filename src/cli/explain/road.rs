@@ -72,7 +72,11 @@ fn cache(lines: &mut Lines<'_>, cache: &Cache) -> fmt::Result {
             write!(text, ", {name}")?;
         }
     }
-    lines.more(&format!("{text}, route {} to pool {}", key.route, key.pool))
+    write!(text, ", route {}", key.route)?;
+    if let Some(pool) = &key.pool {
+        write!(text, " to pool {pool}")?;
+    }
+    lines.more(&text)
 }
 
 fn attempts(lines: &mut Lines<'_>, road: &Explained) -> fmt::Result {
@@ -157,7 +161,7 @@ impl fmt::Display for Tame<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::explained::Key;
+    use crate::admin::held::Key;
 
     fn road() -> Explained {
         let key = Key {
@@ -167,7 +171,7 @@ mod tests {
             dnssec_ok: true,
             checking_disabled: false,
             route: "00000000000000ab".into(),
-            pool: "default".into(),
+            pool: Some("default".into()),
         };
         Explained {
             question: "Example.com. A IN".into(),
