@@ -108,8 +108,10 @@ impl Shared {
         let (everyones, asked) = ([*keys.insert()?, keys.denial()], keys.answer().rtype());
         let mut places = keys.near(&self.cache).chain(everyones);
         places.find(|key| {
+            // What is said to everyone is said to a client's network too; of what is for everyone the neighbours are the same.
+            let everyones = Some(keys.answer()).filter(|answer| answer.reach() != key.reach());
             let is_superseded = |of| self.is_superseded(key, of, asked);
-            self.cache.has_stale(key, now) && ![key, keys.answer()].into_iter().any(is_superseded)
+            self.cache.has_stale(key, now) && !std::iter::once(key).chain(everyones).any(is_superseded)
         })
     }
 
