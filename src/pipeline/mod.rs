@@ -19,6 +19,7 @@ mod finish;
 mod flushes;
 mod join;
 mod keys;
+mod local;
 mod rcode;
 mod recall;
 mod refresh;

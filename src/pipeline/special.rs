@@ -5,18 +5,13 @@
 //! (SUD-05), and what another resolver says of itself in resolver.arpa would lead clients past the gateway (DDR-06). The
 //! configuration refuses forwards of these zones, which would never see a question.
 
-use bytes::BufMut as _;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::local::{Data, Local, Owner, TTL};
 use crate::clock::Moment;
-use crate::reply::{Kind, Meta, StoredBuf};
+use crate::reply::{Kind, StoredBuf};
 use crate::wire::registry::{class, rcode, rtype};
-use crate::wire::{Flags, Header, Question, name};
-
-/// Seconds all our own records live, SOA MINIMUM included (RFC 6303 3).
-const TTL: u32 = 10_800;
-
-/// A pointer to QNAME, which starts right after the header.
-const QNAME: u16 = 0xc00c;
+use crate::wire::{Question, name};
 
 /// The zones, each with what it says.
 const ZONES: [(&[u8], Zone); 4] = [
@@ -48,7 +43,6 @@ pub fn answer(message: &[u8], question: Question, now: Moment) -> Option<StoredB
     let qname = question.name(message);
     let (apex, zone) = ZONES.into_iter().find(|(apex, _)| name::is_under(qname, apex))?;
     let class = if question.class == class::ANY { class::IN } else { question.class };
-    let question = Question { class, ..question };
     // What other classes call an A record is no IPv4 address.
     let v4 = class == class::IN && matches!(question.rtype, rtype::A | rtype::ANY);
     let v6 = class == class::IN && matches!(question.rtype, rtype::AAAA | rtype::ANY);
@@ -56,96 +50,30 @@ pub fn answer(message: &[u8], question: Question, now: Moment) -> Option<StoredB
         Zone::Loopback if v4 || v6 => {
             let mut local = Local::new(question.octets(message), rcode::NOERROR, Kind::Positive);
             if v4 {
-                local.address(rtype::A, question.class, &[127, 0, 0, 1]);
+                local.answer(Owner::Question, address(rtype::A, &Ipv4Addr::LOCALHOST.octets()));
             }
             if v6 {
-                local.address(rtype::AAAA, question.class, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+                local.answer(Owner::Question, address(rtype::AAAA, &Ipv6Addr::LOCALHOST.octets()));
             }
             local.finish(now)
         }
         Zone::Loopback | Zone::Empty => {
-            Local::new(question.octets(message), rcode::NOERROR, Kind::NoData).denied(apex, question, now)
+            Local::new(question.octets(message), rcode::NOERROR, Kind::NoData).denied(apex, class, now)
         }
-        Zone::Nothing => {
-            Local::new(question.octets(message), rcode::NXDOMAIN, Kind::NxDomain).denied(apex, question, now)
-        }
+        Zone::Nothing => Local::new(question.octets(message), rcode::NXDOMAIN, Kind::NxDomain).denied(apex, class, now),
     })
 }
 
-/// A length or offset in a message made here, a few hundred octets at most.
-fn narrow(length: usize) -> u16 {
-    u16::try_from(length).unwrap_or(u16::MAX)
-}
-
-/// An answer under construction.
-struct Local {
-    message: Vec<u8>,
-    header: Header,
-    rcode: u16,
-    kind: Kind,
-}
-
-impl Local {
-    fn new(question: &[u8], rcode: u16, kind: Kind) -> Self {
-        let mut message = Vec::with_capacity(512);
-        message.put_bytes(0, crate::wire::HEADER_LEN);
-        message.put_slice(question);
-        let flags = Flags(Flags::QR | Flags::RA | Flags::AA).with_rcode(rcode);
-        Self { message, header: Header { flags, questions: 1, ..Header::default() }, rcode, kind }
-    }
-
-    fn record(&mut self, rtype: u16, class: u16, rdata: &[u8]) {
-        self.message.put_u16(rtype);
-        self.message.put_u16(class);
-        self.message.put_u32(TTL);
-        self.message.put_u16(narrow(rdata.len()));
-        self.message.put_slice(rdata);
-    }
-
-    fn address(&mut self, rtype: u16, class: u16, address: &[u8]) {
-        self.message.put_u16(QNAME);
-        self.record(rtype, class, address);
-        self.header.answers += 1;
-    }
-
-    /// Adds the SOA that a negative answer is kept by (SUD-10): MNAME is the zone itself.
-    fn denied(mut self, apex: &[u8], question: Question, now: Moment) -> StoredBuf {
-        let mut rdata = Vec::with_capacity(64);
-        rdata.put_slice(apex);
-        rdata.put_slice(b"\x06nobody\x07invalid\0");
-        for field in [1, 3600, 1200, 604_800, TTL] {
-            rdata.put_u32(field);
-        }
-        // QNAME lies in the zone, so its tail is the apex.
-        let at = crate::wire::HEADER_LEN + usize::from(question.name_len) - apex.len();
-        self.message.put_u16(QNAME & 0xc000 | narrow(at));
-        self.record(rtype::SOA, question.class, &rdata);
-        self.header.authorities = 1;
-        self.finish(now)
-    }
-
-    fn finish(mut self, now: Moment) -> StoredBuf {
-        if let Some(place) = self.message.first_chunk_mut() {
-            *place = self.header.to_octets();
-        }
-        let meta = Meta {
-            received: now,
-            lifetime: TTL,
-            http_lifetime: TTL,
-            rcode: self.rcode,
-            flags: self.header.flags,
-            kind: self.kind,
-            additional_at: narrow(self.message.len()),
-            ..Meta::default()
-        };
-        StoredBuf { meta, message: self.message.into(), ttls: Box::default(), scope: 0 }
-    }
+const fn address(rtype: u16, rdata: &[u8]) -> Data<'_> {
+    Data { rtype, class: class::IN, ttl: TTL, rdata }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::BufMut as _;
+
     use super::*;
-    use crate::wire::{Records, u32_at};
+    use crate::wire::{Flags, Header, Records, u32_at};
 
     fn ask(text: &str, rtype: u16) -> Option<StoredBuf> {
         ask_class(text, rtype, class::IN)

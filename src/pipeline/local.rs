@@ -1,0 +1,145 @@
+//! Answers made here, record by record: of special names, of the gateway itself, of what is synthesised.
+//!
+//! Owners are QNAME, by a pointer to the question, or a name in full; no other compression. The TTLs are noted as those of an
+//! upstream's answer are, so that what is made here may be kept and aged too.
+
+use bytes::BufMut as _;
+
+use crate::clock::Moment;
+use crate::reply::{Kind, Meta, StoredBuf};
+use crate::wire::registry::rtype;
+use crate::wire::{Flags, HEADER_LEN, Header, Section};
+
+/// Seconds the records of our own zones live, SOA MINIMUM included (RFC 6303 3).
+pub const TTL: u32 = 10_800;
+
+/// A pointer to QNAME, which starts right after the header.
+const QNAME: u16 = 0xc00c;
+
+/// Whose a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner<'a> {
+    /// QNAME, in the asker's spelling.
+    Question,
+    /// This uncompressed wire name.
+    Name(&'a [u8]),
+}
+
+/// A record but for its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Data<'a> {
+    /// TYPE.
+    pub rtype: u16,
+    /// CLASS.
+    pub class: u16,
+    /// TTL, in seconds.
+    pub ttl: u32,
+    /// RDATA, names in it uncompressed.
+    pub rdata: &'a [u8],
+}
+
+/// An answer under construction: records section by section, in order.
+#[derive(Debug)]
+pub struct Local {
+    message: Vec<u8>,
+    ttls: Vec<u8>,
+    header: Header,
+    rcode: u16,
+    kind: Kind,
+    lifetime: u32,
+    additional_at: Option<u16>,
+}
+
+impl Local {
+    /// An authoritative answer to `question` (QNAME, QTYPE, QCLASS) without records.
+    #[must_use]
+    pub fn new(question: &[u8], rcode: u16, kind: Kind) -> Self {
+        let mut message = Vec::with_capacity(512);
+        message.put_bytes(0, HEADER_LEN);
+        message.put_slice(question);
+        let flags = Flags(Flags::QR | Flags::RA | Flags::AA).with_rcode(rcode);
+        let header = Header { flags, questions: 1, ..Header::default() };
+        Self { message, ttls: Vec::new(), header, rcode, kind, lifetime: u32::MAX, additional_at: None }
+    }
+
+    /// Adds to the answer section.
+    pub fn answer(&mut self, owner: Owner<'_>, data: Data<'_>) {
+        self.record(Section::Answer, owner, data);
+    }
+
+    /// Adds to the additional section, the last.
+    pub fn additional(&mut self, owner: Owner<'_>, data: Data<'_>) {
+        self.record(Section::Additional, owner, data);
+    }
+
+    fn record(&mut self, section: Section, owner: Owner<'_>, Data { rtype, class, ttl, rdata }: Data<'_>) {
+        let start = narrow(self.message.len());
+        match owner {
+            Owner::Question => self.message.put_u16(QNAME),
+            Owner::Name(name) => self.message.put_slice(name),
+        }
+        self.message.put_u16(rtype);
+        self.message.put_u16(class);
+        self.ttls.put_u16(narrow(self.message.len()));
+        self.message.put_u32(ttl);
+        self.message.put_u16(narrow(rdata.len()));
+        self.message.put_slice(rdata);
+        self.lifetime = self.lifetime.min(ttl);
+        match section {
+            Section::Answer => self.header.answers += 1,
+            Section::Authority => self.header.authorities += 1,
+            Section::Additional => {
+                self.header.additionals += 1;
+                self.additional_at.get_or_insert(start);
+            }
+        }
+    }
+
+    /// Closes a negative answer with the SOA that it is kept by (SUD-10): MNAME is the zone `apex` itself, which QNAME lies in.
+    #[must_use]
+    pub fn denied(mut self, apex: &[u8], class: u16, now: Moment) -> StoredBuf {
+        self.record(
+            Section::Authority,
+            Owner::Name(apex),
+            Data { rtype: rtype::SOA, class, ttl: TTL, rdata: &soa(apex) },
+        );
+        self.finish(now)
+    }
+
+    /// Closes it. What is made here is no failure to keep up with: it never stands in for something fresher.
+    #[must_use]
+    pub fn finish(mut self, now: Moment) -> StoredBuf {
+        if let Some(place) = self.message.first_chunk_mut() {
+            *place = self.header.to_octets();
+        }
+        let meta = Meta {
+            received: now,
+            lifetime: self.lifetime,
+            http_lifetime: self.lifetime,
+            rcode: self.rcode,
+            flags: self.header.flags,
+            kind: self.kind,
+            additional_at: self.additional_at.unwrap_or_else(|| narrow(self.message.len())),
+            additionals: self.header.additionals,
+            ..Meta::default()
+        };
+        StoredBuf { meta, message: self.message.into(), ttls: self.ttls.into(), scope: 0 }
+    }
+}
+
+/// RDATA of the SOA of our own zone `apex` (RFC 6303 3).
+#[must_use]
+pub fn soa(apex: &[u8]) -> Vec<u8> {
+    let mut rdata = Vec::with_capacity(64);
+    rdata.put_slice(apex);
+    rdata.put_slice(b"\x06nobody\x07invalid\0");
+    for field in [1, 3600, 1200, 604_800, TTL] {
+        rdata.put_u32(field);
+    }
+    rdata
+}
+
+/// A length or offset in a message made here, which is far below the largest there is.
+fn narrow(length: usize) -> u16 {
+    u16::try_from(length).unwrap_or(u16::MAX)
+}
