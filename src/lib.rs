@@ -75,6 +75,7 @@ pub mod reply;
 pub mod shutdown;
 pub mod telemetry;
 
+pub mod discovery;
 pub mod guard;
 pub mod identity;
 pub mod listen;

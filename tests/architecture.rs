@@ -38,6 +38,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("guard", &["wire", "peer", "query", "reply", "answer", "trail", "clock", "telemetry"]),
     ("cache", &["wire", "query", "reply", "trail", "clock"]),
     ("identity", &["telemetry", "clock"]),
+    ("discovery", &["wire"]),
     ("upstream", &["wire", "peer", "trail", "clock", "telemetry", "identity"]),
     (
         "pipeline",

@@ -1,0 +1,51 @@
+//! What the gateway tells of its own encrypted doors: one description, from which are made the records that clients discover it by
+//! (RFC 9462, RFC 9606), the options of DHCP and router advertisements (RFC 9463), the profiles of devices and the set-up page.
+//!
+//! Described is what really runs, as the outside sees it, and nothing that its certificate does not cover.
+
+use std::net::IpAddr;
+
+/// The gateway as its clients may find and verify it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolver {
+    /// The names that its certificate covers and that clients may know it by, in lower case; the first is the one it goes by
+    /// (the authentication domain name of RFC 9463). None: it is known by address alone.
+    pub names: Vec<String>,
+    /// Where the outside reaches it.
+    pub addresses: Vec<Address>,
+    /// What is spoken there, most wanted first.
+    pub services: Vec<Service>,
+    /// The certificate (DER) of the private authority that devices must trust first; None: public authorities vouch for it.
+    pub authority: Option<Vec<u8>>,
+}
+
+/// An address of the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The address.
+    pub ip: IpAddr,
+    /// Does the certificate cover it, so that a client that knows nothing else can verify it (RFC 9462 4.2)?
+    pub is_certified: bool,
+}
+
+/// One encrypted service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port, as the outside sees it.
+    pub port: u16,
+    /// The path that DoH answers at; None for the others.
+    pub path: Option<String>,
+}
+
+/// How questions are asked of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// DNS over TLS.
+    Dot,
+    /// DNS over HTTPS: HTTP/2 on TCP, HTTP/3 on UDP at the same port.
+    Doh,
+    /// DNS over QUIC.
+    Doq,
+}
