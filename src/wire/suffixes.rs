@@ -12,20 +12,20 @@ use super::name::MAX_NAME;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suffixes<T> {
     said: HashMap<Box<[u8]>, T, RandomState>,
-    /// Octets of the longest: a longer suffix of a name need not be looked for.
-    longest: usize,
+    /// Which lengths domains have, a bit each, the last for all beyond: a suffix of another length need not be looked for.
+    lengths: u128,
 }
 
 impl<T> Default for Suffixes<T> {
     fn default() -> Self {
-        Self { said: HashMap::default(), longest: 0 }
+        Self { said: HashMap::default(), lengths: 0 }
     }
 }
 
 impl<T> Suffixes<T> {
     /// Says `what` of `domain` (wire form) and of all names below it that no longer domain is known for.
     pub fn insert(&mut self, domain: &[u8], what: T) {
-        self.longest = self.longest.max(domain.len());
+        self.lengths |= bit(domain.len());
         self.said.insert(domain.to_ascii_lowercase().into(), what);
     }
 
@@ -43,7 +43,7 @@ impl<T> Suffixes<T> {
         lower.make_ascii_lowercase();
         let mut suffix = &*lower;
         loop {
-            if suffix.len() <= self.longest
+            if self.lengths & bit(suffix.len()) != 0
                 && let Some(what) = self.said.get(suffix)
             {
                 return Some((what, suffix.len()));
@@ -52,6 +52,10 @@ impl<T> Suffixes<T> {
             suffix = rest.get(usize::from(length)..)?;
         }
     }
+}
+
+fn bit(length: usize) -> u128 {
+    1 << length.min(127)
 }
 
 #[cfg(test)]
@@ -81,6 +85,21 @@ mod tests {
         }
         suffixes.insert(&[0], 4);
         assert_eq!(suffixes.find(&from_text("wlan").unwrap()), Some((&4, 1)));
+    }
+
+    #[test]
+    fn domains_of_every_length_are_found() {
+        let mut suffixes = Suffixes::default();
+        let labels = |count: usize| vec!["a"; count].join(".");
+        for count in [1, 2, 30, 62, 63, 64, 100, 126] {
+            suffixes.insert(&from_text(&labels(count)).unwrap(), count);
+        }
+        for (count, expected) in
+            [(1, 1), (3, 2), (29, 2), (61, 30), (62, 62), (63, 63), (99, 64), (125, 100), (127, 126)]
+        {
+            let name = from_text(&labels(count)).unwrap();
+            assert_eq!(suffixes.find(&name), Some((&expected, 2 * expected + 1)), "{count}");
+        }
     }
 
     #[test]
