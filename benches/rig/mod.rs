@@ -17,7 +17,7 @@ use hushgate::cache::{self, Bits, Key};
 use hushgate::clock::{Clock, Moment};
 use hushgate::guard::{self, Guard, Network, Refuse};
 use hushgate::peer::{DoorId, Peer, Transport};
-use hushgate::pipeline::{CookieRule, Pipeline, Settings, Shared, SubnetRule};
+use hushgate::pipeline::{AnyRule, CookieRule, Pipeline, Settings, Shared, Special, SubnetRule};
 use hushgate::query::Query;
 use hushgate::reply::{Kind, Meta, Now, Out, Stored};
 use hushgate::telemetry::Counters;
@@ -74,6 +74,8 @@ pub fn shared(size: usize) -> Arc<Shared> {
         datagram_limit: 1232,
         outstanding_per_domain: 256,
         subnets: SubnetRule::Strip,
+        special: Special::default(),
+        any: AnyRule::default(),
         keepalive: Duration::from_secs(10),
     };
     let cache = cache::Settings { size, ..cache::Settings::default() };

@@ -32,6 +32,7 @@ mod reader;
 mod routes;
 mod rules;
 mod servers;
+mod special;
 mod surroundings;
 pub mod unit;
 
@@ -179,7 +180,7 @@ fn fill(reader: &mut Reader<'_>) -> Config {
         admin: admin::read(reader, &mut claims),
         shutdown: admin::read_shutdown(reader),
         cache: memory::read(reader),
-        pipeline: privacy::read(reader, upstream.longest_timeout(), limits.tcp_idle_timeout),
+        pipeline: privacy::read(reader, &upstream, limits.tcp_idle_timeout),
         log: log::read(reader),
         workers: capacity::read_workers(reader),
         state_dir: tls.state_dir.clone(),

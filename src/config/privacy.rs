@@ -7,25 +7,29 @@ use super::Reader;
 use super::capacity;
 use super::kinds::{self, What};
 use super::node::{Node, Value};
+use super::special;
 use crate::guard::Network;
 use crate::pipeline::{CookieRule, Settings, SubnetRule};
+use crate::upstream;
 
 /// RFC 9715 R3.
 const DATAGRAM_LIMIT: usize = 1232;
 /// More cookie secrets than any rollover has stages.
 const MOST_SECRETS: usize = 16;
 
-/// Reads both; `timeout` is the upstream's, `keepalive` what TCP and DoT clients are told.
-pub fn read(reader: &mut Reader<'_>, timeout: Duration, keepalive: Duration) -> Settings {
+/// Reads both, and what else the pipeline is told; `upstream` is read already, `keepalive` is what TCP and DoT clients are told.
+pub fn read(reader: &mut Reader<'_>, upstream: &upstream::Settings, keepalive: Duration) -> Settings {
     let rules = [("never", CookieRule::Never), ("when-busy", CookieRule::WhenBusy), ("always", CookieRule::Always)];
     let settings = Settings {
-        timeout,
+        timeout: upstream.longest_timeout(),
         cookies: reader.read("cookies.server", kinds::flag),
         require_cookie: reader.read("cookies.require", kinds::choice(&rules)),
         padding: reader.read("privacy.padding", kinds::flag),
         datagram_limit: DATAGRAM_LIMIT,
         keepalive,
         subnets: reader.read("privacy.ecs", ecs),
+        special: special::read(reader, &upstream.forwards),
+        any: special::read_any(reader),
         outstanding_per_domain: capacity::read_outstanding(reader),
         secrets: read_secrets(reader),
     };

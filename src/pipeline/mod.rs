@@ -33,9 +33,9 @@ mod tests;
 mod walk;
 
 pub use keys::NOT_RECURSIVE;
-pub use settings::{CookieRule, Settings, SubnetRule};
+pub use settings::{AnyRule, CookieRule, Settings, Special, SubnetRule};
 pub use shared::Shared;
-pub use special::is_answered_here;
+pub use special::{is_answered_here, switchable};
 
 use crate::answer::Answer;
 use crate::cache::Front;
@@ -97,7 +97,7 @@ impl Answer for Pipeline {
                 Err(fault) => return Now::Sent(self.refuse(&mut walk, &rcode::of_fault(fault), Source::Error, out)),
             }
         }
-        match decide(&query, &mut walk) {
+        match decide(&self.shared, &query, &mut walk) {
             Decided::Local(stored) => return Now::Sent(self.relay(&mut walk, &stored, Source::Local, out)),
             Decided::Problem(problem) => {
                 let source = if problem.rcode == codes::NOERROR { Source::Local } else { Source::Error };
@@ -334,13 +334,13 @@ impl Pipeline {
 }
 
 /// Cookies alone, zone transfers and special names end here.
-fn decide(query: &Query<'_>, walk: &mut Walk<'_>) -> Decided {
+fn decide(shared: &Shared, query: &Query<'_>, walk: &mut Walk<'_>) -> Decided {
     walk.trail.decision = Decision::Local;
     let Some(question) = query.question() else { return Decided::Problem(cookie_alone(walk)) };
     if matches!(question.rtype, rtype::AXFR | rtype::IXFR) {
         return Decided::Problem(rcode::TRANSFER);
     }
-    if let Some(stored) = special::answer(query.message(), question, query.arrival()) {
+    if let Some(stored) = shared.special.answer(query.message(), question, walk.dnssec_ok(), query.arrival()) {
         return Decided::Local(stored);
     }
     walk.trail.decision = Decision::Forward;

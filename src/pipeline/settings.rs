@@ -25,6 +25,26 @@ pub enum SubnetRule {
     Forward,
 }
 
+/// Which names are answered here beside those that always are (RFC 6761, RFC 6303).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Special {
+    /// Domains that are asked upstream with all below them, although they are or lie in special zones; a special zone below one is
+    /// asked as well. Wire form. Default none.
+    pub asked: Vec<Box<[u8]>>,
+    /// More zones that do not exist here. Wire form. Default none.
+    pub denied: Vec<Box<[u8]>>,
+}
+
+/// What is answered to QTYPE ANY (RFC 8482).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnyRule {
+    /// One set of what a server knows (4.1).
+    #[default]
+    Minimal,
+    /// All of it, over streams alone (4.4).
+    Full,
+}
+
 /// The pipeline.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -45,6 +65,10 @@ pub struct Settings {
     pub outstanding_per_domain: u16,
     /// What are servers told of a client's network?
     pub subnets: SubnetRule,
+    /// Which names are answered here?
+    pub special: Special,
+    /// What is answered to QTYPE ANY?
+    pub any: AnyRule,
     /// The idle time told to TCP and DoT clients (RFC 7828).
     pub keepalive: Duration,
 }
@@ -53,7 +77,7 @@ pub struct Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { timeout, cookies, require_cookie, secrets, padding, datagram_limit, .. } = self;
-        let Self { outstanding_per_domain, subnets, keepalive, .. } = self;
+        let Self { outstanding_per_domain, subnets, special, any, keepalive, .. } = self;
         f.debug_struct("Settings")
             .field("timeout", timeout)
             .field("cookies", cookies)
@@ -63,6 +87,8 @@ impl fmt::Debug for Settings {
             .field("datagram_limit", datagram_limit)
             .field("outstanding_per_domain", outstanding_per_domain)
             .field("subnets", subnets)
+            .field("special", special)
+            .field("any", any)
             .field("keepalive", keepalive)
             .finish()
     }

@@ -99,18 +99,18 @@ async fn neg_08_10_a_chain_to_nowhere_denies_its_end_and_only_for_the_question()
         let built = Built::to(ask).rcode(rcode::NXDOMAIN).cname(40, "gone.example");
         Play::Answer(built.soa("example", 60, 60))
     });
-    let query = Built::query("alias.test", rtype::A);
+    let query = Built::query("alias.invest", rtype::A);
     let got = gateway.udp(&query).await;
     assert_eq!((got.rcode(), got.facts.freshness.max_age), (rcode::NXDOMAIN, 40));
     gateway.begin(Transport::Udp, &query.0).at_once();
-    gateway.udp(&Built::query("alias.test", rtype::MX)).await;
+    gateway.udp(&Built::query("alias.invest", rtype::MX)).await;
     assert_eq!(gateway.asked(), 2);
 }
 
 #[tokio::test]
 async fn neg_10_the_soa_must_stand_above_the_end_of_the_chain() {
-    let gateway = Gateway::new(|ask| Play::Answer(Built::to(ask).cname(40, "end.example").soa("test", 60, 60)));
-    let query = Built::query("alias.test", rtype::A);
+    let gateway = Gateway::new(|ask| Play::Answer(Built::to(ask).cname(40, "end.example").soa("invest", 60, 60)));
+    let query = Built::query("alias.invest", rtype::A);
     gateway.udp(&query).await;
     gateway.udp(&query).await;
     assert_eq!(gateway.asked(), 2);

@@ -13,7 +13,7 @@ use crate::cache;
 use crate::clock::Clock;
 use crate::guard::{self, Guard, Network, Refuse};
 use crate::peer::{DoorId, Peer, Transport};
-use crate::pipeline::{CookieRule, Pipeline, Settings, Shared, SubnetRule};
+use crate::pipeline::{AnyRule, CookieRule, Pipeline, Settings, Shared, Special, SubnetRule};
 use crate::query::Query;
 use crate::reply::{Facts, Now, Out, Pending, Verdict, Why};
 use crate::telemetry::Counters;
@@ -35,6 +35,8 @@ pub fn settings() -> Settings {
         datagram_limit: 1232,
         outstanding_per_domain: 256,
         subnets: SubnetRule::Strip,
+        special: Special::default(),
+        any: AnyRule::default(),
         keepalive: Duration::from_secs(10),
     }
 }
