@@ -98,8 +98,9 @@ pub async fn inquire(Pipeline { shared, counters, .. }: &Pipeline, ask: &Arc<Ask
     let ended = timeout_at(deadline, shared.exchange.exchange(Arc::clone(ask), deadline)).await;
     let Ended { result, attempts } = ended.unwrap_or_else(|_| overdue());
     count(counters, &attempts);
+    let told = (&shared.cache_settings, shared.settings.any);
     let result = match result {
-        Ok(answered) => digest(&answered, ask, &shared.cache_settings, shared.clock.now()).map_err(|flaw| {
+        Ok(answered) => digest(&answered, ask, told, shared.clock.now()).map_err(|flaw| {
             tracing::debug!(upstream = answered.upstream.0, ?flaw, "unusable answer");
             (rcode::of_flaw(flaw), rcode::is_flaw_remembered(flaw))
         }),

@@ -73,6 +73,8 @@ pub const OVER_RATE: Problem = Problem::with(rcode::REFUSED, ede::PROHIBITED, "r
 pub const PROVE_ADDRESS: Problem = OVER_RATE.over_stream();
 /// A zone transfer: neither answered nor forwarded (GEN-24).
 pub const TRANSFER: Problem = Problem::with(rcode::REFUSED, ede::NOT_SUPPORTED, "zone transfer");
+/// A datagram that asks for all there is: a stream shows that its sender is who will get it (ANY-01).
+pub const ANY: Problem = Problem::plain(rcode::NOERROR).over_stream();
 /// Too many questions wait for upstreams.
 pub const OVERLOADED: Problem = Problem::with(rcode::SERVFAIL, ede::OTHER, "too many questions in flight");
 /// Too many questions about one domain wait for upstreams. Other, for nothing has been learned of the name: nobody was asked, so

@@ -3,6 +3,7 @@
 //! Out comes a message without OPT, in which every name, count and length has been proven sound, and the facts that every
 //! later reply is made by. Records keep their bytes unless something before them had to go (see [`emit`]).
 
+mod any;
 mod chain;
 mod emit;
 mod judge;
@@ -13,6 +14,7 @@ use self::chain::Chain;
 use self::judge::Judged;
 use self::read::Received;
 use super::rcode;
+use super::settings::AnyRule;
 use crate::cache::{Limits, Settings};
 use crate::clock::Moment;
 use crate::reply::{Kind, Meta, StoredBuf};
@@ -45,11 +47,21 @@ impl Clean {
 ///
 /// # Errors
 /// The [`Flaw`].
-pub fn digest(answered: &Answered, ask: &Ask, settings: &Settings, now: Moment) -> Result<StoredBuf, Flaw> {
+pub fn digest(
+    answered: &Answered,
+    ask: &Ask,
+    (settings, any): (&Settings, AnyRule),
+    now: Moment,
+) -> Result<StoredBuf, Flaw> {
     let mut received = Received::read(&answered.message, ask)?;
     let chain = Chain::of(received.message, &received.records, ask)?;
-    if let Some(foreign) = chain.strip(received.message, &mut received.records)? {
-        received.gap_at = received.gap_at.into_iter().chain([foreign]).min();
+    let foreign = chain.strip(received.message, &mut received.records)?;
+    let more = match any {
+        AnyRule::Minimal => any::reduce(received.message, &mut received.records, ask)?,
+        AnyRule::Full => None,
+    };
+    if let Some(gone) = foreign.into_iter().chain(more).min() {
+        received.gap_at = received.gap_at.into_iter().chain([gone]).min();
         // SEC-06: AD vouches for an answer as it was sent.
         received.authentic = false;
     }
@@ -154,7 +166,7 @@ mod tests {
                 subnet: None,
             };
             let answered = Answered { message: Bytes::from(octets), upstream: UpstreamId(0), age: 0, trusted: true };
-            let stored = digest(&answered, &ask, &Settings::default(), Moment(0));
+            let stored = digest(&answered, &ask, (&Settings::default(), AnyRule::Minimal), Moment(0));
             prop_assert!(stored.is_ok(), "{:?}", stored.err());
             let stored = stored.unwrap();
             let read = Message::from_vec(&stored.message).unwrap();

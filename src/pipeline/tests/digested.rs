@@ -79,7 +79,7 @@ async fn sec_05_proofs_asked_for_by_type_stay() {
             Play::Answer(built.record(Section::Answer, &[0xc0, 12], (rtype::RRSIG, 60), &[0, 1, 2, 3]))
         });
         let got = gateway.udp(&Built::query("t.example", asked)).await;
-        let expected = if matches!(asked, rtype::ANY | rtype::RRSIG) { 2 } else { 1 };
+        let expected = if asked == rtype::RRSIG { 2 } else { 1 };
         assert_eq!(got.records.len(), expected, "type {asked}");
     }
 }
@@ -99,7 +99,7 @@ async fn edn_08_an_opt_before_other_records_goes_and_they_stay_whole() {
 
 #[tokio::test]
 async fn gen_06_07_names_in_moved_rdata_are_whole_and_opaque_rdata_is_untouched() {
-    let got = relayed(Built::query("t.example", rtype::ANY), |ask| {
+    let got = relayed(Built::query("t.example", rtype::A), |ask| {
         let built = Built::to(ask).opt(0, false, &[]);
         let example: [u8; 2] = [0xc0, 14];
         let srv = [&[0, 1, 0, 2, 0, 3][..], &example].concat();
@@ -222,6 +222,7 @@ async fn a_rewritten_answer_too_large_for_a_message_goes_without_its_additional_
 #[test]
 fn gen_10_no_bytes_of_an_upstream_make_digest_panic() {
     use crate::clock::Moment;
+    use crate::pipeline::AnyRule;
     use crate::pipeline::digest::digest;
     use crate::trail::UpstreamId;
     use crate::upstream::Answered;
@@ -250,7 +251,7 @@ fn gen_10_no_bytes_of_an_upstream_make_digest_panic() {
     let settings = crate::cache::Settings::default();
     let run = |message: Vec<u8>| {
         let answered = Answered { message: message.into(), upstream: UpstreamId(0), age: 0, trusted: true };
-        digest(&answered, &ask, &settings, Moment(0)).is_ok()
+        digest(&answered, &ask, (&settings, AnyRule::Minimal), Moment(0)).is_ok()
     };
     assert!(run(whole.clone()));
     for at in 0..whole.len() {

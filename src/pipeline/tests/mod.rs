@@ -1,5 +1,6 @@
 //! The pipeline from its front: questions through `now`, answers from a scripted upstream.
 
+mod any;
 mod base;
 mod crowded;
 mod denials;
