@@ -20,6 +20,7 @@ use hushgate::config::keys::KEYS;
 use hushgate::config::{Config, Loaded, Origin, Severity, Source, Surroundings, effective, load, load_in};
 use hushgate::guard::Network;
 use hushgate::listen::DoorKind;
+use hushgate::pipeline::AnyRule;
 use hushgate::upstream::address::Host;
 use hushgate::upstream::settings::{ProxyKind, Strategy};
 
@@ -389,6 +390,30 @@ fn pools_and_forwards_can_be_said_on_the_command_line_and_are_shown_with_all_the
     let second = load_file(&path);
     assert_eq!(second.problems, []);
     assert_eq!(format!("{:?}", config(&second)), format!("{:?}", config(&first)));
+}
+
+#[test]
+fn sud_09_what_is_asked_upstream_and_what_is_denied_arrive() {
+    let special = |file: &str| {
+        let loaded = load_file(&Path::new("tests/config/valid").join(file));
+        let pipeline = &config(&loaded).pipeline;
+        (domains(&pipeline.special.asked), domains(&pipeline.special.denied), pipeline.any)
+    };
+    let (asked, denied, any) = special("special-names.toml");
+    let expected = ["test.", "home.arpa.", "168.192.in-addr.arpa.", "172.in-addr.arpa.", "7.10.in-addr.arpa."];
+    assert_eq!(asked[..5], expected);
+    assert_eq!(
+        asked[5..],
+        ["lab.internal.", "local.", "in-addr.arpa.", "corp.internal."],
+        "forwards, but not the root"
+    );
+    assert_eq!(
+        (denied.as_slice(), any),
+        (["alt.", "internal.", "ads.example."].map(String::from).as_slice(), AnyRule::Full)
+    );
+    let (asked, denied, any) = special("special-names-off.toml");
+    assert_eq!((asked.len(), denied, any), (2 + 18 + 16 + 64, vec!["home.arpa.".to_owned()], AnyRule::Minimal));
+    assert_eq!(special("empty.toml"), (Vec::new(), Vec::new(), AnyRule::Minimal));
 }
 
 #[test]

@@ -188,16 +188,39 @@ mod tests {
     use super::*;
     use crate::wire::{Flags, Header, Records, u32_at};
 
+    /// The zones with these domains asked upstream, and these denied.
+    fn zones(asked: &[&str], denied: &[&str]) -> Zones {
+        let wire = |all: &[&str]| all.iter().map(|text| name::from_text(text).unwrap().into()).collect();
+        Zones::new(&Special { asked: wire(asked), denied: wire(denied) })
+    }
+
     fn ask(text: &str, rtype: u16) -> Option<StoredBuf> {
         ask_class(text, rtype, class::IN)
     }
 
     fn ask_class(text: &str, rtype: u16, class: u16) -> Option<StoredBuf> {
+        ask_of(&zones(&[], &[]), text, (rtype, class), false)
+    }
+
+    fn ask_of(zones: &Zones, text: &str, (rtype, class): (u16, u16), dnssec_ok: bool) -> Option<StoredBuf> {
         let mut message = Header { questions: 1, ..Header::default() }.to_octets().to_vec();
         message.extend(name::from_text(text).unwrap());
         message.put_u16(rtype);
         message.put_u16(class);
-        Zones::new(&Special::default()).answer(&message, Question::parse(&message).unwrap(), false, Moment(7))
+        zones.answer(&message, Question::parse(&message).unwrap(), dnssec_ok, Moment(7))
+    }
+
+    /// The RCODE for A of `text`; None: it is asked upstream.
+    fn rcode_of(zones: &Zones, text: &str) -> Option<u16> {
+        ask_of(zones, text, (rtype::A, class::IN), false).map(|stored| stored.meta.rcode)
+    }
+
+    /// The types and names in the answer section.
+    fn data(stored: &StoredBuf) -> Vec<(u16, String)> {
+        let header = Header::parse(&stored.message).unwrap();
+        assert!(header.flags.has(Flags::AA) && header.authorities == 0);
+        let records = Records::new(&stored.message, &header).unwrap().map(Result::unwrap);
+        records.map(|record| (record.rtype, name::Shown(record.rdata.of(&stored.message)).to_string())).collect()
     }
 
     fn addresses(stored: &StoredBuf) -> Vec<Vec<u8>> {
@@ -261,5 +284,162 @@ mod tests {
         for name in ["xonion", "notlocalhost", "localhost.example", "arpa", "xresolver.arpa", "invalid.com", "."] {
             assert!(ask(name, rtype::A).is_none(), "{name}");
         }
+    }
+
+    #[test]
+    fn sud_03_and_sud_12_test_and_local_do_not_exist() {
+        for (name, apex) in [("x.test", "test"), ("TEST", "test"), ("printer.Local", "local"), ("local", "local")] {
+            assert_denied(&ask(name, rtype::A).unwrap(), rcode::NXDOMAIN, apex);
+        }
+    }
+
+    #[test]
+    fn sud_04_and_sud_06_neither_example_nor_alt_is_special() {
+        for name in
+            ["example", "www.example.com", "x.alt", "alt", "x.internal", "ipv4only.arpa", "in-addr.arpa", "ip6.arpa"]
+        {
+            assert!(ask(name, rtype::A).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn sud_08_every_private_reverse_zone_is_bare() {
+        let all: Vec<String> = switchable().map(|(text, _)| text).filter(|text| text.ends_with("arpa")).collect();
+        assert_eq!(all.len(), 18 + 16 + 64);
+        for zone in all {
+            for asked in [format!("1.{zone}"), format!("x.9.9.{zone}")] {
+                let host = name::from_text(&asked).unwrap();
+                let rcode = if HOSTS[0].ends_with(&host) { rcode::NOERROR } else { rcode::NXDOMAIN };
+                assert_denied(&ask(&asked, rtype::PTR).unwrap(), rcode, &zone);
+            }
+            if zone != &name::Shown(HOSTS[1]).to_string()[..72] {
+                assert_denied(&ask(&zone, rtype::PTR).unwrap(), rcode::NOERROR, &zone);
+            }
+        }
+        for outside in ["1.15.172", "1.32.172", "1.63.100", "1.128.100", "1.167.192", "1.9", "1.11", "1.255"] {
+            assert!(ask(&format!("1.1.{outside}.in-addr.arpa"), rtype::PTR).is_none(), "{outside}");
+        }
+        for outside in ["c.e.f", "7.e.f", "c.f", "9.b.d.0.1.0.0.2", "1.0.0.2"] {
+            assert!(ask(&format!("1.{outside}.ip6.arpa"), rtype::PTR).is_none(), "{outside}");
+        }
+    }
+
+    #[test]
+    fn sud_10_the_apex_of_a_bare_zone_has_its_soa_and_its_ns_and_nothing_else() {
+        for zone in ["10.in-addr.arpa.", "home.arpa.", "D.F.ip6.arpa."] {
+            let soa = ask(zone, rtype::SOA).unwrap();
+            assert_eq!(data(&soa)[0].0, rtype::SOA);
+            assert_eq!(u32_at(&soa.message, soa.message.len() - 4).unwrap(), TTL);
+            assert_eq!(data(&ask(zone, rtype::NS).unwrap()), [(rtype::NS, zone.to_ascii_lowercase())]);
+            assert_eq!(data(&ask(zone, rtype::ANY).unwrap()).len(), 1, "ANY-01");
+            for rtype in [rtype::A, rtype::TXT, rtype::DS] {
+                assert_denied(&ask(zone, rtype).unwrap(), rcode::NOERROR, &zone.to_ascii_lowercase());
+            }
+            for rtype in [rtype::SOA, rtype::NS] {
+                assert_denied(&ask(&format!("x.{zone}"), rtype).unwrap(), rcode::NXDOMAIN, &zone.to_ascii_lowercase());
+            }
+        }
+    }
+
+    #[test]
+    fn sud_11_whether_a_bare_zone_is_signed_is_its_parents_to_say() {
+        let all = zones(&[], &[]);
+        let is_here = |name: &str, dnssec_ok| ask_of(&all, name, (rtype::DS, class::IN), dnssec_ok).is_some();
+        for zone in ["home.arpa", "10.in-addr.arpa", "70.100.in-addr.arpa", "8.b.d.0.1.0.0.2.ip6.arpa"] {
+            assert!(!is_here(zone, true) && is_here(zone, false), "{zone}");
+            assert!(is_here(&format!("x.{zone}"), true), "{zone}");
+        }
+        for zone in ["onion", "test", "local", "localhost", "invalid", "resolver.arpa"] {
+            assert!(is_here(zone, true), "{zone}");
+        }
+    }
+
+    #[test]
+    fn sud_01_the_addresses_of_this_host_are_called_localhost_and_what_is_above_them_exists() {
+        let sixes = |labels: usize| format!("{}ip6.arpa", "0.".repeat(labels));
+        for name in ["1.0.0.127.IN-ADDR.arpa", &format!("1.{}", sixes(31))] {
+            for rtype in [rtype::PTR, rtype::ANY] {
+                assert_eq!(data(&ask(name, rtype).unwrap()), [(rtype::PTR, "localhost.".to_owned())], "{name}");
+            }
+            assert!(data(&ask_class(name, rtype::PTR, 255).unwrap()).len() == 1);
+        }
+        assert_denied(&ask("1.0.0.127.in-addr.arpa", rtype::TXT).unwrap(), rcode::NOERROR, "127.in-addr.arpa");
+        assert_denied(&ask("0.0.127.in-addr.arpa", rtype::PTR).unwrap(), rcode::NOERROR, "127.in-addr.arpa");
+        assert_denied(&ask("1.1.0.127.in-addr.arpa", rtype::PTR).unwrap(), rcode::NXDOMAIN, "127.in-addr.arpa");
+        assert_denied(&ask("x.1.0.0.127.in-addr.arpa", rtype::PTR).unwrap(), rcode::NXDOMAIN, "127.in-addr.arpa");
+        assert!(ask(&sixes(31), rtype::PTR).is_none());
+        assert_denied(&ask(&sixes(32), rtype::PTR).unwrap(), rcode::NOERROR, &sixes(32));
+    }
+
+    #[test]
+    fn sud_09_what_is_asked_upstream_is_not_answered_here_and_what_is_above_it_exists() {
+        let asked = zones(&["1.168.192.in-addr.arpa", "100.in-addr.arpa", "test", "a.b.local", "arpa.example"], &[]);
+        for (name, expected) in [
+            ("1.168.192.in-addr.arpa", None),
+            ("9.1.168.192.IN-addr.arpa", None),
+            ("168.192.in-addr.arpa", Some(0)),
+            ("2.168.192.in-addr.arpa", Some(3)),
+            ("1.64.100.in-addr.arpa", None),
+            ("1.16.172.in-addr.arpa", Some(3)),
+            ("x.test", None),
+            ("x.a.b.local", None),
+            ("b.local", Some(0)),
+            ("local", Some(0)),
+            ("x.b.local", Some(3)),
+            ("x.onion", Some(3)),
+        ] {
+            assert_eq!(rcode_of(&asked, name), expected, "{name}");
+        }
+        let all = zones(&["arpa", "local", "onion", "localhost", "resolver.arpa"], &[]);
+        for (name, expected) in [
+            ("1.10.in-addr.arpa", None),
+            ("home.arpa", None),
+            ("x.local", None),
+            ("x.onion", Some(3)),
+            ("localhost", Some(0)),
+            ("_dns.resolver.arpa", Some(0)),
+        ] {
+            assert_eq!(rcode_of(&all, name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn sud_06_a_denied_zone_does_not_exist_but_for_what_is_asked_in_it() {
+        let denied = zones(&["corp.internal", "example"], &["alt", "internal", "ads.example", "zz", "q"]);
+        for (name, expected) in [
+            ("x.ALT", Some(3)),
+            ("alt", Some(3)),
+            ("xalt", None),
+            ("salt", None),
+            ("x.internal", Some(3)),
+            ("internal", Some(0)),
+            ("x.corp.internal", None),
+            ("www.example", None),
+            ("x.ads.example", Some(3)),
+            ("x.zz", Some(3)),
+            ("zz", Some(3)),
+            ("x.zzz", None),
+            ("x.q", Some(3)),
+            ("q", Some(3)),
+            ("x.qq", None),
+            ("x.test", Some(3)),
+            (".", None),
+        ] {
+            assert_eq!(rcode_of(&denied, name), expected, "{name}");
+        }
+        assert_eq!(rcode_of(&zones(&["test"], &["test"]), "x.test"), Some(3), "the configuration refuses to say both");
+    }
+
+    #[test]
+    fn no_octets_of_a_name_are_too_strange() {
+        let all = zones(&[], &[]);
+        for name in
+            [&b"\x04arpa\0"[..], b"\x05xarpa\0", b"\x09x\x05onion.y\0", b"\x05\x04test\0", b"\x01\xff\x04tesT\0"]
+        {
+            let message = [&Header { questions: 1, ..Header::default() }.to_octets()[..], name, &[0, 1, 0, 1]].concat();
+            let answered = all.answer(&message, Question::parse(&message).unwrap(), false, Moment(7)).is_some();
+            assert_eq!(answered, name.ends_with(b"tesT\0"), "{name:?}");
+        }
+        assert_eq!(HOSTS[1], &*name::from_text(&format!("1.{}ip6.arpa", "0.".repeat(31))).unwrap());
     }
 }
