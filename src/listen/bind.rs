@@ -436,4 +436,18 @@ mod tests {
             assert_eq!(ip_mtu_discover(socket).unwrap(), Ipv4PathMtuDiscovery::INTERFACE);
         }
     }
+
+    /// As above; the system then refuses to send what would need fragments, and the reply goes out truncated (FRG-05).
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn frg_03_no_reply_over_ipv6_leaves_in_fragments() {
+        use rustix::net::sockopt::{Ipv6PathMtuDiscovery, ipv6_mtu_discover};
+        if !has_ipv6() {
+            return;
+        }
+        let bound = one(DoorKind::Dns, "[::1]:0".parse().unwrap()).unwrap();
+        for socket in &bound[0].udp {
+            assert_eq!(ipv6_mtu_discover(socket).unwrap(), Ipv6PathMtuDiscovery::INTERFACE);
+        }
+    }
 }

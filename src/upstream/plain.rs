@@ -3,6 +3,9 @@
 //! Neither is taken for granted. A truncated or doubtful answer is asked for again over TCP at once. Where TCP is dropped in
 //! silence, it gets half of the first question's time and is then left alone for `NO_TCP`.
 //!
+//! Where three questions in a row get nothing over UDP (FRG-06: answers that arrive in fragments may all be lost), TCP is asked first
+//! for `NO_UDP`.
+//!
 //! Some servers do not keep letter case, and some stop doing cookies. Their answers look forged, and each would cost a question
 //! over TCP for ever. So when TCP has shown three times in a row that the server is well and only has that habit, it is
 //! asked without for a while. Where there is no TCP to ask, a second question over UDP without the check stands in for it:
@@ -40,6 +43,9 @@ pub struct Plain {
     tcp: Kept<Tcp>,
     /// No connection could be opened lately.
     no_tcp: Spell,
+    /// Nothing came over UDP lately, and TCP has not failed since.
+    no_udp: Spell,
+    unheard: Doubt,
     /// None: it is shown no cookies.
     jar: Option<Jar>,
     /// It does not keep letter case.
@@ -60,6 +66,9 @@ enum Habit {
 /// How long TCP is left alone after no connection could be opened.
 const NO_TCP: Duration = Duration::from_mins(1);
 
+/// How long TCP is asked first after nothing came over UDP.
+const NO_UDP: Duration = Duration::from_mins(1);
+
 /// How long a server that folds letter case is asked without random case.
 const FOLDING: Duration = Duration::from_mins(10);
 
@@ -76,6 +85,8 @@ impl Plain {
             sockets: Share::new(&home.commons.sockets),
             tcp: Kept::new(Tcp::new(Dialer::new(server, home)?), brief, tally),
             no_tcp: Spell::default(),
+            no_udp: Spell::default(),
+            unheard: Doubt::default(),
             jar: home.commons.cookies.then(Jar::default),
             folding: Spell::default(),
             folds: Doubt::default(),
@@ -88,8 +99,12 @@ impl Plain {
     /// # Errors
     /// Why there is no answer.
     pub(super) async fn ask(&self, ask: &Arc<Ask>, window: Window, log: &mut Log<'_>) -> Result<Delivered, Cause> {
-        if ask.prefer_stream && !self.no_tcp.lasts() {
-            match self.over_tcp(ask, window).await {
+        if (ask.prefer_stream || self.no_udp.lasts()) && !self.no_tcp.lasts() {
+            let outcome = self.over_tcp(ask, window).await;
+            if outcome.is_err() {
+                self.no_udp.end();
+            }
+            match outcome {
                 // The server is one of `udp://`, and a client of a stream is served as well as another.
                 Err(cause) if self.no_tcp.lasts() => {
                     log.end(if cause == Cause::Timeout { AttemptEnd::Timeout } else { AttemptEnd::Connect });
@@ -181,7 +196,13 @@ impl Plain {
             let window = Window { until, ..window };
             udp::ask(ask, address, window, manner).await.map(|(heard, sent)| ((heard, address), sent))
         };
-        self.addresses.in_turn(window.until, reach).await
+        let outcome = self.addresses.in_turn(window.until, reach).await;
+        match &outcome {
+            Ok(_) => self.unheard.dispel(),
+            Err(Cause::Timeout) if self.unheard.confirm() => self.no_udp.begin(NO_UDP),
+            Err(_) => {}
+        }
+        outcome
     }
 
     async fn over_tcp(&self, ask: &Arc<Ask>, window: Window) -> Result<Delivered, Cause> {
@@ -400,6 +421,62 @@ mod tests {
             (Ok(Transport::Udp), vec![AttemptEnd::Timeout, AttemptEnd::Answered])
         );
         assert_eq!(ask_at(&upstream, true).await, (Ok(Transport::Udp), vec![AttemptEnd::Answered]));
+    }
+
+    #[tokio::test]
+    async fn frg_06_where_nothing_comes_over_udp_three_times_tcp_is_asked_first_for_a_while() {
+        let (socket, address) = loop {
+            let (listener, address) = listener().await;
+            let Ok(socket) = tokio::net::UdpSocket::bind(address).await else { continue };
+            tokio::spawn(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    tokio::spawn(serve_stream(stream, |query| reply(query, Flags::AA)));
+                }
+            });
+            break (socket, address);
+        };
+        let upstream = upstream(address, &home());
+        for _ in 0..3 {
+            let mut attempts = Attempts::default();
+            let lost = upstream.attempt(&question("large.example"), window(50, 2), &mut attempts).await;
+            assert_eq!(lost.unwrap_err().cause, Cause::Timeout);
+        }
+        let heard = || {
+            let mut buffer = [0; 512];
+            std::iter::from_fn(|| socket.try_recv(&mut buffer).ok()).count()
+        };
+        // What was sent so far, which the runtime has to hear of first.
+        socket.readable().await.unwrap();
+        assert!(heard() >= 3);
+        for _ in 0..2 {
+            assert_eq!(ask_at(&upstream, false).await, (Ok(Transport::Tcp), vec![AttemptEnd::Answered]));
+        }
+        assert_eq!(heard(), 0, "not one datagram more");
+    }
+
+    #[tokio::test]
+    async fn frg_06_a_server_without_tcp_is_asked_over_udp_however_often_it_was_silent() {
+        let silent = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let (socket, address) = datagrams().await;
+        let mute = Arc::clone(&silent);
+        tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
+                if !mute.load(Ordering::SeqCst) {
+                    socket.send_to(&reply(&buffer[..length], 0), peer).await.unwrap();
+                }
+            }
+        });
+        let upstream = upstream(address, &home());
+        for _ in 0..3 {
+            let mut attempts = Attempts::default();
+            let lost = upstream.attempt(&question("large.example"), window(50, 2), &mut attempts).await;
+            assert_eq!(lost.unwrap_err().cause, Cause::Timeout);
+        }
+        silent.store(false, Ordering::SeqCst);
+        let (refused, answered) = (AttemptEnd::Connect, AttemptEnd::Answered);
+        assert_eq!(ask_at(&upstream, false).await, (Ok(Transport::Udp), vec![refused, answered]));
+        assert_eq!(ask_at(&upstream, false).await, (Ok(Transport::Udp), vec![answered]));
     }
 
     #[tokio::test]

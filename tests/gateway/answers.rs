@@ -284,3 +284,48 @@ async fn gen_26_recursion_desired_travels_on_and_a_cached_answer_serves_both() {
         assert_eq!(sent, [0, 0x0100], "the third is served by what the second brought");
     });
 }
+
+#[tokio::test]
+async fn svc_01_service_bindings_pass_as_they_are_whatever_their_parameters_and_nothing_is_added() {
+    let parameter =
+        |key: u16, value: &[u8]| [&key.to_be_bytes()[..], &(value.len() as u16).to_be_bytes(), value].concat();
+    let bound = |priority: u16, target: &str, parameters: &[Vec<u8>]| {
+        [&priority.to_be_bytes()[..], &message::name(target), &parameters.concat()].concat()
+    };
+    let records = [
+        // The name of the question as the target, uncompressed; an unknown key; hints.
+        bound(
+            1,
+            "svc.example",
+            &[parameter(1, b"\x02h2\x02h3"), parameter(4, &[192, 0, 2, 1]), parameter(65_333, b"x\0y")],
+        ),
+        // Keys out of order, one twice, ALPN that overruns its value: not ours to judge.
+        bound(
+            2,
+            "Other.Example",
+            &[parameter(6, &[0x20; 16]), parameter(3, &[1]), parameter(3, &[1]), parameter(1, &[9, b'h'])],
+        ),
+        // Alias mode.
+        bound(0, "alias.example", &[]),
+    ];
+    let rig = Rig::start().await;
+    let sent = records.clone();
+    rig.upstream.script(move |asked| {
+        let answer = sent.iter().fold(Answer::new(), |answer, data| answer.answer("@", asked.rtype(), 300, data));
+        Act::Answer(answer.opt(&[]))
+    });
+    over_all!(Transport::ALL, |transport| {
+        for rtype in [64, 65] {
+            let ask = Ask::new(&format!("{}.svc.example", transport.name()), rtype).id(0).size(1232);
+            // With padding the records move behind nothing that they could point to.
+            for ask in [ask.clone(), ask.clone(), ask.option(12, &[0; 8])] {
+                let reply = rig.ask(transport, &ask.bytes()).await.message;
+                assert_eq!(message::counts(&reply), [1, 3, 0, 1], "no record is invented");
+                for data in &records {
+                    let found = reply.windows(data.len()).any(|octets| octets == data);
+                    assert!(found, "type {rtype}: {data:02x?} in {reply:02x?}");
+                }
+            }
+        }
+    });
+}

@@ -11,7 +11,6 @@ use tokio::time::timeout;
 
 use crate::harness::raw::{Noise, frame, resident, rest};
 use crate::harness::{Act, Answer, Ask, Rig, client, message};
-use crate::over_all;
 
 /// What an attack may add to this process, the other tests' share included.
 const GROWTH: usize = 200 << 20;
@@ -226,86 +225,6 @@ async fn doq_15_and_doq_17_clients_that_reset_quic_streams_are_sent_away_and_dis
     };
     assert_eq!(u64::from(close.error_code), 4, "DOQ_EXCESSIVE_LOAD");
     rig.assert_well("resets").await;
-}
-
-/// A real query with something wrong.
-fn mutated(noise: &mut Noise) -> Vec<u8> {
-    let name = format!("m{}.example.org", noise.below(20));
-    let mut ask = Ask::new(&name, [1, 28, 16, 255, 41, 252, 65_535][noise.below(7)]).id(0);
-    if noise.below(2) == 0 {
-        let length = noise.below(30);
-        ask = ask.dnssec().option([3, 8, 10, 11, 12, 15][noise.below(6)], &noise.octets(length));
-    }
-    let mut octets = ask.bytes();
-    for _ in 0..=noise.below(3) {
-        let at = noise.below(octets.len());
-        match noise.below(5) {
-            0 => octets.truncate(at.max(1)),
-            1 => octets.insert(at, noise.next() as u8),
-            2 => octets[at] = [0, 0xff, 0xc0, 0x40, 12][noise.below(5)],
-            3 => octets.extend_from_within(at..),
-            _ => octets[at] ^= 1 << noise.below(8),
-        }
-    }
-    octets
-}
-
-#[tokio::test]
-async fn mutated_queries_over_every_transport_provoke_no_panic() {
-    let rig = Rig::set("[limits]\nqueries_per_second = 0", &["upstream.timeout=500ms"]).await;
-    over_all!(Transport::ALL, |transport| {
-        mutate(&rig, transport, &mut Noise::new(transport as u64 + 20)).await;
-        assert_eq!(rig.metric("hushgate_panics_total").await, 0, "over {}", transport.name());
-    });
-    rig.assert_well("mutated").await;
-}
-
-async fn mutate(rig: &Rig, transport: Transport, noise: &mut Noise) {
-    let mut queries = (0..1000).map(|_| mutated(noise)).peekable();
-    match transport {
-        Transport::Udp => {
-            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-            for query in queries {
-                socket.send_to(&query, rig.dns()).await.unwrap();
-            }
-        }
-        Transport::Tcp | Transport::Dot => {
-            // A message that is no query closes the connection: the rest go over another.
-            while queries.peek().is_some() {
-                let (mut reader, mut writer) = tokio::io::split(rig.stream(transport).await);
-                let part: Vec<u8> = queries.by_ref().take(20).flat_map(|query| frame(&query)).collect();
-                let writing = async {
-                    _ = writer.write_all(&part).await;
-                    _ = writer.shutdown().await;
-                };
-                tokio::join!(writing, async { rest(&mut reader).await });
-            }
-        }
-        Transport::Doh2 => {
-            let (mut sender, connection) = h2::client::handshake(rig.https(b"h2").await).await.unwrap();
-            tokio::spawn(connection);
-            for query in queries {
-                sender = sender.ready().await.unwrap();
-                let (response, mut body) = sender.send_request(rig.post(&query).map(drop), false).unwrap();
-                body.send_data(query.into(), true).unwrap();
-                assert!([200, 400].contains(&response.await.unwrap().status().as_u16()));
-            }
-        }
-        Transport::Doh1 | Transport::Doh3 => {
-            for query in queries.take(100) {
-                rig.http(transport, rig.post(&query)).await.expect("no response");
-            }
-        }
-        Transport::Doq => {
-            let mut connection = rig.doq_connection().await;
-            for query in queries {
-                if connection.1.close_reason().is_some() {
-                    connection = rig.doq_connection().await;
-                }
-                client::doq_exchange(&connection.1, &query).await;
-            }
-        }
-    }
 }
 
 #[tokio::test]

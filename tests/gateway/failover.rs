@@ -6,6 +6,7 @@ use std::time::Duration;
 use hushgate::admin::Explained;
 
 use crate::admin::get;
+use crate::harness::servers::{Authority, Leg, Server};
 use crate::harness::{Act, Answer, Ask, Rig, Upstream, client, message};
 
 /// An upstream on a thread of its own, which can be killed with everything it holds.
@@ -128,4 +129,38 @@ async fn explain_says_why_each_attempt_was_made() {
     let road: Explained = serde_json::from_str(&page.body).unwrap();
     let told: Vec<_> = road.attempts.iter().map(|attempt| (attempt.why.as_ref(), attempt.end.as_ref())).collect();
     assert_eq!(told, [("first", "timed out"), ("retry", "answered")]);
+}
+
+#[tokio::test]
+async fn dh3_11_where_udp_is_blocked_http_2_stands_in_for_http_3_in_time_and_that_is_remembered() {
+    use hushgate::peer::Transport;
+    let authority = Authority::new();
+    let secure = Server::good(Leg::Https, 7, &authority, None).await;
+    // What is sent there is swallowed, as by a firewall.
+    let blocked = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let h3 = format!("{{ url = \"h3://{}\", ca = \"ca.pem\" }}", blocked.local_addr().unwrap());
+    let pool = format!(
+        "[pool.http]\nservers = [{h3}, {}]\nstrategy = \"ordered\"\n[[forward]]\ndomains = [\"example\"]\npool = \"http\"\n",
+        secure.entry()
+    );
+    let rig = Rig::beside(&[("ca.pem", &authority.pem)], &pool, &[]).await;
+    for index in 0..3 {
+        for transport in Transport::ALL {
+            let begun = std::time::Instant::now();
+            let ask = Ask::a(&format!("{}.n{index}.example", transport.name())).id(0).bytes();
+            let reply = rig.ask(transport, &ask).await.message;
+            assert!(reply.ends_with(&[192, 0, 2, 7]), "{:?}", message::read(&reply));
+            // About half a second; what a loaded machine adds is allowed for.
+            assert!(begun.elapsed() < Duration::from_secs(5), "after {:?}", begun.elapsed());
+        }
+    }
+    // Remembered: there are far fewer tries over QUIC than questions.
+    let mut datagram = [0; 2000];
+    let mut connections = std::collections::HashSet::new();
+    while let Ok(length) = blocked.try_recv(&mut datagram) {
+        assert_eq!(datagram[0] & 0xc0, 0xc0, "{length} octets of a long header");
+        connections.insert(datagram[6..14].to_vec());
+    }
+    assert!((1..8).contains(&connections.len()), "{} connections were tried", connections.len());
+    assert_eq!(secure.questions(), 21);
 }

@@ -40,6 +40,7 @@ mod identity;
 mod lies;
 mod lifetimes;
 mod messages;
+mod mutants;
 mod padding;
 mod plain_upstreams;
 mod pools;

@@ -8,7 +8,7 @@ use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use crate::harness::raw::{Noise, frame};
+use crate::harness::raw::{Noise, frame, resident};
 use crate::harness::{Act, Answer, Ask, Rig, client, message};
 
 fn question(name: &str) -> Vec<u8> {
@@ -227,4 +227,59 @@ async fn qui_01_and_qui_02_small_first_datagrams_are_discarded_and_unknown_versi
         assert!(more.is_err(), "something else was answered: {more:?}");
     }
     rig.assert_well("raw").await;
+}
+
+/// What slow readers may add to this process, the other tests' share included.
+const GROWTH: usize = 200 << 20;
+
+#[tokio::test]
+async fn qui_09_a_message_of_64_kib_fits_the_windows_and_slow_readers_of_thousands_of_streams_hold_little() {
+    let rig = Rig::start().await;
+    let ask = Ask::new("large.example.org", 16).id(0);
+    let bare = ask.clone().option(12, &[]).bytes().len();
+    let whole = ask.clone().option(12, &vec![0; 65_535 - bare]).bytes();
+    assert_eq!(whole.len(), 65_535);
+    rig.upstream.always(Answer::new().big(60_000, 300));
+    for transport in [Transport::Doq, Transport::Doh3] {
+        let reply = rig.ask(transport, &whole).await.message;
+        assert!(reply.len() > 60_000, "{} octets over {}", reply.len(), transport.name());
+    }
+    let (before, question) = (resident(), frame(&ask.bytes()));
+    let mut held = Vec::new();
+    let mut streams = 0;
+    for _ in 0..60 {
+        let crypto = client::trust(&rig.authority(), &[b"doq"]);
+        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(crypto).unwrap();
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        let mut transport = quinn::TransportConfig::default();
+        transport.stream_receive_window(64_u32.into()).receive_window(4096_u32.into());
+        config.transport_config(Arc::new(transport));
+        let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let connection = endpoint.connect_with(config, rig.doq(), "localhost").unwrap().await.unwrap();
+        // As many as the gateway gives credit for: a thousand are never open.
+        while let Ok(Ok((mut send, receive))) = timeout(Duration::from_millis(20), connection.open_bi()).await {
+            send.write_all(&question).await.unwrap();
+            send.finish().unwrap();
+            streams += 1;
+            held.push((connection.clone(), endpoint.clone(), send, receive));
+            assert!(streams < 60_000, "credit without end");
+        }
+    }
+    assert!(streams >= 60 * 32, "{streams} streams");
+    rig.upstream.always(Answer::new().a(300, [192, 0, 2, 1]));
+    rig.assert_well("slow").await;
+    let grown = resident().saturating_sub(before);
+    assert!(grown < GROWTH, "{} MiB for {streams} answers of 60 kB", grown >> 20);
+    // Who reads in the end is answered.
+    let last = held.last().unwrap().0.stable_id();
+    held.retain(|(connection, ..)| connection.stable_id() == last);
+    let mut reading = tokio::task::JoinSet::new();
+    for (connection, endpoint, send, mut receive) in held {
+        reading.spawn(async move {
+            let whole = timeout(client::PATIENCE, receive.read_to_end(70_000)).await.expect("not a word");
+            drop((connection, endpoint, send));
+            whole.unwrap().len()
+        });
+    }
+    assert!(reading.join_all().await.into_iter().all(|length| length > 60_000));
 }

@@ -24,6 +24,33 @@ fn questions() -> Vec<Vec<u8>> {
     ]
 }
 
+#[test]
+fn prg_08_by_default_no_door_hears_a_public_address() {
+    let source = hushgate::config::Source { file: None, environment: None, sets: vec![] };
+    let config = hushgate::config::load(&source).config.unwrap();
+    let guard = hushgate::guard::Guard::new(config.guard);
+    let doors = config.listen.doors.len();
+    assert!(doors > 0);
+    for door in 0..doors {
+        let may = |text: &str| guard.may_ask(hushgate::peer::DoorId(door as u16), text.parse().unwrap());
+        for public in [
+            "8.8.8.8",
+            "1.1.1.1",
+            "172.32.0.1",
+            "100.128.0.1",
+            "203.0.113.7",
+            "2001:4860::8888",
+            "2a00::1",
+            "::ffff:8.8.8.8",
+        ] {
+            assert!(!may(public), "{public}");
+        }
+        for private in ["127.0.0.1", "10.1.2.3", "172.31.0.1", "192.168.1.1", "::1", "fd00::1", "fe80::1"] {
+            assert!(may(private), "{private}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn ede_10_a_client_outside_the_allowed_networks_is_refused_whatever_it_asks() {
     let rig = Rig::with("[access]\nallow = [\"192.0.2.0/24\"]").await;

@@ -123,14 +123,20 @@ fn only_1_2(rig: &Rig) -> rustls::ClientConfig {
     builder.with_root_certificates(roots).with_no_client_auth()
 }
 
-/// A client hello without extensions beyond those a version 1.2 server needs.
+/// A client hello without extensions beyond those a version 1.2 server needs, that offers no compression.
 fn hello(version: u16, suites: &[u16]) -> Vec<u8> {
+    hello_with(version, suites, &[0])
+}
+
+/// The same that offers these compression methods.
+fn hello_with(version: u16, suites: &[u16], compressions: &[u8]) -> Vec<u8> {
     let mut body = version.to_be_bytes().to_vec();
     body.extend([7; 32]);
     body.push(0);
     body.extend((suites.len() as u16 * 2).to_be_bytes());
     body.extend(suites.iter().flat_map(|suite| suite.to_be_bytes()));
-    body.extend([1, 0]);
+    body.push(compressions.len() as u8);
+    body.extend(compressions);
     // Groups x25519 and secp256r1; signatures ECDSA and RSA-PSS with SHA-256; uncompressed points.
     let extensions = [
         &[0, 10, 0, 6, 0, 4, 0, 29, 0, 23][..],
@@ -168,5 +174,74 @@ async fn tls_01_old_versions_and_tls_03_weak_suites_are_refused_by_an_alert() {
         stream.write_all(&hello(0x0303, &good)).await.unwrap();
         stream.shutdown().await.unwrap();
         assert_eq!(rest(&mut stream).await.first(), Some(&22));
+    }
+}
+
+#[tokio::test]
+async fn tls_04_x25519_and_p_256_are_spoken_by_every_door() {
+    use rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, X25519};
+    let rig = Rig::start().await;
+    for group in [X25519, SECP256R1] {
+        let provider = || {
+            let all = rustls::crypto::aws_lc_rs::default_provider();
+            Arc::new(rustls::crypto::CryptoProvider { kx_groups: vec![group], ..all })
+        };
+        let client = |versions: &[&'static rustls::SupportedProtocolVersion], alpn: &[u8]| {
+            let mut roots = rustls::RootCertStore::empty();
+            for certificate in rustls::pki_types::pem::PemObject::pem_slice_iter(&rig.authority()) {
+                roots.add(certificate.unwrap()).unwrap();
+            }
+            let builder = rustls::ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions);
+            let mut config = builder.unwrap().with_root_certificates(roots).with_no_client_auth();
+            config.alpn_protocols = vec![alpn.to_vec()];
+            config
+        };
+        for version in [&TLS12, &rustls::version::TLS13] {
+            for (address, alpn) in [(rig.dot(), &b"dot"[..]), (rig.doh(), b"h2")] {
+                let shaken = shake(address, &Arc::new(client(&[version], alpn)), "localhost").await.unwrap();
+                let agreed = shaken.get_ref().1.negotiated_key_exchange_group().unwrap();
+                assert_eq!(agreed.name(), group.name(), "{version:?}");
+            }
+        }
+        for (address, alpn) in [(rig.doq(), &b"doq"[..]), (rig.doh(), b"h3")] {
+            client::quic(address, client(&[&rustls::version::TLS13], alpn)).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn tls_05_no_compression_is_ever_agreed_on() {
+    let rig = Rig::start().await;
+    for address in [rig.dot(), rig.doh()] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(&hello_with(0x0303, &[0xc02b, 0xc02f], &[1, 64, 0])).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let heard = rest(&mut stream).await;
+        // Record, handshake header, version, random, session id, suite: then the compression method.
+        let id = usize::from(heard[43]);
+        assert_eq!((heard[0], heard[5], heard[44 + id + 2]), (22, 2, 0), "a server hello without compression");
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(&hello_with(0x0303, &[0xc02b, 0xc02f], &[1])).await.unwrap();
+        assert_eq!(rest(&mut stream).await.first(), Some(&21), "an alert for who insists on compression");
+    }
+}
+
+/// Lenient, as discovery by address needs (DDR): the client is to judge the certificate that it is shown.
+#[tokio::test]
+async fn tls_09_an_unknown_server_name_is_shown_the_default_certificate_and_no_alert() {
+    let rig = Rig::start().await;
+    let verdict = |error: &dyn std::error::Error| error.to_string();
+    for (address, alpn) in [(rig.dot(), &b"dot"[..]), (rig.doh(), b"h2")] {
+        let config = Arc::new(client::trust(&rig.authority(), &[alpn]));
+        let error = shake(address, &config, "bogus.example").await.unwrap_err();
+        assert!(verdict(&error).contains("not valid for name"), "{error}");
+    }
+    for (address, alpn) in [(rig.doq(), &b"doq"[..]), (rig.doh(), b"h3")] {
+        let crypto = client::trust(&rig.authority(), &[alpn]);
+        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(crypto).unwrap();
+        let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let config = quinn::ClientConfig::new(Arc::new(crypto));
+        let error = endpoint.connect_with(config, address, "bogus.example").unwrap().await.unwrap_err();
+        assert!(verdict(&error).contains("not valid for name"), "{error}");
     }
 }

@@ -148,7 +148,12 @@ pub struct Server {
     state: Arc<State>,
 }
 
+/// What a server says to a question.
+type Say = dyn Fn(&[u8]) -> Vec<u8> + Send + Sync;
+
 struct State {
+    /// Says this whatever the fault.
+    say: Option<Box<Say>>,
     fault: Option<Fault>,
     mended: AtomicBool,
     /// How long a connection may rest.
@@ -161,16 +166,34 @@ struct State {
 impl Server {
     /// A good server that answers everything with 192.0.2.`octet` and closes connections that rest for `rest`.
     pub async fn good(leg: Leg, octet: u8, authority: &Authority, rest: Option<Duration>) -> Self {
-        Self::start(leg, None, octet, authority, rest).await
+        Self::start(leg, None, octet, authority, rest, None).await
+    }
+
+    /// One that is well but for its messages, which `say` makes of each question.
+    pub async fn saying(
+        leg: Leg,
+        authority: &Authority,
+        say: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(leg, None, 9, authority, None, Some(Box::new(say))).await
     }
 
     /// One that is broken until it is mended; then it answers with 192.0.2.9.
     pub async fn broken(leg: Leg, fault: Fault, authority: &Authority) -> Self {
-        Self::start(leg, Some(fault), 9, authority, None).await
+        Self::start(leg, Some(fault), 9, authority, None, None).await
     }
 
-    async fn start(leg: Leg, fault: Option<Fault>, octet: u8, authority: &Authority, rest: Option<Duration>) -> Self {
+    #[allow(clippy::too_many_arguments, reason = "all that a server is made of")]
+    async fn start(
+        leg: Leg,
+        fault: Option<Fault>,
+        octet: u8,
+        authority: &Authority,
+        rest: Option<Duration>,
+        say: Option<Box<Say>>,
+    ) -> Self {
         let state = Arc::new(State {
+            say,
             fault,
             mended: AtomicBool::new(false),
             rest,
@@ -254,6 +277,9 @@ impl State {
     /// The message that answers `query`, as wrong as the fault has it; None where nothing is to be said.
     fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
         self.questions.fetch_add(1, Ordering::SeqCst);
+        if let Some(say) = &self.say {
+            return Some(say(query));
+        }
         let mut message = Answer::new().a(300, self.last).to(query);
         let end = question_end(query);
         match self.fault() {
