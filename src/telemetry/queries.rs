@@ -9,8 +9,10 @@ use crate::clock::Moment;
 use crate::peer::Peer;
 use crate::query::{Query, Reject};
 use crate::reply::{Facts, Now, Out, Pending, Verdict, Why};
-use crate::wire::name::Shown;
+use crate::wire::name::{self, Shown};
 use crate::wire::registry::rcode;
+
+const ONION: &[u8] = b"\x05onion\0";
 
 /// Which questions are logged, and how much of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +54,14 @@ impl Logged {
             Err(reject) => (reject.message, reject.fault.question, reject.arrival),
         };
         let named = question.filter(|_| self.extent != Extent::Anonymous);
-        let question = named.map(|question| (question.name(message).into(), question.rtype));
+        let question = named.map(|question| (self.shown(question.name(message)).into(), question.rtype));
         Line { extent: self.extent, question, peer: peer.clone(), arrival }
+    }
+
+    /// `qname`, or of the name of a hidden service that it is one: who leaks it to a resolver should not find it in a log as well
+    /// (SUD-05).
+    fn shown<'a>(&self, qname: &'a [u8]) -> &'a [u8] {
+        if self.extent != Extent::Full && name::is_under(qname, ONION) { ONION } else { qname }
     }
 }
 
@@ -141,3 +149,45 @@ impl Line {
 
 /// The target of query events, so that they can be told from the rest of the log.
 pub const TARGET: &str = "hushgate::queries";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::{DoorId, Transport};
+    use crate::wire::{Flags, Header};
+
+    struct Silent;
+
+    impl Answer for Silent {
+        fn now(&self, _: Result<Query<'_>, Reject<'_>>, _: &Peer, _: &mut Out<'_>) -> Now {
+            Now::Dropped(Why::Limit)
+        }
+
+        fn moment(&self) -> Moment {
+            Moment(0)
+        }
+    }
+
+    /// The name that is logged of a question about `text`.
+    fn logged(extent: Extent, text: &str) -> Option<String> {
+        let address = |text: &str| text.parse().unwrap();
+        let peer = Peer::new(address("192.0.2.9:5353"), address("192.0.2.1:53"), DoorId(0), Transport::Udp);
+        let mut message = Header { flags: Flags(Flags::RD), questions: 1, ..Header::default() }.to_octets().to_vec();
+        message.extend(name::from_text(text).unwrap());
+        message.extend([0, 1, 0, 1]);
+        let line = Logged::new(Arc::new(Silent), extent).line(&Query::parse(&message, &peer, Moment(0)), &peer);
+        line.asked().0
+    }
+
+    #[test]
+    fn sud_05_names_of_hidden_services_are_logged_where_everything_is_and_nowhere_else() {
+        for (extent, onion, other) in [
+            (Extent::Errors, Some("onion."), Some("www.xonion.")),
+            (Extent::Anonymous, None, None),
+            (Extent::Full, Some("www.abc.Onion."), Some("www.xonion.")),
+        ] {
+            assert_eq!(logged(extent, "www.abc.Onion").as_deref(), onion);
+            assert_eq!(logged(extent, "www.xonion").as_deref(), other);
+        }
+    }
+}
