@@ -15,16 +15,6 @@ pub enum CookieRule {
     Always,
 }
 
-/// What servers are told of a client's network (RFC 7871).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SubnetRule {
-    /// Nothing; what a client tells is ignored (ECS-01).
-    #[default]
-    Strip,
-    /// What the client tells, up to 24 bits of IPv4 and 56 of IPv6.
-    Forward,
-}
-
 /// The pipeline.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -43,8 +33,6 @@ pub struct Settings {
     /// Questions about one registrable domain that may wait for upstreams at a time; 0 switches it off. Default 256: half of
     /// what a server asked over UDP can take at once.
     pub outstanding_per_domain: u16,
-    /// What are servers told of a client's network?
-    pub subnets: SubnetRule,
     /// The idle time told to TCP and DoT clients (RFC 7828).
     pub keepalive: Duration,
 }
@@ -53,7 +41,7 @@ pub struct Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { timeout, cookies, require_cookie, secrets, padding, datagram_limit, .. } = self;
-        let Self { outstanding_per_domain, subnets, keepalive, .. } = self;
+        let Self { outstanding_per_domain, keepalive, .. } = self;
         f.debug_struct("Settings")
             .field("timeout", timeout)
             .field("cookies", cookies)
@@ -62,7 +50,6 @@ impl fmt::Debug for Settings {
             .field("padding", padding)
             .field("datagram_limit", datagram_limit)
             .field("outstanding_per_domain", outstanding_per_domain)
-            .field("subnets", subnets)
             .field("keepalive", keepalive)
             .finish()
     }

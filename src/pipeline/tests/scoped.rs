@@ -1,23 +1,26 @@
 //! Clients that tell their subnet: what servers hear of it, whom an answer serves, and what the reply says (RFC 7871).
 
-use super::rig::{Begun, Built, Gateway, Plan, Play, settings};
+use super::rig::{Begun, Built, Gateway, Plan, Play};
 use crate::cache::Selection;
 use crate::peer::Transport;
-use crate::pipeline::{Settings, SubnetRule};
 use crate::reply::{Scope, Source};
-use crate::upstream::Ask;
 use crate::upstream::error::Cause;
+use crate::upstream::{Ask, SubnetRule};
 use crate::wire::registry::{option, rcode, rtype};
 
 /// A gateway that forwards subnets.
 fn forwarding(script: impl Fn(&Ask) -> Play + Send + Sync + 'static) -> Gateway {
-    let settings = Settings { subnets: SubnetRule::Forward, ..settings() };
-    Gateway::with(Plan { settings, ..Plan::default() }, script)
+    by(SubnetRule::Forward, script)
+}
+
+/// A gateway in front of a server with this rule, for clients of any network.
+fn by(ecs: SubnetRule, script: impl Fn(&Ask) -> Play + Send + Sync + 'static) -> Gateway {
+    Gateway::with(Plan { ecs, allow: "0.0.0.0/0", ..Plan::default() }, script)
 }
 
 /// What `ask` tells, as the data of an option with this SCOPE.
 fn echo(ask: &Ask, scope: u8) -> Option<Vec<u8>> {
-    ask.subnet.map(|subnet| [&subnet.head(scope)[..], subnet.address()].concat())
+    ask.subnet.map(|told| told.subnet).map(|subnet| [&subnet.head(scope)[..], subnet.address()].concat())
 }
 
 /// An A record whose last octet tells the third of the subnet, for `scope` bits of it.
@@ -171,7 +174,7 @@ async fn ecs_06_an_answer_to_another_subnet_is_none() {
 #[tokio::test(start_paused = true)]
 async fn ecs_12_a_server_that_refuses_for_the_subnet_is_asked_without_its_address() {
     let gateway = forwarding(|ask| match ask.subnet {
-        Some(subnet) if subnet.length() > 0 => Play::Answer(Built::to(ask).rcode(rcode::REFUSED)),
+        Some(told) if told.subnet.length() > 0 => Play::Answer(Built::to(ask).rcode(rcode::REFUSED)),
         Some(_) | None => tailored(ask, 0),
     });
     for _ in 0..2 {
@@ -184,11 +187,11 @@ async fn ecs_12_a_server_that_refuses_for_the_subnet_is_asked_without_its_addres
 
 #[tokio::test(start_paused = true)]
 async fn clients_of_one_network_share_a_question_and_its_failure_and_others_do_not() {
-    let settings = Settings { subnets: SubnetRule::Forward, ..settings() };
-    let gateway = Gateway::with(Plan { settings, held: true, ..Plan::default() }, |ask| match echo(ask, 0) {
-        Some(data) if data[6] == 1 => Play::Fail(Cause::Connect),
-        _ => tailored(ask, 24),
-    });
+    let gateway =
+        Gateway::with(Plan { ecs: SubnetRule::Forward, held: true, ..Plan::default() }, |ask| match echo(ask, 0) {
+            Some(data) if data[6] == 1 => Play::Fail(Cause::Connect),
+            _ => tailored(ask, 24),
+        });
     let begin = |third| match gateway.begin(Transport::Udp, &from("a.example", 32, third).0) {
         Begun::Later(pending) => tokio::spawn(pending),
         Begun::Sent(_) | Begun::Dropped(_) => panic!("answered at once"),
