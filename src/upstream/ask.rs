@@ -202,3 +202,27 @@ fn subnet_option<'a>(message: &'a [u8], header: &Header, at: usize) -> Option<&'
     let mut options = Options::new(message, opt.rdata).filter_map(Result::ok);
     options.find(|(code, _)| *code == option::ECS).map(|(_, data)| data.of(message))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ecs_08_an_answer_is_for_as_many_bits_of_the_client_as_its_server_could_tell() {
+        let most = Subnet::of([198, 51, 100, 0].into()).within(24);
+        let ask = Ask { subnet: Some(Telling { subnet: most, basis: Basis::Client }), ..Ask::new(&[0], rtype::A) };
+        let elsewhere = Subnet::of([203, 0, 113, 0].into()).within(24);
+        for (told, scope, reach) in [
+            (Some(most), 16, 16),
+            (Some(most), 25, u8::MAX),
+            (Some(most.within(16)), 16, 16),
+            (Some(most.within(16)), 24, u8::MAX),
+            (Some(most.hidden()), 24, 0),
+            (Some(elsewhere), 24, 0),
+            (None, 24, 0),
+        ] {
+            assert_eq!(ask.reach(told, scope), reach, "{told:?} {scope}");
+        }
+        assert_eq!(Ask::new(&[0], rtype::A).reach(Some(elsewhere), 24), 0);
+    }
+}

@@ -434,6 +434,7 @@ mod tests {
             changed(|all| server(all).method = Method::Get),
             changed(|all| server(all).source = Some([192, 0, 2, 9].into())),
             changed(|all| server(all).url.scheme = Scheme::Tls),
+            changed(|all| server(all).ecs = SubnetRule::OptOut),
             changed(|all| server(all).proxy = Some(proxy)),
             changed(|all| all.pools[0].pool.fallback = nowhere(9).servers),
             changed(|all| all.forwards[0].fallthrough = true),
@@ -452,6 +453,22 @@ mod tests {
         ] {
             assert_eq!(same, before);
         }
+    }
+
+    #[tokio::test]
+    async fn a_route_knows_what_at_most_its_servers_are_told_of_clients() {
+        let mut settings = three();
+        settings.default.fallback = nowhere(9).servers;
+        settings.default.fallback[0].ecs = SubnetRule::Forward;
+        settings.pools[0].pool.servers[0].ecs = SubnetRule::Add { v4: 16, v6: 48 };
+        let of = |settings: &Settings| {
+            let routes = build(settings);
+            ["a.example", "a.corp.example", "a.lan"].map(|asked| routes.route(&question(asked)).subnets)
+        };
+        let add = settings.pools[0].pool.servers[0].ecs;
+        assert_eq!(of(&settings), [SubnetRule::Forward, add, SubnetRule::Strip]);
+        settings.forwards[0].fallthrough = true;
+        assert_eq!(of(&settings)[1], SubnetRule::Add { v4: 24, v6: 56 }, "the default pool hears of it too");
     }
 
     #[tokio::test]

@@ -288,3 +288,51 @@ impl Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADD: SubnetRule = SubnetRule::Add { v4: 16, v6: 48 };
+
+    fn telling(address: &str, length: u8, basis: Basis) -> Option<Telling> {
+        Some(Telling { subnet: Subnet::of(address.parse().unwrap()).within(length), basis })
+    }
+
+    #[test]
+    fn ecs_16_each_rule_tells_no_more_than_it_says() {
+        let fixed = Subnet::of([203, 0, 113, 0].into()).within(24);
+        let (client, address) =
+            (telling("198.51.100.0", 24, Basis::Client), telling("198.51.100.0", 24, Basis::Address));
+        let refused = telling("0.0.0.0", 0, Basis::Nobody);
+        let bits = |told: Option<Telling>| told.map(|told| told.subnet);
+        let cut = client.map(|told| told.subnet.within(16));
+        let nothing = Some(Subnet::NOTHING);
+        for (rule, expected) in [
+            (SubnetRule::Strip, [None; 4]),
+            (SubnetRule::OptOut, [nothing; 4]),
+            (SubnetRule::Forward, [None, bits(client), None, nothing]),
+            (ADD, [None, cut, cut, nothing]),
+            (SubnetRule::Fixed(fixed), [Some(fixed), Some(fixed), Some(fixed), nothing]),
+        ] {
+            assert_eq!([None, client, address, refused].map(|most| bits(rule.told(most))), expected, "{rule:?}");
+        }
+        let v6 = telling("2001:db8:1:2::", 56, Basis::Address);
+        assert_eq!(bits(ADD.told(v6)), v6.map(|told| told.subnet.within(48)));
+    }
+
+    #[test]
+    fn of_two_rules_what_at_most_is_told_does_not_depend_on_their_order() {
+        use SubnetRule::{Add, Forward, OptOut, Strip};
+        let longest = Add { v4: 24, v6: 56 };
+        for (one, other, both) in [
+            (Strip, OptOut, Strip),
+            (OptOut, Forward, Forward),
+            (Strip, ADD, ADD),
+            (Forward, ADD, longest),
+            (ADD, Add { v4: 20, v6: 40 }, Add { v4: 20, v6: 48 }),
+        ] {
+            assert_eq!((one.or(other), other.or(one)), (both, both));
+        }
+    }
+}

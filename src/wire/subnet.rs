@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn ecs_04_ecs_05_no_more_is_told_than_was_and_at_most_24_or_56_bits_the_others_zero() {
+    fn ecs_04_and_ecs_05_no_more_is_told_than_was_and_at_most_24_or_56_bits_the_others_zero() {
         assert_eq!(sent(&[0, 1, 32, 0, 198, 51, 100, 77]), Some(vec![0, 1, 24, 0, 198, 51, 100]));
         assert_eq!(sent(&[0, 1, 16, 0, 198, 51]), Some(vec![0, 1, 16, 0, 198, 51]));
         assert_eq!(sent(&[0, 1, 20, 0, 198, 51, 96]), Some(vec![0, 1, 20, 0, 198, 51, 96]));
