@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::kinds::{self, What};
 use super::node::{Node, Value};
 use super::reader::Fields;
-use super::{Reader, keys, privacy};
+use super::{Reader, keys, privacy, senders};
 use crate::upstream::address::{AddressError, Host, Scheme, is_of_a_server, parse_authority};
 use crate::upstream::hosts::is_own;
 use crate::upstream::proxy::Login;
@@ -30,6 +30,7 @@ pub fn read_list(reader: &mut Reader<'_>, key: &str, node: &Node) -> Vec<Server>
 fn server(reader: &mut Reader<'_>, key: &str, node: &Node) -> Option<Server> {
     if !matches!(&node.value, Value::Table(_)) {
         let server = Server { ecs: for_all(reader), ..Server::new(reader.check(key, node, url)?) };
+        senders::advise(reader, (key, node.origin), &server);
         return Some(server);
     }
     let fields = reader.fields(key, node, keys::SERVER, "upstream.*")?;
@@ -52,6 +53,9 @@ fn server(reader: &mut Reader<'_>, key: &str, node: &Node) -> Option<Server> {
     let weight = weight.and_then(|weight| u16::try_from(weight).ok()).unwrap_or(1);
     let server = Server { addresses, tls_name, ca, pins, method, weight, source, proxy, ecs, ..Server::new(url) };
     check_source(reader, &fields, &server);
+    if fields.get("ecs").is_none() {
+        senders::advise(reader, (key, node.origin), &server);
+    }
     Some(server)
 }
 
