@@ -55,8 +55,22 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Of `upstream` the pipeline sees the seam alone, never a transport or the pool.
-const UPSTREAM_SEAM: &[&str] =
-    &["Again", "Answered", "Route", "Ask", "Cause", "Ended", "Exchange", "ExchangeError", "Exchanging", "ask", "error"];
+const UPSTREAM_SEAM: &[&str] = &[
+    "Again",
+    "Answered",
+    "Basis",
+    "Route",
+    "Ask",
+    "Cause",
+    "Ended",
+    "Exchange",
+    "ExchangeError",
+    "Exchanging",
+    "SubnetRule",
+    "Telling",
+    "ask",
+    "error",
+];
 
 /// Crates that only some places may use: (crate, path prefixes under src).
 const CRATES: &[(&str, &[&str])] = &[

@@ -21,8 +21,10 @@ use hushgate::config::{Config, Loaded, Origin, Severity, Source, Surroundings, e
 use hushgate::guard::Network;
 use hushgate::listen::DoorKind;
 use hushgate::pipeline::AnyRule;
+use hushgate::upstream::SubnetRule;
 use hushgate::upstream::address::Host;
 use hushgate::upstream::settings::{ProxyKind, Strategy};
+use hushgate::wire::Subnet;
 
 /// A machine that is the same everywhere.
 fn machine() -> Surroundings {
@@ -314,6 +316,45 @@ fn all_that_a_server_table_says_arrives() {
     assert_eq!(servers[2].addresses.len(), 2);
     assert!(servers[2].ca.as_deref().is_some_and(|path| path.starts_with("tests/config/valid")));
     assert_eq!(servers[3].url.port, 8853);
+}
+
+#[test]
+fn what_servers_are_told_of_networks_is_said_for_all_and_for_each() {
+    let of = |file: &str| {
+        let loaded = load_file(&Path::new("tests/config/valid").join(file));
+        config(&loaded).upstream.default.servers.iter().map(|server| server.ecs).collect::<Vec<_>>()
+    };
+    let network = |text: &str, length| Subnet::of(text.parse().unwrap()).within(length);
+    assert_eq!(
+        of("ecs-of-each-server.toml"),
+        [
+            SubnetRule::Forward,
+            SubnetRule::Add { v4: 24, v6: 56 },
+            SubnetRule::Fixed(network("198.51.100.0", 24)),
+            SubnetRule::Strip,
+            SubnetRule::OptOut
+        ]
+    );
+    for (file, rule) in [
+        ("empty.toml", SubnetRule::Strip),
+        ("ecs-forward.toml", SubnetRule::Forward),
+        ("ecs-add.toml", SubnetRule::Add { v4: 20, v6: 48 }),
+        ("ecs-fixed.toml", SubnetRule::Fixed(network("2001:db8::", 56))),
+    ] {
+        assert!(of(file).iter().all(|ecs| *ecs == rule), "{file}");
+    }
+}
+
+#[test]
+fn advice_changes_neither_the_verdict_nor_the_exit_code_and_is_in_json_too() {
+    let path = Path::new("tests/config/valid/notice-senders-of-subnets.toml");
+    let loaded = load_file(path);
+    let args = |json| check::Args { config: Some(path.to_owned()), json, ..check::Args::default() };
+    let text = check::report(&args(false), &loaded);
+    assert_eq!((text.code, text.output.ends_with(" is fine.\n")), (0, true), "{}", text.output);
+    assert_eq!(text.complaints.matches(": notice: upstream.servers[").count(), 3);
+    let json: serde_json::Value = serde_json::from_str(&check::report(&args(true), &loaded).output).unwrap();
+    assert_eq!((json["ok"].as_bool(), json["problems"][0]["severity"].as_str()), (Some(true), Some("notice")));
 }
 
 /// Domains for people.

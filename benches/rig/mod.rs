@@ -17,12 +17,12 @@ use hushgate::cache::{self, Bits, Key};
 use hushgate::clock::{Clock, Moment};
 use hushgate::guard::{self, Guard, Network, Refuse};
 use hushgate::peer::{DoorId, Peer, Transport};
-use hushgate::pipeline::{AnyRule, CookieRule, Pipeline, Settings, Shared, Special, SubnetRule};
+use hushgate::pipeline::{AnyRule, CookieRule, Pipeline, Settings, Shared, Special};
 use hushgate::query::Query;
 use hushgate::reply::{Kind, Meta, Now, Out, Stored};
 use hushgate::telemetry::Counters;
 use hushgate::trail::UpstreamId;
-use hushgate::upstream::{Ask, Exchange, Exchanging, Route};
+use hushgate::upstream::{Ask, Exchange, Exchanging, Route, SubnetRule};
 use hushgate::wire::{Flags, OptWriter, patch};
 
 /// Of every name, what the scripted upstream's routes are known by.
@@ -38,7 +38,7 @@ impl Exchange for Upstream {
     }
 
     fn route(&self, _: &[u8]) -> Route {
-        Route { fingerprint: ROUTE, is_forwarded: false }
+        Route { fingerprint: ROUTE, is_forwarded: false, subnets: SubnetRule::Strip }
     }
 
     fn is_down(&self, _: &[u8]) -> bool {
@@ -73,7 +73,6 @@ pub fn shared(size: usize) -> Arc<Shared> {
         padding: true,
         datagram_limit: 1232,
         outstanding_per_domain: 256,
-        subnets: SubnetRule::Strip,
         special: Special::default(),
         any: AnyRule::default(),
         keepalive: Duration::from_secs(10),

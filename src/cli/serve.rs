@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::ConfigArgs;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Severity};
 use crate::gateway::{Bound, Gateway, GatewayError, Running};
 use crate::listen::DoorKind;
 use crate::telemetry::log;
@@ -49,7 +49,8 @@ fn raise_open_files() {
 /// The configuration, or all its problems on standard error.
 pub fn load(args: &ConfigArgs) -> Option<Config> {
     let loaded = config::load(&args.source());
-    for problem in &loaded.problems {
+    // Advice is for who asks for it: `hushgate check` says it.
+    for problem in loaded.problems.iter().filter(|problem| problem.severity != Severity::Notice) {
         eprintln!("{problem}");
     }
     if loaded.config.is_none() {

@@ -11,34 +11,24 @@ pub struct Row {
     pub key: &'static str,
     /// Why it is refused.
     pub what: &'static str,
-    /// A value beside the default, as TOML, that has its effect all the same.
-    pub but: Option<&'static str>,
 }
 
 const fn refuse(key: &'static str, what: &'static str) -> Row {
-    Row { key, what, but: None }
+    Row { key, what }
 }
 
 const NO_PROXY_HEADER: &str =
     "not available in this version: without it the proxy's address would be taken for the client's; leave it out";
 
 /// The keys without effect.
-pub const EFFECT: &[Row] = &[
-    refuse("listen.*[].proxy", NO_PROXY_HEADER),
-    refuse("listen.*[].forwarded", NO_PROXY_HEADER),
-    refuse("upstream.*[].ecs", "not available in this version: privacy.ecs holds for all servers"),
-    Row {
-        key: "privacy.ecs",
-        what: "not available in this version: only \"strip\" and \"forward\" are",
-        but: Some("\"forward\""),
-    },
-];
+pub const EFFECT: &[Row] =
+    &[refuse("listen.*[].proxy", NO_PROXY_HEADER), refuse("listen.*[].forwarded", NO_PROXY_HEADER)];
 
 /// Says so if somebody set `key` to a value that this version does not honour; `pattern` is its name in [`EFFECT`].
 pub fn judge(pattern: &str, key: &str, node: &Node, findings: &mut Findings) {
     let Some(row) = row(pattern) else { return };
     let asked = node.to_toml();
-    if node.origin.is_explicit() && !is_default(pattern, &asked) && row.but != Some(asked.as_str()) {
+    if node.origin.is_explicit() && !is_default(pattern, &asked) {
         findings.effect(key, node.origin, row.what);
     }
 }
@@ -81,10 +71,11 @@ mod tests {
 
     #[test]
     fn a_value_that_asks_for_no_more_than_this_version_does_is_not_warned_about() {
-        for (text, count) in [("\"strip\"", 0), ("\"forward\"", 0), ("\"opt-out\"", 1)] {
+        for (origin, count) in [(Origin::Default, 0), (Origin::Set, 1)] {
             let mut findings = Findings::default();
-            judge("privacy.ecs", "privacy.ecs", &node::parse_value(text, Origin::Set), &mut findings);
-            assert_eq!(findings.into_sorted().len(), count, "{text}");
+            let key = "listen.*[].proxy";
+            judge(key, key, &node::parse_value("[\"192.0.2.1/32\"]", origin), &mut findings);
+            assert_eq!(findings.into_sorted().len(), count, "{origin:?}");
         }
     }
 }

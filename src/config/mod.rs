@@ -31,6 +31,7 @@ mod problem;
 mod reader;
 mod routes;
 mod rules;
+mod senders;
 mod servers;
 mod special;
 mod surroundings;

@@ -12,6 +12,8 @@ pub enum Severity {
     Error,
     /// It does, but not all of it has the effect that was asked for.
     Warning,
+    /// It does, all of it, and something else might serve better.
+    Notice,
 }
 
 impl Severity {
@@ -21,6 +23,7 @@ impl Severity {
         match self {
             Self::Error => "error",
             Self::Warning => "warning",
+            Self::Notice => "notice",
         }
     }
 }
@@ -42,7 +45,7 @@ pub struct Problem {
     pub what: String,
     /// For an unknown key, the known one that was probably meant.
     pub nearest: Option<String>,
-    /// Error or warning.
+    /// How grave it is.
     pub severity: Severity,
 }
 
@@ -89,6 +92,12 @@ impl Findings {
     /// The configuration stands, with less effect than was asked for.
     pub fn warning(&mut self, key: &str, origin: Origin, what: impl Into<String>) {
         let problem = self.problem(key, origin, Severity::Warning, what.into());
+        self.problems.extend(problem);
+    }
+
+    /// The configuration stands as it was meant; `what` is advice.
+    pub fn notice(&mut self, key: &str, origin: Origin, what: impl Into<String>) {
+        let problem = self.problem(key, origin, Severity::Notice, what.into());
         self.problems.extend(problem);
     }
 

@@ -8,12 +8,12 @@ use base64::engine::general_purpose::STANDARD;
 use super::kinds::{self, What};
 use super::node::{Node, Value};
 use super::reader::Fields;
-use super::{Reader, keys, privacy};
+use super::{Reader, keys, privacy, senders};
 use crate::upstream::address::{AddressError, Host, Scheme, is_of_a_server, parse_authority};
 use crate::upstream::hosts::is_own;
 use crate::upstream::proxy::Login;
 use crate::upstream::settings::{Method, Proxy, ProxyKind};
-use crate::upstream::{Address, PoolSettings, Server};
+use crate::upstream::{Address, PoolSettings, Server, SubnetRule};
 
 /// The servers in the list at `path`.
 pub fn read(reader: &mut Reader<'_>, path: &str) -> Vec<Server> {
@@ -29,7 +29,9 @@ pub fn read_list(reader: &mut Reader<'_>, key: &str, node: &Node) -> Vec<Server>
 
 fn server(reader: &mut Reader<'_>, key: &str, node: &Node) -> Option<Server> {
     if !matches!(&node.value, Value::Table(_)) {
-        return reader.check(key, node, url).map(Server::new);
+        let server = Server { ecs: for_all(reader), ..Server::new(reader.check(key, node, url)?) };
+        senders::advise(reader, (key, node.origin), &server);
+        return Some(server);
     }
     let fields = reader.fields(key, node, keys::SERVER, "upstream.*")?;
     reader.require_field(&fields, "url");
@@ -43,15 +45,23 @@ fn server(reader: &mut Reader<'_>, key: &str, node: &Node) -> Option<Server> {
     let pins = reader.field_list(&fields, "pins", pin).unwrap_or_default();
     let method = reader.field(&fields, "method", kinds::choice(&methods)).unwrap_or_default();
     let weight = reader.field(&fields, "weight", kinds::whole(1..=1000));
-    reader.field(&fields, "ecs", privacy::ecs);
+    let ecs = reader.field(&fields, "ecs", privacy::ecs).unwrap_or_else(|| for_all(reader));
     let source = reader.field(&fields, "source", ip);
     let proxy = read_proxy(reader, &fields);
     let url = reader.field(&fields, "url", url)?;
     check_fit(reader, &fields, &url);
     let weight = weight.and_then(|weight| u16::try_from(weight).ok()).unwrap_or(1);
-    let server = Server { addresses, tls_name, ca, pins, method, weight, source, proxy, ..Server::new(url) };
+    let server = Server { addresses, tls_name, ca, pins, method, weight, source, proxy, ecs, ..Server::new(url) };
     check_source(reader, &fields, &server);
+    if fields.get("ecs").is_none() {
+        senders::advise(reader, (key, node.origin), &server);
+    }
     Some(server)
+}
+
+/// What servers are told of clients' networks unless their table says otherwise. Its mistakes are told where `[privacy]` is read.
+fn for_all(reader: &Reader<'_>) -> SubnetRule {
+    reader.values.get("privacy.ecs").and_then(|node| privacy::ecs(node).ok()).unwrap_or_default()
 }
 
 fn read_proxy(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Proxy> {

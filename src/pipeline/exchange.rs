@@ -17,9 +17,9 @@ use crate::reply::{Kind, StoredBuf};
 use crate::telemetry::Counters;
 use crate::trail::{AttemptEnd, Attempts, Sudden, UpstreamId, Why};
 use crate::upstream::error::Cause;
-use crate::upstream::{Ask, Ended, ExchangeError};
+use crate::upstream::{Ask, Basis, Ended, ExchangeError, Telling};
 use crate::wire::registry::{ede, rcode as codes};
-use crate::wire::{Flags, Header};
+use crate::wire::{Flags, Header, Subnet};
 
 /// The question of `walk` as it goes upstream.
 ///
@@ -77,12 +77,13 @@ pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<K
 /// Asks, and once more without any bit of the client's address where a server refuses because of it (RFC 7871 7.1.3; ECS-12). Answers
 /// how it was asked at last.
 async fn tell_less(pipeline: &Pipeline, ask: Arc<Ask>, deadline: Instant) -> (Arc<Ask>, Inquired) {
-    let (result, mut attempts) = inquire(pipeline, &ask, deadline).await;
+    let (told, (result, mut attempts)) = inquire_telling(pipeline, &ask, deadline).await;
     let is_refused = matches!(&result, Ok(stored) if stored.meta.rcode == codes::REFUSED);
-    let Some(subnet) = ask.subnet.filter(|subnet| is_refused && subnet.length() > 0) else {
+    let Some(subnet) = told.filter(|told| is_refused && told.length() > 0) else {
         return (ask, (result, attempts));
     };
-    let less = Arc::new(Ask { subnet: Some(subnet.hidden()), ..(*ask).clone() });
+    let nothing = Telling { subnet: subnet.hidden(), basis: Basis::Nobody };
+    let less = Arc::new(Ask { subnet: Some(nothing), ..(*ask).clone() });
     let (result, further) = inquire(pipeline, &less, deadline).await;
     attempts.append(&further, Why::Retry);
     // Nothing says whom else it is for.
@@ -93,14 +94,24 @@ async fn tell_less(pipeline: &Pipeline, ask: Arc<Ask>, deadline: Instant) -> (Ar
 type Inquired = (Result<StoredBuf, (Problem, bool)>, Attempts);
 
 /// Asks and digests; the reply in an answer's stead says whether it is remembered.
-pub async fn inquire(Pipeline { shared, counters, .. }: &Pipeline, ask: &Arc<Ask>, deadline: Instant) -> Inquired {
+pub async fn inquire(pipeline: &Pipeline, ask: &Arc<Ask>, deadline: Instant) -> Inquired {
+    inquire_telling(pipeline, ask, deadline).await.1
+}
+
+/// The same, and what whoever answered was told of the client's network.
+async fn inquire_telling(
+    Pipeline { shared, counters, .. }: &Pipeline,
+    ask: &Arc<Ask>,
+    deadline: Instant,
+) -> (Option<Subnet>, Inquired) {
     // An exchange ends by its deadline; this one holds even if it does not.
     let ended = timeout_at(deadline, shared.exchange.exchange(Arc::clone(ask), deadline)).await;
     let Ended { result, attempts } = ended.unwrap_or_else(|_| overdue());
     count(counters, &attempts);
-    let told = (&shared.cache_settings, shared.settings.any);
+    let rules = (&shared.cache_settings, shared.settings.any);
+    let told = result.as_ref().ok().and_then(|answered| answered.told);
     let result = match result {
-        Ok(answered) => digest(&answered, ask, told, shared.clock.now()).map_err(|flaw| {
+        Ok(answered) => digest(&answered, ask, rules, shared.clock.now()).map_err(|flaw| {
             tracing::debug!(upstream = answered.upstream.0, ?flaw, "unusable answer");
             (rcode::of_flaw(flaw), rcode::is_flaw_remembered(flaw))
         }),
@@ -109,7 +120,7 @@ pub async fn inquire(Pipeline { shared, counters, .. }: &Pipeline, ask: &Arc<Ask
             Err((rcode::of_error(error), rcode::is_remembered(error.cause)))
         }
     };
-    (result, attempts)
+    (told, (result, attempts))
 }
 
 /// Remembers that there was no answer: for longer where an older one stands in meanwhile (STL-04).

@@ -91,7 +91,7 @@ impl Finish {
         let mut length = out.len() + opt::OPT_LEN;
         let (mut added, mut unsaid) = (Added::OPT, false);
         let mut writer = OptWriter::start(out.tail(), UDP_SIZE, seal.rcode, edns.dnssec_ok);
-        if let Some(Told { asked, scope, .. }) = walk.told {
+        if let Some(Told { asked: Some(asked), scope, .. }) = walk.told {
             writer.option(option::ECS, &[&asked.head(scope), asked.address()]);
             added |= Added::ECS;
             length += subnet_len(walk);
@@ -186,7 +186,8 @@ fn reserved(walk: &Walk<'_>) -> usize {
 
 /// The octets of the client-subnet option in a reply.
 fn subnet_len(walk: &Walk<'_>) -> usize {
-    walk.told.map_or(0, |told| opt::OPTION_HEAD + told.asked.head(0).len() + told.asked.address().len())
+    let asked = walk.told.and_then(|told| told.asked);
+    asked.map_or(0, |asked| opt::OPTION_HEAD + asked.head(0).len() + asked.address().len())
 }
 
 /// Does the reply tell the idle time? Only to those who asked, on the transports that know the option (KAL-01, KAL-05).

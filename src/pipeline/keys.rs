@@ -3,6 +3,7 @@
 use super::shared::Shared;
 use super::walk::Walk;
 use crate::cache::{Bits, Cache, Key, Reach};
+use crate::upstream::Route;
 use crate::wire::registry::rtype;
 use crate::wire::{Flags, Subnet};
 
@@ -22,20 +23,19 @@ pub fn plain(shared: &Shared, question: &[u8]) -> Key {
 #[derive(Clone, Debug)]
 pub struct Keys {
     answer: Key,
-    /// What servers are told of the client's subnet.
+    /// What servers are told of the client's subnet at most.
     sent: Option<Subnet>,
     recursive: bool,
     dnssec_ok: bool,
 }
 
 impl Keys {
-    /// The keys of the question of `walk`.
+    /// The keys of the question of `walk`, which takes this route.
     #[must_use]
-    pub fn new(shared: &Shared, walk: &Walk<'_>) -> Self {
+    pub fn new(route: Route, walk: &Walk<'_>) -> Self {
         let bits = Bits { dnssec_ok: walk.dnssec_ok(), checking_disabled: walk.asks(Flags::CD) };
-        let route = shared.exchange.route(walk.question).fingerprint;
-        let mut answer = Key::new(walk.question, bits, VIEW, route);
-        let sent = walk.subnet_sent();
+        let mut answer = Key::new(walk.question, bits, VIEW, route.fingerprint);
+        let sent = walk.subnet_sent().map(|sent| sent.subnet);
         if let Some(sent) = sent {
             // What is said to those who want nothing told of them is kept apart from what is said of all networks (ECS-09).
             answer = answer.reaching(if sent.length() > 0 { Reach::Everyone } else { Reach::Only(sent) });
@@ -138,7 +138,10 @@ mod tests {
         let cache = cache::Settings::default();
         let shared = Shared::new(rig::settings(), cache, guard, std::sync::Arc::new(routes), Clock::start());
         let question = [rig::wire(name), vec![0, 1, 0, 1]].concat();
-        Keys::new(&shared, &Walk { question: &question, ..Walk::bare(Header::default(), None, Transport::Udp) })
+        Keys::new(
+            shared.exchange.route(&question),
+            &Walk { question: &question, ..Walk::bare(Header::default(), None, Transport::Udp) },
+        )
     }
 
     #[tokio::test]

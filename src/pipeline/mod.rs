@@ -33,7 +33,7 @@ mod tests;
 mod walk;
 
 pub use keys::NOT_RECURSIVE;
-pub use settings::{AnyRule, CookieRule, Settings, Special, SubnetRule};
+pub use settings::{AnyRule, CookieRule, Settings, Special};
 pub use shared::Shared;
 pub use special::{is_answered_here, switchable};
 
@@ -91,11 +91,10 @@ impl Answer for Pipeline {
                 return Now::Sent(self.refuse(&mut walk, &problem, Source::Error, out));
             }
         };
-        if self.shared.settings.subnets == SubnetRule::Forward {
-            match ecs::told(query.message(), walk.edns) {
-                Ok(told) => walk.told = told,
-                Err(fault) => return Now::Sent(self.refuse(&mut walk, &rcode::of_fault(fault), Source::Error, out)),
-            }
+        let route = self.shared.exchange.route(walk.question);
+        match ecs::told(&query, route.subnets, peer.ip()) {
+            Ok(told) => walk.told = told,
+            Err(fault) => return Now::Sent(self.refuse(&mut walk, &rcode::of_fault(fault), Source::Error, out)),
         }
         match decide(&self.shared, &query, &mut walk) {
             Decided::Local(stored) => return Now::Sent(self.relay(&mut walk, &stored, Source::Local, out)),
@@ -105,8 +104,8 @@ impl Answer for Pipeline {
             }
             Decided::Forward => {}
         }
-        walk.trail.cut = ecs::strip(walk.edns, walk.subnet_sent());
-        let keys = Keys::new(&self.shared, &walk);
+        walk.trail.cut = ecs::strip(walk.edns, walk.told);
+        let keys = Keys::new(route, &walk);
         let recalled = self.recall(&keys, query.arrival(), &mut walk, out);
         match recalled.or_else(|| self.stand_in_for_the_down(&keys, &mut walk, out)) {
             Some(facts) => Now::Sent(facts),

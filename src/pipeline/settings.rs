@@ -15,16 +15,6 @@ pub enum CookieRule {
     Always,
 }
 
-/// What servers are told of a client's network (RFC 7871).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SubnetRule {
-    /// Nothing; what a client tells is ignored (ECS-01).
-    #[default]
-    Strip,
-    /// What the client tells, up to 24 bits of IPv4 and 56 of IPv6.
-    Forward,
-}
-
 /// Which names are answered here beside those that always are (RFC 6761, RFC 6303).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Special {
@@ -63,8 +53,6 @@ pub struct Settings {
     /// Questions about one registrable domain that may wait for upstreams at a time; 0 switches it off. Default 256: half of
     /// what a server asked over UDP can take at once.
     pub outstanding_per_domain: u16,
-    /// What are servers told of a client's network?
-    pub subnets: SubnetRule,
     /// Which names are answered here?
     pub special: Special,
     /// What is answered to QTYPE ANY?
@@ -77,7 +65,7 @@ pub struct Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { timeout, cookies, require_cookie, secrets, padding, datagram_limit, .. } = self;
-        let Self { outstanding_per_domain, subnets, special, any, keepalive, .. } = self;
+        let Self { outstanding_per_domain, special, any, keepalive, .. } = self;
         f.debug_struct("Settings")
             .field("timeout", timeout)
             .field("cookies", cookies)
@@ -86,7 +74,6 @@ impl fmt::Debug for Settings {
             .field("padding", padding)
             .field("datagram_limit", datagram_limit)
             .field("outstanding_per_domain", outstanding_per_domain)
-            .field("subnets", subnets)
             .field("special", special)
             .field("any", any)
             .field("keepalive", keepalive)

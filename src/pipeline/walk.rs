@@ -6,7 +6,8 @@ use crate::cache::{Key, Reach};
 use crate::peer::{Peer, Transport};
 use crate::query::{Query, Reject, reply_limit};
 use crate::trail::Trail;
-use crate::wire::{Edns, FaultKind, Flags, HEADER_LEN, Header, Subnet};
+use crate::upstream::Telling;
+use crate::wire::{Edns, FaultKind, Flags, HEADER_LEN, Header};
 
 /// Who asks, what the reply must fit, and what has happened so far.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +24,7 @@ pub struct Walk<'a> {
     pub limit: usize,
     /// The COOKIE option of the reply.
     pub cookie: Option<cookie::Data>,
-    /// What the client has told of its subnet, unless that is ignored.
+    /// What is told of the client's subnet, by it or to servers.
     pub told: Option<Told>,
     /// The trail so far.
     pub trail: Trail,
@@ -77,9 +78,9 @@ impl<'a> Walk<'a> {
         self.edns.is_some_and(|edns| edns.dnssec_ok)
     }
 
-    /// What servers are told of the client's subnet.
+    /// What servers are told of the client's subnet at most.
     #[must_use]
-    pub fn subnet_sent(&self) -> Option<Subnet> {
+    pub fn subnet_sent(&self) -> Option<Telling> {
         self.told.and_then(|told| told.sent)
     }
 
@@ -91,11 +92,9 @@ impl<'a> Walk<'a> {
         });
     }
 
-    /// The reply holds for `scope` bits of the client's subnet: of more than its server was told nothing is known.
+    /// The reply holds for `scope` bits of the client's subnet.
     pub fn scoped(&mut self, scope: u8) {
-        if let Some(told) = &mut self.told {
-            told.scope = told.sent.map_or(0, |sent| scope.min(sent.length()));
-        }
+        self.told.iter_mut().for_each(|told| told.hold(scope));
     }
 
     /// Offset of the first octet after the question of the reply.

@@ -36,8 +36,28 @@ pub struct Ask {
     pub patient: bool,
     /// A second opinion on what this server said: another of its pool is asked, if there is one that is up, and nobody else.
     pub avoid: Option<UpstreamId>,
-    /// The client's subnet, as far as servers are told it (RFC 7871).
-    pub subnet: Option<Subnet>,
+    /// What may be told of the client's network (RFC 7871). Each server's rule makes of it what that one is told.
+    pub subnet: Option<Telling>,
+}
+
+/// What may be told of a client's network, or a server is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Telling {
+    /// The network.
+    pub subnet: Subnet,
+    /// How it is known.
+    pub basis: Basis,
+}
+
+/// How a client's network is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// The client told it.
+    Client,
+    /// It is in the address that the client asks from.
+    Address,
+    /// It is no client's: what the operator says for all, or nothing at all because a server refused to know (ECS-12).
+    Nobody,
 }
 
 /// What one leg adds to the message it sends.
@@ -108,7 +128,7 @@ impl Ask {
             writer.option(option::COOKIE, &[cookie]);
             length += opt::OPTION_HEAD + cookie.len();
         }
-        if let Some(subnet) = self.subnet {
+        if let Some(Telling { subnet, .. }) = self.subnet {
             writer.option(option::ECS, &[&subnet.head(0), subnet.address()]);
             length += opt::OPTION_HEAD + subnet.head(0).len() + subnet.address().len();
         }
@@ -148,19 +168,32 @@ impl Ask {
         if !same {
             return Err(Mismatch::Question);
         }
-        let told = self.subnet.and_then(|_| subnet_option(answer, &header, question.end()));
-        if told.is_none_or(|data| self.scope(data).is_some()) { Ok(()) } else { Err(Mismatch::Subnet) }
+        let Some(Telling { subnet, .. }) = self.subnet else { return Ok(()) };
+        let echoed = subnet_option(answer, &header, question.end());
+        if echoed.is_none_or(|data| scope(subnet, data).is_some()) { Ok(()) } else { Err(Mismatch::Subnet) }
     }
 
-    /// SCOPE PREFIX-LENGTH in the data of a server's client-subnet option: 0 where none was sent, `None` where another one was
-    /// (RFC 7871 7.3).
+    /// For how many bits of what may be told of the client an answer is, where its server was told `told` and says `scope`: none
+    /// where that was not of the client, and 255, more than there are, where the server would have had to be told more (RFC 7871
+    /// 7.3.1).
     #[must_use]
-    pub fn scope(&self, data: &[u8]) -> Option<u8> {
-        let Some(sent) = self.subnet else { return Some(0) };
-        let (echoed, scope) = Subnet::read(data)?;
-        // Of an address of which no bit counts, the family does not either.
-        (echoed == sent || (echoed.length(), sent.length()) == (0, 0)).then_some(scope)
+    pub fn reach(&self, told: Option<Subnet>, scope: u8) -> u8 {
+        let most = self.subnet.map(|most| most.subnet);
+        match told.filter(|told| told.length() > 0 && most.is_some_and(|most| told.holds(most))) {
+            Some(told) if scope > told.length() => u8::MAX,
+            Some(_) => scope,
+            None => 0,
+        }
     }
+}
+
+/// SCOPE PREFIX-LENGTH in the data of a server's client-subnet option, the server having been told `told`; `None` where another one
+/// stands there (RFC 7871 7.3).
+#[must_use]
+pub fn scope(told: Subnet, data: &[u8]) -> Option<u8> {
+    let (echoed, scope) = Subnet::read(data)?;
+    // Of an address of which no bit counts, the family does not either.
+    (echoed == told || (echoed.length(), told.length()) == (0, 0)).then_some(scope)
 }
 
 /// The data of the client-subnet option of `message`, whose records begin at `at`.
@@ -168,4 +201,28 @@ fn subnet_option<'a>(message: &'a [u8], header: &Header, at: usize) -> Option<&'
     let opt = Records::at(message, header, at).filter_map(Result::ok).find(|record| record.rtype == rtype::OPT)?;
     let mut options = Options::new(message, opt.rdata).filter_map(Result::ok);
     options.find(|(code, _)| *code == option::ECS).map(|(_, data)| data.of(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ecs_08_an_answer_is_for_as_many_bits_of_the_client_as_its_server_could_tell() {
+        let most = Subnet::of([198, 51, 100, 0].into()).within(24);
+        let ask = Ask { subnet: Some(Telling { subnet: most, basis: Basis::Client }), ..Ask::new(&[0], rtype::A) };
+        let elsewhere = Subnet::of([203, 0, 113, 0].into()).within(24);
+        for (told, scope, reach) in [
+            (Some(most), 16, 16),
+            (Some(most), 25, u8::MAX),
+            (Some(most.within(16)), 16, 16),
+            (Some(most.within(16)), 24, u8::MAX),
+            (Some(most.hidden()), 24, 0),
+            (Some(elsewhere), 24, 0),
+            (None, 24, 0),
+        ] {
+            assert_eq!(ask.reach(told, scope), reach, "{told:?} {scope}");
+        }
+        assert_eq!(Ask::new(&[0], rtype::A).reach(Some(elsewhere), 24), 0);
+    }
 }

@@ -31,6 +31,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::trail::{Attempts, UpstreamId};
+use crate::wire::Subnet;
 
 // What is asked of whom, and what the operator says of them.
 pub mod address;
@@ -114,12 +115,12 @@ mod faults;
 pub(crate) mod testing;
 
 pub use address::{Address, Scheme};
-pub use ask::Ask;
+pub use ask::{Ask, Basis, Telling};
 pub use error::ExchangeError;
 pub use pool::Pool;
 pub use route::Routes;
 pub use server::BuildError;
-pub use settings::{PoolSettings, Server, Settings};
+pub use settings::{PoolSettings, Server, Settings, SubnetRule};
 
 /// An answer that belongs to the question asked.
 #[derive(Clone, Debug)]
@@ -132,6 +133,8 @@ pub struct Answered {
     pub age: u32,
     /// Did it come over a leg whose AD bit may be believed: encrypted and authenticated (SEC-07)?
     pub trusted: bool,
+    /// What its server was told of the client's network.
+    pub told: Option<Subnet>,
 }
 
 /// How an exchange ended, and every attempt it took.
@@ -153,6 +156,8 @@ pub struct Route {
     pub fingerprint: u64,
     /// Did a forward of less than everything choose it? Then the operator knows the name, however special it is.
     pub is_forwarded: bool,
+    /// What at most its servers are told of clients' networks; `Strip` where none of them is told any.
+    pub subnets: SubnetRule,
 }
 
 /// Something that can be asked: a server over some transport, or a pool of them.

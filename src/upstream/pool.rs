@@ -15,7 +15,7 @@ use super::kept::Home;
 use super::probe;
 use super::round::Round;
 use super::server::{BuildError, BuildFault, Upstream};
-use super::settings::{PoolSettings, Server, Strategy};
+use super::settings::{PoolSettings, Server, Strategy, SubnetRule};
 use super::{Ask, Ended, Exchange, Exchanging, Route};
 use crate::trail::UpstreamId;
 
@@ -43,6 +43,8 @@ pub struct Roster {
     /// One attempt at one server.
     pub attempt_timeout: Duration,
     fingerprint: u64,
+    /// What at most any of them is told of clients' networks.
+    subnets: SubnetRule,
 }
 
 /// Hedges that a quiet time saves up.
@@ -67,6 +69,7 @@ impl Pool {
         for server in &all {
             server.adopt(all.len() > 1);
         }
+        let subnets = all.iter().fold(SubnetRule::Strip, |rule, server| rule.or(server.ecs()));
         let roster = Roster {
             all,
             primary: settings.servers.len(),
@@ -77,6 +80,7 @@ impl Pool {
             timeout: settings.timeout,
             attempt_timeout: settings.attempt_timeout,
             fingerprint: fingerprint(settings),
+            subnets,
         };
         Ok(Self { roster: Arc::new(roster) })
     }
@@ -97,9 +101,9 @@ fn fingerprint(settings: &PoolSettings) -> u64 {
     let mut hasher = SipHasher13::new();
     let mut add = |group: &str, server: &Server| {
         // The weight says how often a server is asked, not what it says.
-        let Server { url, addresses, tls_name, ca, pins, method, weight: _, source, proxy } = server;
+        let Server { url, addresses, tls_name, ca, pins, method, weight: _, source, proxy, ecs } = server;
         let place = format!("{group} {url} {addresses:?} {tls_name:?}");
-        hasher.write(format!("{place} {ca:?} {pins:?} {method:?} {source:?} {proxy:?}\n").as_bytes());
+        hasher.write(format!("{place} {ca:?} {pins:?} {method:?} {source:?} {proxy:?} {ecs:?}\n").as_bytes());
     };
     settings.servers.iter().for_each(|server| add("server", server));
     settings.fallback.iter().for_each(|server| add("fallback", server));
@@ -118,7 +122,7 @@ impl Exchange for Pool {
     }
 
     fn route(&self, _: &[u8]) -> Route {
-        Route { fingerprint: self.roster.fingerprint, is_forwarded: false }
+        Route { fingerprint: self.roster.fingerprint, is_forwarded: false, subnets: self.roster.subnets }
     }
 
     fn is_down(&self, _: &[u8]) -> bool {

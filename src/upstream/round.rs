@@ -322,7 +322,8 @@ impl<'a> Round<'a> {
         };
         let server = self.server(landed.place)?;
         let (upstream, trusted) = (server.id(), server.is_trusted());
-        let answered = Answered { message: delivered.message, upstream, age: delivered.age, trusted };
+        let told = server.ecs().told(self.ask.subnet).map(|told| told.subnet);
+        let answered = Answered { message: delivered.message, upstream, age: delivered.age, trusted, told };
         if verdict == Verdict::Final {
             self.leave_others();
             self.attempts.append(&attempts, landed.why);

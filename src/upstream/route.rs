@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::commons::Commons;
 use super::server::{BuildError, Upstream};
-use super::settings::{Forward, NamedPool};
+use super::settings::{Forward, NamedPool, SubnetRule};
 use super::time_names::TimeNames;
 use super::{Ask, Ended, Exchange, Exchanging, Pool, Route, Settings};
 use crate::trail::UpstreamId;
@@ -24,6 +24,8 @@ pub struct Routes {
     default: Gathered,
     /// Of the default pool alone.
     fingerprint: u64,
+    /// The same.
+    subnets: SubnetRule,
     pools: Vec<Gathered>,
     domains: Domains,
     ways: Vec<Way>,
@@ -45,6 +47,7 @@ struct Way {
     pool: usize,
     fallthrough: bool,
     fingerprint: u64,
+    subnets: SubnetRule,
 }
 
 /// The pool of `[upstream]`, by its name for people; no other has it.
@@ -64,15 +67,14 @@ impl Routes {
         let default = gather(DEFAULT, &settings.default)?;
         let named = settings.pools.iter().map(|NamedPool { name, pool }| gather(name, pool));
         let pools = named.collect::<Result<Vec<_>, _>>()?;
-        let way = |&Forward { pool, fallthrough, .. }: &Forward| Way {
-            pool,
-            fallthrough,
-            fingerprint: fingerprint(pools.get(pool).into_iter().chain(fallthrough.then_some(&default))),
+        let way = |&Forward { pool, fallthrough, .. }: &Forward| {
+            let asked = || pools.get(pool).into_iter().chain(fallthrough.then_some(&default));
+            Way { pool, fallthrough, fingerprint: fingerprint(asked()), subnets: subnets(asked()) }
         };
         let ways = settings.forwards.iter().map(way).collect();
-        let fingerprint = fingerprint([&default]);
+        let (fingerprint, subnets) = (fingerprint([&default]), subnets([&default]));
         let time_names = TimeNames::new(settings, commons)?;
-        Ok(Self { domains: Domains::new(&settings.forwards), fingerprint, ways, default, pools, time_names })
+        Ok(Self { domains: Domains::new(&settings.forwards), fingerprint, subnets, ways, default, pools, time_names })
     }
 
     /// The names of time servers, which have a way out of their own.
@@ -128,8 +130,10 @@ impl Exchange for Routes {
     fn route(&self, question: &[u8]) -> Route {
         let found = self.domains.find(question);
         match found.and_then(|(place, domain)| Some((self.ways.get(place)?, domain))) {
-            Some((way, domain)) => Route { fingerprint: way.fingerprint, is_forwarded: domain != Domain::Root },
-            None => Route { fingerprint: self.fingerprint, is_forwarded: false },
+            Some((&Way { fingerprint, subnets, .. }, domain)) => {
+                Route { fingerprint, is_forwarded: domain != Domain::Root, subnets }
+            }
+            None => Route { fingerprint: self.fingerprint, is_forwarded: false, subnets: self.subnets },
         }
     }
 
@@ -184,6 +188,11 @@ fn fingerprint<'a>(pools: impl IntoIterator<Item = &'a Gathered>) -> u64 {
         hasher.write_u64(gathered.pool.route(&[]).fingerprint);
     }
     hasher.finish()
+}
+
+/// What at most servers of `pools` are told of clients' networks.
+fn subnets<'a>(pools: impl IntoIterator<Item = &'a Gathered>) -> SubnetRule {
+    pools.into_iter().fold(SubnetRule::Strip, |rule, gathered| rule.or(gathered.pool.route(&[]).subnets))
 }
 
 /// How much of the tree a forward takes.
@@ -425,6 +434,7 @@ mod tests {
             changed(|all| server(all).method = Method::Get),
             changed(|all| server(all).source = Some([192, 0, 2, 9].into())),
             changed(|all| server(all).url.scheme = Scheme::Tls),
+            changed(|all| server(all).ecs = SubnetRule::OptOut),
             changed(|all| server(all).proxy = Some(proxy)),
             changed(|all| all.pools[0].pool.fallback = nowhere(9).servers),
             changed(|all| all.forwards[0].fallthrough = true),
@@ -443,6 +453,22 @@ mod tests {
         ] {
             assert_eq!(same, before);
         }
+    }
+
+    #[tokio::test]
+    async fn a_route_knows_what_at_most_its_servers_are_told_of_clients() {
+        let mut settings = three();
+        settings.default.fallback = nowhere(9).servers;
+        settings.default.fallback[0].ecs = SubnetRule::Forward;
+        settings.pools[0].pool.servers[0].ecs = SubnetRule::Add { v4: 16, v6: 48 };
+        let of = |settings: &Settings| {
+            let routes = build(settings);
+            ["a.example", "a.corp.example", "a.lan"].map(|asked| routes.route(&question(asked)).subnets)
+        };
+        let add = settings.pools[0].pool.servers[0].ecs;
+        assert_eq!(of(&settings), [SubnetRule::Forward, add, SubnetRule::Strip]);
+        settings.forwards[0].fallthrough = true;
+        assert_eq!(of(&settings)[1], SubnetRule::Add { v4: 24, v6: 56 }, "the default pool hears of it too");
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use super::line::Line;
 use super::probe;
 use super::proof::Proof;
 use super::proxy::ProxyError;
-use super::settings::Server;
+use super::settings::{Server, SubnetRule};
 use super::spell::Spell;
 use super::tally::Tally;
 use super::tls::TlsError;
@@ -66,6 +66,7 @@ pub struct Upstream {
     tally: Arc<Tally>,
     health: Health,
     weight: u16,
+    ecs: SubnetRule,
     /// Where it is probed from, and how long a probe may take.
     runtime: Handle,
     patience: Duration,
@@ -114,6 +115,7 @@ impl Upstream {
                 tally,
                 health: Health::default(),
                 weight: server.weight,
+                ecs: server.ecs,
                 runtime: home.commons.runtime.clone(),
                 patience: home.patience,
                 own: OnceLock::new(),
@@ -170,6 +172,12 @@ impl Upstream {
         self.weight
     }
 
+    /// What it is told of clients' networks.
+    #[must_use]
+    pub const fn ecs(&self) -> SubnetRule {
+        self.ecs
+    }
+
     /// How long an attempt there may take.
     #[must_use]
     pub const fn patience(&self) -> Duration {
@@ -182,7 +190,7 @@ impl Upstream {
         &self.health
     }
 
-    /// Makes one attempt and writes it, with any detour, to `attempts`.
+    /// Makes one attempt, telling of the client what this server may know, and writes it, with any detour, to `attempts`.
     ///
     /// # Errors
     /// Why there is no answer.
@@ -195,7 +203,7 @@ impl Upstream {
         self.tally.questions.add_one();
         let flight = Flight::depart(self);
         let mut log = Log { upstream: self.id, since: Instant::now(), attempts };
-        match self.ask(ask, window, &mut log).await {
+        match self.ask(&self.ecs.narrow(ask), window, &mut log).await {
             Ok(delivered) => {
                 // It lives and spoke to the question: what cannot be read may be the fault of that name's own servers.
                 let Ok(verdict) = judge(&delivered.message) else {

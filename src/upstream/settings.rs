@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Address;
 use super::address::Host;
+use super::ask::{Ask, Basis, Telling};
+use crate::wire::Subnet;
 
 /// How a DoH server is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -15,6 +18,82 @@ pub enum Method {
     Post,
     /// GET: HTTP caches on the way may help.
     Get,
+}
+
+/// What a server is told of a client's network (RFC 7871).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SubnetRule {
+    /// Nothing (ECS-01).
+    #[default]
+    Strip,
+    /// That nothing is to be told on, of us either: no bit of any address (RFC 7871 7.1.2).
+    OptOut,
+    /// What the client tells, up to 24 bits of IPv4 and 56 of IPv6.
+    Forward,
+    /// So many bits of the address that the client asks from, or fewer where it says so itself.
+    Add {
+        /// Of IPv4, at most 24.
+        v4: u8,
+        /// Of IPv6, at most 56.
+        v6: u8,
+    },
+    /// This network with every question, whoever asks.
+    Fixed(Subnet),
+}
+
+impl SubnetRule {
+    /// The rule that tells as much of a client as either of two, where a question may go to a server of each. `Strip` stands for all
+    /// that tell nothing of it.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        match (self.of_clients(), other.of_clients()) {
+            (Self::Add { v4, v6 }, Self::Add { v4: other_v4, v6: other_v6 }) => {
+                Self::Add { v4: v4.max(other_v4), v6: v6.max(other_v6) }
+            }
+            (Self::Add { .. }, Self::Forward) | (Self::Forward, Self::Add { .. }) => {
+                Self::Add { v4: Subnet::LONGEST_V4, v6: Subnet::LONGEST }
+            }
+            (Self::Strip, rule) | (rule, _) => rule,
+        }
+    }
+
+    const fn of_clients(self) -> Self {
+        match self {
+            Self::Strip | Self::OptOut | Self::Fixed(_) => Self::Strip,
+            Self::Forward | Self::Add { .. } => self,
+        }
+    }
+
+    /// `subnet`, cut to what the rule tells of it.
+    #[must_use]
+    pub fn cut(self, subnet: Subnet) -> Subnet {
+        match self {
+            Self::Strip | Self::OptOut | Self::Fixed(_) => subnet.hidden(),
+            Self::Forward => subnet,
+            Self::Add { v4, v6 } => subnet.within(if subnet.is_v6() { v6 } else { v4 }),
+        }
+    }
+
+    /// What a server with this rule is told where `most` may be told to any.
+    #[must_use]
+    pub fn told(self, most: Option<Telling>) -> Option<Telling> {
+        let nobodys = |subnet| Some(Telling { subnet, basis: Basis::Nobody });
+        let is_withheld = most.is_some_and(|most| most.basis == Basis::Nobody);
+        match self {
+            Self::Strip => None,
+            Self::OptOut => nobodys(Subnet::NOTHING),
+            Self::Fixed(subnet) => nobodys(if is_withheld { Subnet::NOTHING } else { subnet }),
+            Self::Forward => most.filter(|most| most.basis != Basis::Address),
+            Self::Add { .. } => most.map(|most| Telling { subnet: self.cut(most.subnet), ..most }),
+        }
+    }
+
+    /// `ask` as it goes to a server with this rule.
+    #[must_use]
+    pub fn narrow(self, ask: &Arc<Ask>) -> Arc<Ask> {
+        let subnet = self.told(ask.subnet);
+        if subnet == ask.subnet { Arc::clone(ask) } else { Arc::new(Ask { subnet, ..(**ask).clone() }) }
+    }
 }
 
 /// One server.
@@ -38,6 +117,8 @@ pub struct Server {
     pub source: Option<IpAddr>,
     /// Reached through this; for streams only.
     pub proxy: Option<Proxy>,
+    /// What it is told of clients' networks.
+    pub ecs: SubnetRule,
 }
 
 /// A way through to a server that cannot be reached directly.
@@ -76,6 +157,7 @@ impl Server {
             weight: 1,
             source: None,
             proxy: None,
+            ecs: SubnetRule::Strip,
         }
     }
 }
@@ -203,6 +285,54 @@ impl Settings {
             own: Vec::new(),
             state_dir: None,
             time_servers_plain: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADD: SubnetRule = SubnetRule::Add { v4: 16, v6: 48 };
+
+    fn telling(address: &str, length: u8, basis: Basis) -> Option<Telling> {
+        Some(Telling { subnet: Subnet::of(address.parse().unwrap()).within(length), basis })
+    }
+
+    #[test]
+    fn ecs_16_each_rule_tells_no_more_than_it_says() {
+        let fixed = Subnet::of([203, 0, 113, 0].into()).within(24);
+        let (client, address) =
+            (telling("198.51.100.0", 24, Basis::Client), telling("198.51.100.0", 24, Basis::Address));
+        let refused = telling("0.0.0.0", 0, Basis::Nobody);
+        let bits = |told: Option<Telling>| told.map(|told| told.subnet);
+        let cut = client.map(|told| told.subnet.within(16));
+        let nothing = Some(Subnet::NOTHING);
+        for (rule, expected) in [
+            (SubnetRule::Strip, [None; 4]),
+            (SubnetRule::OptOut, [nothing; 4]),
+            (SubnetRule::Forward, [None, bits(client), None, nothing]),
+            (ADD, [None, cut, cut, nothing]),
+            (SubnetRule::Fixed(fixed), [Some(fixed), Some(fixed), Some(fixed), nothing]),
+        ] {
+            assert_eq!([None, client, address, refused].map(|most| bits(rule.told(most))), expected, "{rule:?}");
+        }
+        let v6 = telling("2001:db8:1:2::", 56, Basis::Address);
+        assert_eq!(bits(ADD.told(v6)), v6.map(|told| told.subnet.within(48)));
+    }
+
+    #[test]
+    fn of_two_rules_what_at_most_is_told_does_not_depend_on_their_order() {
+        use SubnetRule::{Add, Forward, OptOut, Strip};
+        let longest = Add { v4: 24, v6: 56 };
+        for (one, other, both) in [
+            (Strip, OptOut, Strip),
+            (OptOut, Forward, Forward),
+            (Strip, ADD, ADD),
+            (Forward, ADD, longest),
+            (ADD, Add { v4: 20, v6: 40 }, Add { v4: 20, v6: 48 }),
+        ] {
+            assert_eq!((one.or(other), other.or(one)), (both, both));
         }
     }
 }

@@ -128,7 +128,9 @@ impl Inner {
             match server.attempt(&ask, window, &mut ended.attempts).await {
                 Ok((delivered, verdict)) => {
                     let message = short_lived(&delivered.message);
-                    ended.result = Ok(Answered { message, upstream: server.id(), age: delivered.age, trusted: false });
+                    let (upstream, age) = (server.id(), delivered.age);
+                    // Those who are asked in plain text are told nothing of anybody.
+                    ended.result = Ok(Answered { message, upstream, age, trusted: false, told: None });
                     if verdict == Verdict::Final {
                         break;
                     }
@@ -271,7 +273,7 @@ mod tests {
         let (names, ..) = set_up(vec![plain("udp", address)]);
         let usual = |_: Arc<Ask>, _| -> Exchanging {
             let message = Bytes::from_static(b"any");
-            let answered = Answered { message, upstream: UpstreamId(99), age: 0, trusted: true };
+            let answered = Answered { message, upstream: UpstreamId(99), age: 0, trusted: true, told: None };
             Box::pin(async { Ended { result: Ok(answered), attempts: Attempts::default() } })
         };
         let ended = names.around(ask("pool.example"), Instant::now() + LONG, usual).await;

@@ -2,7 +2,7 @@
 //!
 //! Read at the edge of the pipeline, written into questions to servers and into replies to those who told one.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// FAMILY of IPv4 and of IPv6.
 const V4: u16 = 1;
@@ -19,6 +19,22 @@ pub struct Subnet {
 impl Subnet {
     /// The most bits of an IPv6 address that are told to anybody; of IPv4 it is 24 (RFC 7871 11.1).
     pub const LONGEST: u8 = 56;
+    /// The same of an IPv4 address.
+    pub const LONGEST_V4: u8 = 24;
+    /// No bit of any address: 0.0.0.0/0.
+    pub const NOTHING: Self = Self { family: V4, length: 0, octets: [0; 16] };
+
+    /// All bits of `address`; one of IPv4 within IPv6 is of IPv4.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => {
+                let [a, b, c, d] = v4.octets();
+                Self { family: V4, length: 32, octets: [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] }
+            }
+            IpAddr::V6(v6) => Self { family: V6, length: 128, octets: v6.octets() },
+        }
+    }
 
     /// Reads the data of an option: the subnet, and SCOPE PREFIX-LENGTH. `None` where it breaks RFC 7871 6: another family (unless
     /// no bit of it counts), more bits than there are, an address of another length than theirs, or a bit set after them.
@@ -41,7 +57,8 @@ impl Subnet {
     }
 
     /// What of it may be told to servers: 24 bits of IPv4, 56 of IPv6 (RFC 7871 11.1), no bit where there was none (7.1.2), and
-    /// nothing at all of a network that has no meaning elsewhere.
+    /// nothing at all of a network that has no meaning elsewhere: private ones, and what begins with eight zero bits, which nobody
+    /// asks from (this network, loopback, IPv4 within IPv6).
     #[must_use]
     pub fn public(self) -> Option<Self> {
         let [a, b, c, d, ..] = self.octets;
@@ -49,9 +66,10 @@ impl Subnet {
         let v6 = Ipv6Addr::from(self.octets);
         match self.family {
             _ if self.length == 0 => Some(Self { family: if self.family == V6 { V6 } else { V4 }, ..self }),
+            _ if a == 0 => None,
             V4 if v4.is_private() || v4.is_loopback() || v4.is_link_local() || (a == 100 && b & 0xc0 == 64) => None,
-            V4 => Some(self.within(24)),
-            _ if v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback() => None,
+            V4 => Some(self.within(Self::LONGEST_V4)),
+            _ if v6.is_unique_local() || v6.is_unicast_link_local() => None,
             _ => Some(self.within(Self::LONGEST)),
         }
     }
@@ -62,6 +80,12 @@ impl Subnet {
         let length = self.length.min(length);
         let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
         Self { octets: (u128::from_be_bytes(self.octets) & mask).to_be_bytes(), length, ..self }
+    }
+
+    /// Is `other` all of it, or a part?
+    #[must_use]
+    pub fn holds(self, other: Self) -> bool {
+        other.within(self.length) == self
     }
 
     /// The same family, no bit of the address: what is told for clients who want nothing told.
@@ -129,12 +153,25 @@ mod tests {
     }
 
     #[test]
-    fn ecs_04_ecs_05_no_more_is_told_than_was_and_at_most_24_or_56_bits_the_others_zero() {
+    fn ecs_04_and_ecs_05_no_more_is_told_than_was_and_at_most_24_or_56_bits_the_others_zero() {
         assert_eq!(sent(&[0, 1, 32, 0, 198, 51, 100, 77]), Some(vec![0, 1, 24, 0, 198, 51, 100]));
         assert_eq!(sent(&[0, 1, 16, 0, 198, 51]), Some(vec![0, 1, 16, 0, 198, 51]));
         assert_eq!(sent(&[0, 1, 20, 0, 198, 51, 96]), Some(vec![0, 1, 20, 0, 198, 51, 96]));
         let v6 = [0, 2, 64, 0, 0x20, 1, 0xd, 0xb8, 1, 2, 3, 4];
         assert_eq!(sent(&v6), Some(vec![0, 2, 56, 0, 0x20, 1, 0xd, 0xb8, 1, 2, 3]));
+    }
+
+    #[test]
+    fn a_network_holds_its_parts_and_no_address_of_the_other_family() {
+        let of = |text: &str| Subnet::of(text.parse().unwrap());
+        let network = of("198.51.100.77").within(24);
+        assert_eq!(Some(network), read(&[0, 1, 24, 0, 198, 51, 100]));
+        assert!(
+            network.holds(of("198.51.100.9")) && network.holds(of("::ffff:198.51.100.9")) && network.holds(network)
+        );
+        assert!(!network.holds(of("198.51.101.9")) && !network.holds(network.within(23)));
+        assert!(!of("c633:6409::").within(24).holds(of("198.51.100.9")));
+        assert_eq!(Some(of("2001:db8:1:2::3").within(56)), read(&[0, 2, 56, 0, 0x20, 1, 0xd, 0xb8, 0, 1, 0]));
     }
 
     #[test]
@@ -146,11 +183,14 @@ mod tests {
 
     #[test]
     fn ecs_15_networks_that_mean_nothing_elsewhere_are_not_told() {
-        for private in [[10, 1, 2], [172, 31, 0], [192, 168, 7], [127, 0, 0], [169, 254, 1], [100, 127, 0]] {
+        for private in [[10, 1, 2], [172, 31, 0], [192, 168, 7], [127, 0, 0], [169, 254, 1], [100, 127, 0], [0, 1, 2]] {
             assert_eq!(sent(&[&[0, 1, 24, 0][..], &private].concat()), None, "{private:?}");
         }
         assert_eq!(sent(&[0, 2, 16, 0, 0xfd, 0]), None);
         assert_eq!(sent(&[0, 2, 16, 0, 0xfe, 0x80]), None);
+        for nobody in ["::1", "::", "::127.0.0.1"] {
+            assert_eq!(Subnet::of(nobody.parse().unwrap()).public(), None, "{nobody}");
+        }
         assert!(sent(&[0, 1, 24, 0, 100, 128, 0]).is_some());
     }
 }

@@ -1,9 +1,20 @@
 //! Clients that tell their subnet, over all transports: forwarded where the operator wants it, and nobody gets another's answer.
 
-use hushgate::peer::Transport;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
 
+use hushgate::config;
+use hushgate::peer::Transport;
+use hushgate::upstream::commons::Commons;
+use hushgate::upstream::{Ask as Asking, Basis, Exchange as _, Routes, Telling};
+use hushgate::wire::{Subnet, name};
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use crate::harness::servers::{Authority, Leg, Server};
 use crate::harness::upstream::Asked;
-use crate::harness::{Act, Answer, Ask, Rig, message};
+use crate::harness::{Act, Answer, Ask, Rig, Upstream, message};
 use crate::over_all;
 
 /// The client-subnet option of a question, if there is one.
@@ -32,7 +43,7 @@ async fn ask(rig: &Rig, transport: Transport, name: &str, third: u8) -> (u8, Opt
 }
 
 #[tokio::test]
-async fn ecs_05_ecs_08_ecs_11_each_network_gets_its_own_answer_and_scopes_are_shared_over_each_transport() {
+async fn ecs_05_08_11_each_network_gets_its_own_answer_and_scopes_are_shared_over_each_transport() {
     let rig = Rig::with("[privacy]\necs = \"forward\"\n").await;
     rig.upstream.script(tailored);
     over_all!(Transport::ALL, |transport| {
@@ -88,4 +99,140 @@ async fn ecs_06_a_forged_answer_for_another_subnet_is_passed_over() {
         Act::Several(vec![answer(66, &[0, 1, 24, 24, 203, 0, 113]), answer(1, &mine)])
     });
     assert_eq!(ask(&rig, Transport::Udp, "a.example.org", 1).await.0, 1);
+}
+
+const LEGS: [Leg; 6] = [Leg::Udp, Leg::Tcp, Leg::Tls, Leg::Https, Leg::H3, Leg::Quic];
+
+/// A rule as the configuration has it, and what a server with it is told of clients of this machine: of one that tells nothing, of one
+/// that tells 198.51.100.9, and of one that wants nothing told.
+const RULES: [(&str, &str, [Option<&[u8]>; 3]); 5] = [
+    ("strip", "\"strip\"", [None, None, None]),
+    ("opt-out", "\"opt-out\"", [Some(&NOTHING), Some(&NOTHING), Some(&NOTHING)]),
+    ("forward", "\"forward\"", [None, Some(&[0, 1, 24, 0, 198, 51, 100]), Some(&NOTHING)]),
+    // The address of this machine's clients is private, and another one is not believed.
+    ("add", "{ add = { v4 = 24, v6 = 56 } }", [None, None, Some(&NOTHING)]),
+    ("fixed", "{ fixed = \"203.0.113.0/24\" }", [Some(&FIXED), Some(&FIXED), Some(&FIXED)]),
+];
+const NOTHING: [u8; 4] = [0, 1, 0, 0];
+const FIXED: [u8; 7] = [0, 1, 24, 0, 203, 0, 113];
+
+/// A good server of every kind.
+async fn servers(authority: &Authority) -> Vec<Server> {
+    let mut servers = Vec::new();
+    for leg in LEGS {
+        servers.push(Server::good(leg, 1, authority, None).await);
+    }
+    servers
+}
+
+/// What `server` was told with the question for `name`; None where it has not been asked.
+fn heard(server: &Server, name: &str) -> Option<Option<Vec<u8>>> {
+    let log = server.log();
+    let asked: Vec<_> = log.iter().filter(|query| message::asked_name(query) == name).collect();
+    assert!(asked.windows(2).all(|pair| message::option(pair[0], 8) == message::option(pair[1], 8)), "{name}");
+    asked.last().map(|query| message::option(query, 8))
+}
+
+#[tokio::test]
+async fn ecs_16_each_server_is_told_what_its_own_rule_says_over_every_transport_upstream() {
+    let authority = Authority::new();
+    let servers = servers(&authority).await;
+    let mut toml = "[privacy]\necs = \"opt-out\"\n".to_owned();
+    for server in &servers {
+        for (rule, ecs, _) in RULES {
+            let domain = format!("{rule}.{}.example", server.leg.scheme());
+            let entry = server.entry_with(&format!("ecs = {ecs}"));
+            write!(toml, "[[forward]]\ndomains = [\"{domain}\"]\nservers = [{entry}]\n").unwrap();
+        }
+    }
+    let rig = Rig::beside(&[("ca.pem", &authority.pem)], &toml, &[]).await;
+    for server in &servers {
+        for (rule, _, expected) in RULES {
+            let asks = [
+                ("silent", None),
+                ("telling", Some(&[0, 1, 32, 0, 198, 51, 100, 9][..])),
+                ("hidden", Some(&NOTHING[..])),
+            ];
+            for ((client, option), expected) in asks.into_iter().zip(expected) {
+                let name = format!("{client}.{rule}.{}.example", server.leg.scheme());
+                let ask = option.iter().fold(Ask::a(&name).edns(), |ask, data| ask.option(8, data));
+                let reply = rig.ask(Transport::Udp, &ask.bytes()).await.message;
+                assert_eq!(message::rcode(&reply), 0, "{name}");
+                assert_eq!(heard(server, &name), Some(expected.map(<[u8]>::to_vec)), "{name}");
+                let mirrored = message::option(&reply, 8).is_some();
+                assert_eq!(mirrored, option.is_some() && matches!(rule, "forward" | "add"), "{name}");
+            }
+        }
+    }
+    // Where a server's table says nothing, what holds for all does.
+    rig.ask(Transport::Udp, &Ask::a("www.example.org").bytes()).await;
+    assert_eq!(told(rig.upstream.log().last().unwrap()), Some(NOTHING.to_vec()));
+}
+
+#[tokio::test]
+async fn ecs_16_what_a_client_tells_is_stripped_and_nothing_told_on_over_each_transport() {
+    for (ecs, sent) in [("opt-out", Some(NOTHING.to_vec())), ("strip", None)] {
+        let rig = Rig::with(&format!("[privacy]\necs = \"{ecs}\"\n")).await;
+        rig.upstream.script(tailored);
+        over_all!(Transport::ALL, |transport| {
+            for (client, option) in [("telling", &[0, 1, 24, 0, 198, 51, 100][..]), ("broken", &[0, 9, 99])] {
+                let name = format!("0.{client}.{}.example.org", transport.name());
+                let reply = rig.ask(transport, &Ask::a(&name).id(0).option(8, option).bytes()).await.message;
+                assert_eq!((message::rcode(&reply), message::option(&reply, 8)), (0, None));
+                let asked: Vec<_> = rig.upstream.log().iter().filter(|asked| asked.name() == name).map(told).collect();
+                assert_eq!(asked, [sent.clone()], "{name}");
+            }
+        });
+    }
+}
+
+/// The question for `name`, of a client whose network is known in this way.
+fn asking(name: &str, subnet: Option<Telling>) -> Arc<Asking> {
+    Arc::new(Asking { subnet, ..Asking::new(&name::from_text(name).unwrap(), 1) })
+}
+
+#[tokio::test]
+async fn ecs_04_and_ecs_05_what_is_added_of_a_public_address_arrives_cut_over_every_transport_upstream() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("ca.pem"), &authority.pem).unwrap();
+    let file = folder.path().join("hushgate.toml");
+    for server in servers(&authority).await {
+        let entry = server.entry_with("ecs = { add = { v4 = 20, v6 = 48 } }");
+        std::fs::write(&file, format!("[upstream]\nservers = [{entry}]\nfallback = []\n")).unwrap();
+        let loaded = config::load(&config::Source { file: Some(file.clone()), ..config::Source::default() });
+        let routes = Routes::new(&loaded.config.unwrap().upstream, &Commons::new(Handle::current())).unwrap();
+        for (name, address, expected) in [
+            ("v4.example", "198.51.100.9", &[0, 1, 20, 0, 198, 51, 96][..]),
+            ("v6.example", "2001:db8:a:ffff::9", &[0, 2, 48, 0, 0x20, 1, 0xd, 0xb8, 0, 10]),
+        ] {
+            let subnet = Subnet::of(address.parse().unwrap()).public().unwrap();
+            let ask = asking(name, Some(Telling { subnet, basis: Basis::Address }));
+            let ended = routes.exchange(ask, Instant::now() + Duration::from_secs(10)).await;
+            assert_eq!(ended.result.unwrap().told, Some(subnet.within(if name == "v4.example" { 20 } else { 48 })));
+            assert_eq!(heard(&server, name), Some(Some(expected.to_vec())), "{:?}", server.leg);
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_servers_asked_at_once_are_each_told_by_their_own_rule_and_the_answer_is_for_whom_its_server_knew() {
+    let authority = Authority::new();
+    let (stranger, mute) = (Server::good(Leg::Udp, 7, &authority, None).await, Upstream::start().await);
+    mute.script(|_| Act::Silence);
+    let pool = format!(
+        "[pool.both]\nstrategy = \"race\"\nservers = [{}, {{ url = \"udp://{}\", ecs = \"forward\" }}]\n\
+         [[forward]]\ndomains = [\"both.example\"]\npool = \"both\"\n",
+        stranger.entry_with("ecs = \"strip\""),
+        mute.address
+    );
+    let rig = Rig::with(&pool).await;
+    for third in [1, 2] {
+        let (data, option) = ask(&rig, Transport::Udp, "www.both.example", third).await;
+        assert_eq!((data, option), (7, Some(vec![0, 1, 32, 0, 198, 51, third, 9])), "for everyone");
+    }
+    assert_eq!(heard(&stranger, "www.both.example"), Some(None));
+    assert_eq!(stranger.questions(), 1);
+    mute.asked(1).await;
+    assert_eq!(told(&mute.log()[0]), Some(vec![0, 1, 24, 0, 198, 51, 1]));
 }

@@ -53,7 +53,7 @@ pub fn digest(
     (settings, any): (&Settings, AnyRule),
     now: Moment,
 ) -> Result<StoredBuf, Flaw> {
-    let mut received = Received::read(&answered.message, ask)?;
+    let mut received = Received::read(&answered.message, ask, answered.told)?;
     let chain = Chain::of(received.message, &received.records, ask)?;
     let foreign = chain.strip(received.message, &mut received.records)?;
     let more = match any {
@@ -66,7 +66,7 @@ pub fn digest(
         received.authentic = false;
     }
     let (rcode, ede, authentic) = (rcode::relayed(received.rcode), received.ede, received.authentic);
-    let told = received.scope;
+    let scope = ask.reach(answered.told, received.scope);
     // GEN-02: whether recursion was to be had is the upstream's to say.
     let recursive = received.header.flags.0 & Flags::RA;
     let mut clean = emit::clean(received, ask)?;
@@ -96,7 +96,7 @@ pub fn digest(
         is_sudden: false,
     };
     // A denial is for everyone (RFC 7871 7.4; ECS-13).
-    let scope = if judged == Judged::Positive { told } else { 0 };
+    let scope = if judged == Judged::Positive { scope } else { 0 };
     Ok(StoredBuf { meta, message: message.into(), ttls: dates.offsets.into(), scope })
 }
 
@@ -165,7 +165,7 @@ mod tests {
                 avoid: None,
                 subnet: None,
             };
-            let answered = Answered { message: Bytes::from(octets), upstream: UpstreamId(0), age: 0, trusted: true };
+            let answered = Answered { message: Bytes::from(octets), upstream: UpstreamId(0), age: 0, trusted: true, told: None };
             let stored = digest(&answered, &ask, (&Settings::default(), AnyRule::Minimal), Moment(0));
             prop_assert!(stored.is_ok(), "{:?}", stored.err());
             let stored = stored.unwrap();

@@ -2,8 +2,9 @@
 
 use super::Flaw;
 use crate::upstream::Ask;
+use crate::upstream::ask::scope;
 use crate::wire::registry::{option, rtype};
-use crate::wire::{Flags, HEADER_LEN, Header, Options, Question, Record, Records, Section, Span, WireError};
+use crate::wire::{Flags, HEADER_LEN, Header, Options, Question, Record, Records, Section, Span, Subnet, WireError};
 
 /// An answer that can be read.
 pub struct Received<'a> {
@@ -34,11 +35,11 @@ impl From<WireError> for Flaw {
 }
 
 impl<'a> Received<'a> {
-    /// Reads `message` as an answer to `ask`.
+    /// Reads `message` as an answer to `ask`, its server having been told `told` of the client's network.
     ///
     /// # Errors
     /// The [`Flaw`].
-    pub fn read(message: &'a [u8], ask: &Ask) -> Result<Self, Flaw> {
+    pub fn read(message: &'a [u8], ask: &Ask, told: Option<Subnet>) -> Result<Self, Flaw> {
         let header = Header::parse(message)?;
         if !header.flags.has(Flags::QR) || header.flags.opcode() != 0 {
             return Err(Flaw::Malformed);
@@ -70,7 +71,7 @@ impl<'a> Received<'a> {
                         return Err(Flaw::Malformed);
                     }
                     edns = true;
-                    received.take_opt(record, ask)?;
+                    received.take_opt(record, told)?;
                     received.gap_at.get_or_insert(record.owner);
                 }
                 // A signature over the message, or over the transaction, is the hop's as well.
@@ -86,7 +87,7 @@ impl<'a> Received<'a> {
 
     /// Padding, cookies and unknown options end here (PAD-10, CKI-23, EDN-14); an extended error travels on, and whom the
     /// answer is for is remembered.
-    fn take_opt(&mut self, record: Record, ask: &Ask) -> Result<(), Flaw> {
+    fn take_opt(&mut self, record: Record, told: Option<Subnet>) -> Result<(), Flaw> {
         let [high, ..] = record.ttl.to_be_bytes();
         self.rcode |= u16::from(high) << 4;
         for entry in Options::new(self.message, record.rdata) {
@@ -95,8 +96,8 @@ impl<'a> Received<'a> {
                 let info = crate::wire::u16_at(Span::of(data, self.message), 0)?;
                 self.ede.get_or_insert(info);
             }
-            if code == option::ECS {
-                self.scope = ask.scope(data.of(self.message)).ok_or(Flaw::Malformed)?;
+            if let (option::ECS, Some(told)) = (code, told) {
+                self.scope = scope(told, data.of(self.message)).ok_or(Flaw::Malformed)?;
             }
         }
         Ok(())

@@ -250,7 +250,7 @@ fn gen_10_no_bytes_of_an_upstream_make_digest_panic() {
         .0;
     let settings = crate::cache::Settings::default();
     let run = |message: Vec<u8>| {
-        let answered = Answered { message: message.into(), upstream: UpstreamId(0), age: 0, trusted: true };
+        let answered = Answered { message: message.into(), upstream: UpstreamId(0), age: 0, trusted: true, told: None };
         digest(&answered, &ask, (&settings, AnyRule::Minimal), Moment(0)).is_ok()
     };
     assert!(run(whole.clone()));

@@ -180,7 +180,7 @@ async fn what_is_being_asked_for_is_not_asked_for_again() {
         let peer = Peer::new(address, address, DoorId(0), Transport::Udp);
         let message = query("t.example").0;
         Keys::new(
-            &gateway.pipeline.shared,
+            gateway.pipeline.shared.exchange.route(&[]),
             &Walk::of_query(&Query::parse(&message, &peer, Moment(0)).unwrap(), Transport::Udp, 1232),
         )
     };

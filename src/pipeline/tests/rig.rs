@@ -13,13 +13,13 @@ use crate::cache;
 use crate::clock::Clock;
 use crate::guard::{self, Guard, Network, Refuse};
 use crate::peer::{DoorId, Peer, Transport};
-use crate::pipeline::{AnyRule, CookieRule, Pipeline, Settings, Shared, Special, SubnetRule};
+use crate::pipeline::{AnyRule, CookieRule, Pipeline, Settings, Shared, Special};
 use crate::query::Query;
 use crate::reply::{Facts, Now, Out, Pending, Verdict, Why};
 use crate::telemetry::Counters;
 use crate::trail::{Attempt, AttemptEnd, Attempts, UpstreamId};
 use crate::upstream::error::Cause;
-use crate::upstream::{Answered, Ask, Ended, Exchange, ExchangeError, Exchanging, Route};
+use crate::upstream::{Answered, Ask, Ended, Exchange, ExchangeError, Exchanging, Route, SubnetRule};
 use crate::wire::registry::{option, rtype};
 use crate::wire::{Edns, Flags, Header, OptWriter, Options, Record, Records, Section, name, patch};
 
@@ -34,7 +34,6 @@ pub fn settings() -> Settings {
         padding: true,
         datagram_limit: 1232,
         outstanding_per_domain: 256,
-        subnets: SubnetRule::Strip,
         special: Special::default(),
         any: AnyRule::default(),
         keepalive: Duration::from_secs(10),
@@ -60,6 +59,8 @@ pub struct Upstream {
     /// One permit lets one exchange end.
     pub gate: Arc<Semaphore>,
     pub trusted: bool,
+    /// What it is told of clients' networks.
+    pub ecs: SubnetRule,
     /// Is it known to be down?
     pub down: AtomicBool,
     /// How often it has come back.
@@ -81,13 +82,16 @@ impl std::fmt::Debug for Upstream {
 
 impl Exchange for Upstream {
     fn exchange(&self, ask: Arc<Ask>, _deadline: tokio::time::Instant) -> Exchanging {
+        let ask = self.ecs.narrow(&ask);
         self.asked.lock().unwrap().push((*ask).clone());
         let play = (self.script)(&ask);
         let (gate, trusted) = (Arc::clone(&self.gate), self.trusted);
         Box::pin(async move {
             gate.acquire().await.unwrap().forget();
             let upstream = UpstreamId(7);
-            let answered = |message: Vec<u8>, age| Ok(Answered { message: message.into(), upstream, age, trusted });
+            let told = ask.subnet.map(|told| told.subnet);
+            let answered =
+                |message: Vec<u8>, age| Ok(Answered { message: message.into(), upstream, age, trusted, told });
             let result = match play {
                 Play::Answer(built) => answered(built.0, 0),
                 Play::Raw(message) => answered(message, 0),
@@ -104,7 +108,7 @@ impl Exchange for Upstream {
     }
 
     fn route(&self, _: &[u8]) -> Route {
-        Route { fingerprint: 42, is_forwarded: false }
+        Route { fingerprint: 42, is_forwarded: false, subnets: self.ecs.or(SubnetRule::Strip) }
     }
 
     fn is_down(&self, _: &[u8]) -> bool {
@@ -299,6 +303,7 @@ pub struct Plan {
     pub settings: Settings,
     pub cache: cache::Settings,
     pub trusted: bool,
+    pub ecs: SubnetRule,
     pub held: bool,
     pub refuse: Refuse,
     pub allow: &'static str,
@@ -310,6 +315,7 @@ impl Default for Plan {
             settings: settings(),
             cache: cache::Settings::default(),
             trusted: true,
+            ecs: SubnetRule::Strip,
             held: false,
             refuse: Refuse::Answer,
             allow: "192.0.2.0/24",
@@ -326,8 +332,8 @@ impl Gateway {
         let gate = Arc::new(Semaphore::new(if options.held { 0 } else { 100_000 }));
         let (asked, down) = (Mutex::default(), AtomicBool::new(false));
         let comebacks = AtomicU32::default();
-        let trusted = options.trusted;
-        let upstream = Arc::new(Upstream { script: Box::new(script), asked, gate, trusted, down, comebacks });
+        let (trusted, ecs) = (options.trusted, options.ecs);
+        let upstream = Arc::new(Upstream { script: Box::new(script), asked, gate, trusted, ecs, down, comebacks });
         let allow: Network = options.allow.parse().unwrap();
         let guard = Guard::new(guard::Settings {
             allow: vec![vec![allow]],
@@ -354,7 +360,12 @@ impl Gateway {
     }
 
     pub fn begin(&self, transport: Transport, message: &[u8]) -> Begun {
-        let client: SocketAddr = "192.0.2.9:5353".parse().unwrap();
+        self.begin_from("192.0.2.9", transport, message)
+    }
+
+    /// A message from the client at `address`.
+    pub fn begin_from(&self, address: &str, transport: Transport, message: &[u8]) -> Begun {
+        let client = SocketAddr::new(address.parse().unwrap(), 5353);
         let peer = Peer::new(client, "198.51.100.1:53".parse().unwrap(), DoorId(0), transport);
         let mut buffer = BytesMut::new();
         let asked = Query::parse(message, &peer, self.pipeline.moment());

@@ -161,6 +161,7 @@ struct State {
     last: [u8; 4],
     connections: AtomicUsize,
     questions: AtomicUsize,
+    log: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Server {
@@ -200,6 +201,7 @@ impl Server {
             last: [192, 0, 2, octet],
             connections: AtomicUsize::new(0),
             questions: AtomicUsize::new(0),
+            log: Mutex::default(),
         });
         let address = match leg {
             Leg::Udp => plain(&state).await,
@@ -233,6 +235,18 @@ impl Server {
     /// Questions so far, whose octets could be read.
     pub fn questions(&self) -> usize {
         self.state.questions.load(Ordering::SeqCst)
+    }
+
+    /// The questions themselves.
+    pub fn log(&self) -> Vec<Vec<u8>> {
+        self.state.log.lock().unwrap().clone()
+    }
+
+    /// As an entry of `servers` with more fields.
+    pub fn entry_with(&self, fields: &str) -> String {
+        let url = format!("{}://{}", self.leg.scheme(), self.address);
+        let ca = if self.leg.alpn().is_empty() { "" } else { "ca = \"ca.pem\", " };
+        format!("{{ url = {url:?}, {ca}{fields} }}")
     }
 
     /// As an entry of `servers`, trusting the authority in `ca.pem` beside the configuration where there is something to trust.
@@ -277,6 +291,7 @@ impl State {
     /// The message that answers `query`, as wrong as the fault has it; None where nothing is to be said.
     fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
         self.questions.fetch_add(1, Ordering::SeqCst);
+        self.log.lock().unwrap().push(query.to_vec());
         if let Some(say) = &self.say {
             return Some(say(query));
         }
