@@ -358,6 +358,7 @@ fn added(added: Added) -> Vec<Words> {
         (Added::EDE, "extended error"),
         (Added::PADDING, "padding"),
         (Added::ECS, "client subnet"),
+        (Added::NSID, "name of this server"),
     ];
     all.into_iter().filter(|(bit, _)| added.has(*bit)).map(|(_, words)| words.into()).collect()
 }

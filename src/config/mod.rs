@@ -13,6 +13,7 @@ mod capacity;
 mod claims;
 mod domains;
 mod doors;
+mod edns;
 pub mod effect;
 pub mod effective;
 mod forwards;

@@ -47,13 +47,15 @@ pub struct Settings {
     pub subnets: SubnetRule,
     /// The idle time told to TCP and DoT clients (RFC 7828).
     pub keepalive: Duration,
+    /// What this gateway calls itself to clients that ask (RFC 5001), 64 octets at most; none: it does not say.
+    pub nsid: Option<Box<[u8]>>,
 }
 
 // By hand, because a derived one would put the keys into logs.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { timeout, cookies, require_cookie, secrets, padding, datagram_limit, .. } = self;
-        let Self { outstanding_per_domain, subnets, keepalive, .. } = self;
+        let Self { outstanding_per_domain, subnets, keepalive, nsid, .. } = self;
         f.debug_struct("Settings")
             .field("timeout", timeout)
             .field("cookies", cookies)
@@ -64,6 +66,7 @@ impl fmt::Debug for Settings {
             .field("outstanding_per_domain", outstanding_per_domain)
             .field("subnets", subnets)
             .field("keepalive", keepalive)
+            .field("nsid", nsid)
             .finish()
     }
 }

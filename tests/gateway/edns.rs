@@ -229,6 +229,30 @@ async fn edn_13_and_edn_14_options_of_one_hop_stay_on_it() {
 }
 
 #[tokio::test]
+async fn edn_14_our_name_is_told_to_those_who_ask_and_nobody_else_is_asked_for_theirs() {
+    let rig = Rig::with("[edns]\nnsid = \"0x6e733100\"").await;
+    rig.upstream.script(|asked| {
+        let failing = asked.name().starts_with("failing");
+        let answer = if failing { Answer::new().rcode(2) } else { Answer::new().a(300, [192, 0, 2, 1]) };
+        Act::Answer(answer.opt(&[(3, b"theirs")]))
+    });
+    over_all!(Transport::ALL, |transport| {
+        let own = |first: &str| Ask::a(&format!("{first}.{}.example", transport.name()));
+        let paths = [own("named"), own("failing"), Ask::a("x.onion"), Ask::new("zone.example", 252)];
+        for ask in paths.into_iter().map(|ask| ask.id(0)) {
+            for _ in 0..2 {
+                let named = rig.ask(transport, &ask.clone().option(3, &[]).bytes()).await.message;
+                assert_eq!(message::option(&named, 3).as_deref(), Some(&b"ns1\0"[..]));
+                let silent = rig.ask(transport, &ask.clone().edns().bytes()).await.message;
+                assert_eq!(message::option(&silent, 3), None);
+                assert_eq!(opts(&rig.ask(transport, &ask.bytes()).await.message), []);
+            }
+        }
+    });
+    assert!(rig.upstream.log().iter().all(|asked| message::option(&asked.message, 3).is_none()));
+}
+
+#[tokio::test]
 async fn edn_15_the_upstreams_extended_rcodes_are_servfail_with_edns_and_without() {
     let rig = Rig::start().await;
     for rcode in [16, 23, 4095] {

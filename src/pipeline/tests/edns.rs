@@ -108,6 +108,40 @@ async fn cfm_05_07_08_11_13_odd_flags_opcodes_and_options_are_met_with_the_plain
 }
 
 #[tokio::test]
+async fn nsid_is_told_to_those_who_ask_on_every_path_and_goes_before_anything_else_does() {
+    let settings = Settings { nsid: Some(b"here".as_slice().into()), ..settings() };
+    let script = |ask: &crate::upstream::Ask| match ask.question.get(1) {
+        Some(b'f') => Play::Answer(Built::to(ask).rcode(rcode::SERVFAIL)),
+        _ => Play::Answer(Built::to(ask).a(300, 1).opt(0, false, &[(option::NSID, b"theirs")])),
+    };
+    let gateway = Gateway::with(Plan { settings: settings.clone(), ..Plan::default() }, script);
+    for transport in Transport::ALL {
+        for (name, rtype) in
+            [("t.example", rtype::A), ("failing.example", rtype::A), ("localhost", rtype::A), ("x", rtype::AXFR)]
+        {
+            for options in [&[(option::NSID, &b""[..])][..], &[(option::NSID, b""), PADDING, COOKIE]] {
+                let got = gateway.over(transport, &Built::query(name, rtype).opt(0, false, options)).await;
+                assert_eq!(got.option(option::NSID).as_deref(), Some(&b"here"[..]), "{name}");
+            }
+            let silent = gateway.over(transport, &Built::query(name, rtype).opt(0, false, &[COOKIE])).await;
+            assert_eq!(silent.option(option::NSID), None, "{name}");
+        }
+    }
+    let unknown = Gateway::new(script);
+    assert_eq!(unknown.udp(&query(&[(option::NSID, b"")])).await.option(option::NSID), None);
+    // 27 of header and question, 16 of the record, 11 of our OPT, 6 of the reason, 8 of the name.
+    for (limit, named, reasons) in [(68, true, 1), (67, false, 1), (59, false, 0)] {
+        let settings = Settings { datagram_limit: limit, ..settings.clone() };
+        let gateway = Gateway::with(Plan { settings, ..Plan::default() }, |ask| {
+            Play::Answer(Built::to(ask).a(300, 1).opt(0, false, &[(option::EDE, &[0, 3])]))
+        });
+        let got = gateway.udp(&query(&[(option::NSID, b"")])).await;
+        assert_eq!((got.option(option::NSID).is_some(), got.edes().len(), got.records.len()), (named, reasons, 1));
+        assert_eq!(got.has(Flags::TC), reasons == 0, "{limit}");
+    }
+}
+
+#[tokio::test]
 async fn kal_01_03_05_the_idle_time_is_told_over_tcp_and_dot_to_those_who_ask() {
     let gateway = simple();
     for transport in Transport::ALL {
