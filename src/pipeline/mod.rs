@@ -32,6 +32,7 @@ mod sudden;
 mod tests;
 mod walk;
 
+pub use cookie::Cookies;
 pub use keys::NOT_RECURSIVE;
 pub use settings::{CookieRule, Settings, SubnetRule};
 pub use shared::Shared;

@@ -45,7 +45,7 @@ impl Shared {
     ) -> Arc<Self> {
         Arc::new(Self {
             finish: Finish::new(&settings),
-            cookies: settings.cookies.then(|| Cookies::new(&settings.secrets)),
+            cookies: settings.cookies.then(|| Cookies::new(&settings.secrets, clock.now())),
             cache: Cache::new(&cache_settings),
             failures: Failures::new(&cache_settings),
             flushes: Flushes::default(),
@@ -78,6 +78,12 @@ impl Shared {
     /// `now`, for the failures of a question that begins or is asked again then.
     pub(super) fn at(&self, question: &[u8], now: Moment) -> At {
         At { now, comebacks: self.exchange.comebacks(question) }
+    }
+
+    /// Server cookies, if any are given.
+    #[must_use]
+    pub const fn cookies(&self) -> Option<&Cookies> {
+        self.cookies.as_ref()
     }
 
     /// The cache.

@@ -276,7 +276,7 @@ async fn cki_15_gen_12_a_cookie_alone_is_answered_with_one() {
     let client = "192.0.2.9".parse().unwrap();
     let cookie = got.option(option::COOKIE).unwrap();
     let made = u32::from_be_bytes(cookie[12..16].try_into().unwrap());
-    assert_eq!(Cookies::new(&[SECRET]).check(&cookie, client, made).unwrap().0, Cookie::Valid);
+    assert_eq!(Cookies::new(&[SECRET], gateway.clock.now()).check(&cookie, client, made).unwrap().0, Cookie::Valid);
     assert_eq!(gateway.udp(&alone(&cookie)).await.rcode(), rcode::NOERROR);
     assert_eq!(gateway.udp(&alone(&[1; 24])).await.rcode(), rcode::BADCOOKIE);
     assert_eq!(gateway.tcp(&alone(&[1; 24])).await.rcode(), rcode::NOERROR);
