@@ -76,6 +76,7 @@ pub fn shared(size: usize) -> Arc<Shared> {
         subnets: SubnetRule::Strip,
         keepalive: Duration::from_secs(10),
         nsid: None,
+        pass: Vec::new(),
     };
     let cache = cache::Settings { size, ..cache::Settings::default() };
     Shared::new(settings, cache, guard, Arc::new(Upstream), Clock::start())

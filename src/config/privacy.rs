@@ -28,6 +28,7 @@ pub fn read(reader: &mut Reader<'_>, timeout: Duration, keepalive: Duration, sec
         outstanding_per_domain: capacity::read_outstanding(reader),
         secrets,
         nsid: edns::read_nsid(reader),
+        pass: edns::read_pass(reader),
     };
     if let Some(node) = reader.values.get("cookies.require")
         && settings.require_cookie == CookieRule::Always

@@ -102,6 +102,11 @@ impl Finish {
             added |= Added::COOKIE;
             length += COOKIE_LEN;
         }
+        if !walk.brought.is_empty() && length + walk.brought.len() <= walk.limit {
+            writer.options(walk.brought);
+            added |= Added::PASSED;
+            length += walk.brought.len();
+        }
         if keeps_alive(walk) && length + KEEPALIVE_LEN <= walk.limit {
             writer.option(option::KEEPALIVE, &[&self.keepalive.to_be_bytes()]);
             added |= Added::KEEPALIVE;
@@ -182,13 +187,15 @@ pub fn bare(walk: &Walk<'_>, out: &mut Out<'_>) {
     patch::set_counts(out.message(), [u16::from(!walk.question.is_empty()), 0, 0, 0]);
 }
 
-/// The room kept for our OPT: with what the client told of its subnet, and on a datagram with its cookie, which vouches for the answer.
+/// The room kept for our OPT: with what the client told of its subnet, and on a datagram with its cookie, which vouches for the answer,
+/// and with the options that the server has sent it: who has no room for them asks again over a stream.
 fn reserved(walk: &Walk<'_>) -> usize {
     if walk.edns.is_none() {
         return 0;
     }
-    let cookie = if walk.cookie.is_some() && walk.transport.is_datagram() { COOKIE_LEN } else { 0 };
-    opt::OPT_LEN + cookie + subnet_len(walk)
+    let cookie = if walk.cookie.is_some() { COOKIE_LEN } else { 0 };
+    let options = if walk.transport.is_datagram() { cookie + walk.brought.len() } else { 0 };
+    opt::OPT_LEN + options + subnet_len(walk)
 }
 
 /// The octets of the client-subnet option in a reply.

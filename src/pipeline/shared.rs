@@ -9,6 +9,7 @@ use super::finish::Finish;
 use super::flushes::Flushes;
 use super::join::{FLIGHTS, FOLLOWERS, Joins, Ticket};
 use super::keys::{self, Keys};
+use super::options::Passing;
 use super::refresh::Errands;
 use crate::cache::{self, At, Cache, EntryFacts, Failures, Selection};
 use crate::clock::{Clock, Moment};
@@ -22,6 +23,7 @@ pub struct Shared {
     pub(super) cache_settings: cache::Settings,
     pub(super) finish: Finish,
     pub(super) cookies: Option<Cookies>,
+    pub(super) passing: Passing,
     pub(super) cache: Cache,
     pub(super) failures: Failures,
     pub(super) flushes: Flushes,
@@ -46,6 +48,7 @@ impl Shared {
         Arc::new(Self {
             finish: Finish::new(&settings),
             cookies: settings.cookies.then(|| Cookies::new(&settings.secrets, clock.now())),
+            passing: Passing::new(&settings.pass),
             cache: Cache::new(&cache_settings),
             failures: Failures::new(&cache_settings),
             flushes: Flushes::default(),

@@ -54,7 +54,7 @@ pub fn digest(answered: &Answered, ask: &Ask, settings: &Settings, now: Moment) 
         received.authentic = false;
     }
     let (rcode, ede, authentic) = (rcode::relayed(received.rcode), received.ede, received.authentic);
-    let told = received.scope;
+    let (told, options) = (received.scope, std::mem::take(&mut received.options));
     // GEN-02: whether recursion was to be had is the upstream's to say.
     let recursive = received.header.flags.0 & Flags::RA;
     let mut clean = emit::clean(received, ask)?;
@@ -85,7 +85,7 @@ pub fn digest(answered: &Answered, ask: &Ask, settings: &Settings, now: Moment) 
     };
     // A denial is for everyone (RFC 7871 7.4; ECS-13).
     let scope = if judged == Judged::Positive { told } else { 0 };
-    Ok(StoredBuf { meta, message: message.into(), ttls: dates.offsets.into(), scope })
+    Ok(StoredBuf { meta, message: message.into(), ttls: dates.offsets.into(), scope, options })
 }
 
 const fn kind(judged: Judged) -> Kind {
@@ -152,6 +152,7 @@ mod tests {
                 patient: false,
                 avoid: None,
                 subnet: None,
+                passed: None,
             };
             let answered = Answered { message: Bytes::from(octets), upstream: UpstreamId(0), age: 0, trusted: true };
             let stored = digest(&answered, &ask, &Settings::default(), Moment(0));

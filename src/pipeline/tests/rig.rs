@@ -37,6 +37,7 @@ pub fn settings() -> Settings {
         subnets: SubnetRule::Strip,
         keepalive: Duration::from_secs(10),
         nsid: None,
+        pass: Vec::new(),
     }
 }
 
