@@ -156,6 +156,7 @@ struct State {
     last: [u8; 4],
     connections: AtomicUsize,
     questions: AtomicUsize,
+    log: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Server {
@@ -177,6 +178,7 @@ impl Server {
             last: [192, 0, 2, octet],
             connections: AtomicUsize::new(0),
             questions: AtomicUsize::new(0),
+            log: Mutex::default(),
         });
         let address = match leg {
             Leg::Udp => plain(&state).await,
@@ -210,6 +212,11 @@ impl Server {
     /// Questions so far, whose octets could be read.
     pub fn questions(&self) -> usize {
         self.state.questions.load(Ordering::SeqCst)
+    }
+
+    /// The same, as they came.
+    pub fn log(&self) -> Vec<Vec<u8>> {
+        self.state.log.lock().unwrap().clone()
     }
 
     /// As an entry of `servers`, trusting the authority in `ca.pem` beside the configuration where there is something to trust.
@@ -254,6 +261,7 @@ impl State {
     /// The message that answers `query`, as wrong as the fault has it; None where nothing is to be said.
     fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
         self.questions.fetch_add(1, Ordering::SeqCst);
+        self.log.lock().unwrap().push(query.to_vec());
         let mut message = Answer::new().a(300, self.last).to(query);
         let end = question_end(query);
         match self.fault() {
