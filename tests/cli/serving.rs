@@ -22,7 +22,7 @@ fn cki_23_no_log_holds_a_cookie_or_padding_however_much_is_logged() {
     let home = Home::new();
     let upstream = Upstream::start();
     let more = ["--set", "log.queries=full", "--set", "log.level=trace", "--set", "cookies.require=always"];
-    let mut serving = home.serve(upstream.address, &more);
+    let serving = home.serve(upstream.address, &more);
     let mut query = question("localhost");
     query[11] = 1;
     query.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 22, 0, 10, 0, 8]);
@@ -40,7 +40,7 @@ fn cki_23_no_log_holds_a_cookie_or_padding_however_much_is_logged() {
     let rest: Vec<String> = std::iter::once(first).chain(serving.running.rest()).collect();
     let log = rest.join("\n");
     assert!(log.contains("localhost") && log.contains("stopping"), "{log}");
-    let hex = |octets: &[u8]| octets.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+    let hex = |octets: &[u8]| octets.iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().concat();
     let list = |octets: &[u8]| octets.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
     for secret in [&b"MyCookie"[..], &given[16..], b"MyFill"] {
         let forms = [hex(secret), hex(secret).to_uppercase(), list(secret), secret.escape_ascii().to_string()];

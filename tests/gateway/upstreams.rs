@@ -1,6 +1,7 @@
 //! What the gateway does toward its upstreams, and what clients hear when those misbehave.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -85,9 +86,11 @@ async fn kal_08_and_pad_04_and_cki_19_each_leg_carries_the_options_of_its_own_tr
     for leg in [Leg::Udp, Leg::Tcp, Leg::Tls, Leg::Https, Leg::H3, Leg::Quic] {
         let server = Server::good(leg, 1, &authority, None).await;
         let (name, entry) = (leg.scheme(), server.entry());
-        toml += &format!(
+        write!(
+            toml,
             "[pool.{name}]\nservers = [{entry}]\n[[forward]]\ndomains = [\"{name}.example\"]\npool = \"{name}\"\n"
-        );
+        )
+        .unwrap();
         servers.push(server);
     }
     let rig = Rig::beside(&[("ca.pem", &authority.pem)], &toml, &[]).await;
