@@ -1,9 +1,11 @@
 //! The control thread: the admin server, readiness, certificates. It does what is slow, and holds nothing that a worker waits for.
 
 mod hands;
+mod secrets;
 pub mod snapshot;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -55,6 +57,8 @@ pub struct Control {
     pub workers: usize,
     /// The cache over a restart.
     pub snapshot: Arc<Snapshot>,
+    /// Where the secrets of server cookies are, if they are not made here.
+    pub secrets_file: Option<PathBuf>,
 }
 
 /// What the control thread and the stopping thread share.
@@ -101,6 +105,8 @@ pub fn start(
             tokio::spawn(watch_upstream(Arc::clone(&control)));
             tokio::spawn(keep_certificates(Arc::clone(&control.identity), Arc::clone(&control.times)));
             tokio::spawn(keep_time(Arc::clone(&control.times)));
+            let file = control.secrets_file.clone();
+            tokio::spawn(secrets::keep(Arc::clone(&control.shared), file, control.own_counters()));
             let keeping = tokio::spawn(snapshot::keep(Arc::clone(&control.snapshot), drain.clone()));
             let serving = tokio::spawn(admin.serve(handles, drain.clone()));
             drain.wanted().await;
@@ -201,9 +207,7 @@ async fn keep_time(times: Arc<Timekeeper>) {
 fn handles(control: &Arc<Control>) -> Handles {
     let [gauging, judging, explaining, handling] = [control, control, control, control].map(Arc::clone);
     let hands = Hands::default();
-    // The control thread asks as a worker of its own: counters have one writer.
-    let own = control.counters.last().cloned().unwrap_or_default();
-    let pipeline = Arc::new(Pipeline::new(Arc::clone(&control.shared), own));
+    let pipeline = Arc::new(Pipeline::new(Arc::clone(&control.shared), control.own_counters()));
     Handles {
         counters: control.counters.clone(),
         gauges: Arc::new(move || gauging.gauges()),
@@ -225,6 +229,11 @@ const fn speaks(kind: DoorKind) -> &'static str {
 }
 
 impl Control {
+    /// Those that this thread writes. It asks as a worker of its own: counters have one writer.
+    fn own_counters(&self) -> Arc<Counters> {
+        self.counters.last().cloned().unwrap_or_default()
+    }
+
     /// Questions put to servers of the default pool so far, and how many were answered: what a pool for a few domains does tells
     /// nothing of all others.
     fn asked_and_answered(&self) -> (u64, u64) {

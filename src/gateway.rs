@@ -164,6 +164,7 @@ impl Bound {
         );
         let control = Control {
             snapshot: Arc::new(snapshot),
+            secrets_file: config.secrets_file,
             shared,
             routes,
             times,

@@ -41,7 +41,8 @@ impl Transport {
         }
     }
 
-    /// Is there a cipher between the client and us? Only then may a reply be padded (RFC 7830 6).
+    /// Is there a cipher between the client and us? Only then may a reply be padded (RFC 7830 6). DoH in clear text counts too: it is
+    /// for a web server in front, and the way from there to the client is encrypted.
     #[must_use]
     pub const fn is_encrypted(self) -> bool {
         !matches!(self, Self::Udp | Self::Tcp)

@@ -76,6 +76,8 @@ pub struct StoredBuf {
     pub ttls: Box<[u8]>,
     /// The first bits of the subnet told to the server that it is for; 0: it is for everyone (RFC 7871 7.3.1).
     pub scope: u8,
+    /// The server's options for whoever sent some that passed, in wire form (EDN-14). Never kept.
+    pub options: Box<[u8]>,
 }
 
 impl StoredBuf {

@@ -233,6 +233,10 @@ impl Added {
     pub const PADDING: u8 = 16;
     /// The client's subnet, and for how much of it the reply holds (RFC 7871).
     pub const ECS: u8 = 32;
+    /// The gateway's name (RFC 5001).
+    pub const NSID: u8 = 64;
+    /// Options of the server's that pass from end to end.
+    pub const PASSED: u8 = 128;
 
     /// Is `bit` set?
     #[must_use]

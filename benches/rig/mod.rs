@@ -76,6 +76,8 @@ pub fn shared(size: usize) -> Arc<Shared> {
         special: Special::default(),
         any: AnyRule::default(),
         keepalive: Duration::from_secs(10),
+        nsid: None,
+        pass: Vec::new(),
     };
     let cache = cache::Settings { size, ..cache::Settings::default() };
     Shared::new(settings, cache, guard, Arc::new(Upstream), Clock::start())

@@ -358,6 +358,8 @@ fn added(added: Added) -> Vec<Words> {
         (Added::EDE, "extended error"),
         (Added::PADDING, "padding"),
         (Added::ECS, "client subnet"),
+        (Added::NSID, "name of this server"),
+        (Added::PASSED, "options of the upstream's"),
     ];
     all.into_iter().filter(|(bit, _)| added.has(*bit)).map(|(_, words)| words.into()).collect()
 }

@@ -89,6 +89,8 @@ pub const KEYS: &[Key] = &[
     with("cookies.client", "true"),
     with("cookies.require", r#""when-busy""#),
     bare("cookies.secrets_file"),
+    bare("edns.nsid"),
+    with("edns.pass", "[]"),
     with("limits.connections", r#""auto""#),
     with("limits.connections_per_client", "256"),
     with("limits.streams_per_connection", "100"),

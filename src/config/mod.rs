@@ -13,6 +13,7 @@ mod capacity;
 mod claims;
 mod domains;
 mod doors;
+mod edns;
 pub mod effect;
 pub mod effective;
 mod forwards;
@@ -31,6 +32,7 @@ mod problem;
 mod reader;
 mod routes;
 mod rules;
+pub mod secrets;
 mod senders;
 mod servers;
 mod special;
@@ -67,6 +69,8 @@ pub struct Config {
     pub cache: cache::Settings,
     /// What it does with a question.
     pub pipeline: pipeline::Settings,
+    /// Where the secrets of server cookies are read from again while it runs; none where they are made here.
+    pub secrets_file: Option<PathBuf>,
     /// What it writes down.
     pub log: log::Settings,
     /// How many workers there are; `"auto"` is resolved.
@@ -175,13 +179,15 @@ fn fill(reader: &mut Reader<'_>) -> Config {
     let plain = doors.list.iter().filter(|door| door.kind == listen::DoorKind::Dns);
     upstream.own = plain.map(|door| door.address).collect();
     upstream.state_dir = Some(tls.state_dir.clone());
+    let (secrets_file, secrets) = secrets::read(reader);
     let config = Config {
         absent: doors.absent,
         guard,
         admin: admin::read(reader, &mut claims),
         shutdown: admin::read_shutdown(reader),
         cache: memory::read(reader),
-        pipeline: privacy::read(reader, &upstream, limits.tcp_idle_timeout),
+        pipeline: privacy::read(reader, &upstream, limits.tcp_idle_timeout, secrets),
+        secrets_file,
         log: log::read(reader),
         workers: capacity::read_workers(reader),
         state_dir: tls.state_dir.clone(),

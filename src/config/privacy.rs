@@ -1,13 +1,14 @@
 //! `[privacy]` and `[cookies]`: what servers learn of clients, and how clients show who they are.
 
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use super::Reader;
 use super::capacity;
+use super::edns;
 use super::kinds::{self, What};
 use super::node::{Entry, Node, Value};
+use super::secrets::Secrets;
 use super::special;
 use crate::guard::Network;
 use crate::pipeline::{CookieRule, Settings};
@@ -16,11 +17,10 @@ use crate::wire::Subnet;
 
 /// RFC 9715 R3.
 const DATAGRAM_LIMIT: usize = 1232;
-/// More cookie secrets than any rollover has stages.
-const MOST_SECRETS: usize = 16;
 
-/// Reads both, and what else the pipeline is told; `upstream` is read already, `keepalive` is what TCP and DoT clients are told.
-pub fn read(reader: &mut Reader<'_>, upstream: &upstream::Settings, keepalive: Duration) -> Settings {
+/// Reads both, and what else the pipeline is told; `upstream` is read already, `keepalive` is what TCP and DoT clients are told,
+/// `secrets` what cookies are signed with.
+pub fn read(reader: &mut Reader<'_>, upstream: &upstream::Settings, keepalive: Duration, secrets: Secrets) -> Settings {
     let rules = [("never", CookieRule::Never), ("when-busy", CookieRule::WhenBusy), ("always", CookieRule::Always)];
     // Each server takes it over where its table says nothing else; here its mistakes are told.
     let _: SubnetRule = reader.read("privacy.ecs", ecs);
@@ -34,7 +34,9 @@ pub fn read(reader: &mut Reader<'_>, upstream: &upstream::Settings, keepalive: D
         special: special::read(reader, &upstream.forwards),
         any: special::read_any(reader),
         outstanding_per_domain: capacity::read_outstanding(reader),
-        secrets: read_secrets(reader),
+        secrets,
+        nsid: edns::read_nsid(reader),
+        pass: edns::read_pass(reader),
     };
     if let Some(node) = reader.values.get("cookies.require")
         && settings.require_cookie == CookieRule::Always
@@ -44,31 +46,6 @@ pub fn read(reader: &mut Reader<'_>, upstream: &upstream::Settings, keepalive: D
         reader.findings.error("cookies.require", node.origin, what);
     }
     settings
-}
-
-/// The secrets that cookies are signed with: the first signs, all verify (RFC 9018 5). None: one is made and rotated.
-fn read_secrets(reader: &mut Reader<'_>) -> Vec<[u8; 16]> {
-    let Some(node) = reader.values.get("cookies.secrets_file") else { return Vec::new() };
-    let secrets = reader.file(node).and_then(|path| secrets(&path));
-    reader.check("cookies.secrets_file", node, |_| secrets).unwrap_or_default()
-}
-
-/// The message says the line, never what stands there.
-fn secrets(path: &Path) -> Result<Vec<[u8; 16]>, What> {
-    let name = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{name} cannot be read: {error}"))?;
-    let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
-    let parse = |(index, line): (usize, &str)| {
-        let digits = line.len() == 32 && line.bytes().all(|octet| octet.is_ascii_hexdigit());
-        let number = u128::from_str_radix(line, 16).ok().filter(|_| digits);
-        number.map(u128::to_be_bytes).ok_or_else(|| format!("{name} line {} must be 32 hex digits", index + 1))
-    };
-    let secrets: Vec<[u8; 16]> = lines.map(parse).collect::<Result<_, _>>()?;
-    match secrets.len() {
-        0 => Err(format!("{name} holds no secret: it must have a line of 32 hex digits")),
-        count if count > MOST_SECRETS => Err(format!("{name} holds {count} secrets: at most {MOST_SECRETS}")),
-        _ => Ok(secrets),
-    }
 }
 
 /// What servers are told of clients' networks (RFC 7871).

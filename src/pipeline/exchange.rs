@@ -25,7 +25,7 @@ use crate::wire::{Flags, Header, Subnet};
 ///
 /// AD is always asked for (RFC 6840 5.7): an entry then serves clients that want to know and clients that do not, whoever came first.
 #[must_use]
-pub fn ask(shared: &Shared, walk: &Walk<'_>) -> Arc<Ask> {
+pub fn ask(shared: &Shared, walk: &Walk<'_>, keys: &Keys) -> Arc<Ask> {
     Arc::new(Ask {
         question: walk.question.into(),
         recursion_desired: walk.asks(Flags::RD),
@@ -38,6 +38,7 @@ pub fn ask(shared: &Shared, walk: &Walk<'_>) -> Arc<Ask> {
         patient: false,
         avoid: None,
         subnet: walk.subnet_sent(),
+        passed: keys.passed().cloned(),
     })
 }
 

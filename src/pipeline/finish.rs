@@ -46,10 +46,11 @@ pub struct Seal {
 }
 
 /// What finishing needs of the settings.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Finish {
     padding: bool,
     keepalive: u16,
+    nsid: Option<Box<[u8]>>,
 }
 
 impl Finish {
@@ -58,11 +59,11 @@ impl Finish {
     pub fn new(settings: &Settings) -> Self {
         // RFC 7828 3.1: units of 100 ms.
         let keepalive = u16::try_from(settings.keepalive.as_millis() / 100).unwrap_or(u16::MAX);
-        Self { padding: settings.padding, keepalive }
+        Self { padding: settings.padding, keepalive, nsid: settings.nsid.clone() }
     }
 
     /// Makes the message in `out` the asker's own and closes it.
-    pub fn seal(self, walk: &mut Walk<'_>, seal: &Seal, out: &mut Out<'_>) {
+    pub fn seal(&self, walk: &mut Walk<'_>, seal: &Seal, out: &mut Out<'_>) {
         let message = out.message();
         patch::set_id(message, walk.header.id);
         if let Some(place) = message.get_mut(HEADER_LEN..walk.question_end()) {
@@ -85,9 +86,9 @@ impl Finish {
     }
 
     /// Appends our OPT; answers what went into it, and whether an extended error did not. Its room was reserved. The options take what
-    /// is left: extended errors go before a cookie does, and on a stream, where no answer is cut short, a cookie goes before records
-    /// do (TCP-17).
-    fn append_opt(self, walk: &Walk<'_>, edns: Edns, seal: &Seal, out: &mut Out<'_>) -> (u8, bool) {
+    /// is left: our name is the first to go, then extended errors go before a cookie does, and on a stream, where no answer is cut short,
+    /// a cookie goes before records do (TCP-17).
+    fn append_opt(&self, walk: &Walk<'_>, edns: Edns, seal: &Seal, out: &mut Out<'_>) -> (u8, bool) {
         let mut length = out.len() + opt::OPT_LEN;
         let (mut added, mut unsaid) = (Added::OPT, false);
         let mut writer = OptWriter::start(out.tail(), UDP_SIZE, seal.rcode, edns.dnssec_ok);
@@ -100,6 +101,11 @@ impl Finish {
             writer.option(option::COOKIE, &[cookie]);
             added |= Added::COOKIE;
             length += COOKIE_LEN;
+        }
+        if !walk.brought.is_empty() && length + walk.brought.len() <= walk.limit {
+            writer.options(walk.brought);
+            added |= Added::PASSED;
+            length += walk.brought.len();
         }
         if keeps_alive(walk) && length + KEEPALIVE_LEN <= walk.limit {
             writer.option(option::KEEPALIVE, &[&self.keepalive.to_be_bytes()]);
@@ -115,6 +121,12 @@ impl Finish {
             writer.option(option::EDE, &[&code.to_be_bytes(), text.as_bytes()]);
             added |= Added::EDE;
             length = longer;
+        }
+        let named = self.nsid.as_deref().filter(|_| edns.nsid);
+        if let Some(nsid) = named.filter(|nsid| length + opt::OPTION_HEAD + nsid.len() <= walk.limit) {
+            writer.option(option::NSID, &[nsid]);
+            added |= Added::NSID;
+            length += opt::OPTION_HEAD + nsid.len();
         }
         let wanted = self.padding && edns.padding && walk.transport.is_encrypted();
         if let Some(padding) = opt::padding(length, PADDING_BLOCK, walk.limit).filter(|_| wanted) {
@@ -175,13 +187,15 @@ pub fn bare(walk: &Walk<'_>, out: &mut Out<'_>) {
     patch::set_counts(out.message(), [u16::from(!walk.question.is_empty()), 0, 0, 0]);
 }
 
-/// The room kept for our OPT: with what the client told of its subnet, and on a datagram with its cookie, which vouches for the answer.
+/// The room kept for our OPT: with what the client told of its subnet, and on a datagram with its cookie, which vouches for the answer,
+/// and with the options that the server has sent it: who has no room for them asks again over a stream.
 fn reserved(walk: &Walk<'_>) -> usize {
     if walk.edns.is_none() {
         return 0;
     }
-    let cookie = if walk.cookie.is_some() && walk.transport.is_datagram() { COOKIE_LEN } else { 0 };
-    opt::OPT_LEN + cookie + subnet_len(walk)
+    let cookie = if walk.cookie.is_some() { COOKIE_LEN } else { 0 };
+    let options = if walk.transport.is_datagram() { cookie + walk.brought.len() } else { 0 };
+    opt::OPT_LEN + options + subnet_len(walk)
 }
 
 /// The octets of the client-subnet option in a reply.

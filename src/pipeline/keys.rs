@@ -1,9 +1,13 @@
 //! What one question is looked up, joined and remembered under.
 
+use std::sync::Arc;
+
+use super::options::Sent;
 use super::shared::Shared;
 use super::walk::Walk;
 use crate::cache::{Bits, Cache, Key, Reach};
 use crate::upstream::Route;
+use crate::upstream::ask::Passed;
 use crate::wire::registry::rtype;
 use crate::wire::{Flags, Subnet};
 
@@ -25,6 +29,8 @@ pub struct Keys {
     answer: Key,
     /// What servers are told of the client's subnet at most.
     sent: Option<Subnet>,
+    /// Options of the client that pass.
+    options: Option<Sent>,
     recursive: bool,
     dnssec_ok: bool,
 }
@@ -40,7 +46,19 @@ impl Keys {
             // What is said to those who want nothing told of them is kept apart from what is said of all networks (ECS-09).
             answer = answer.reaching(if sent.length() > 0 { Reach::Everyone } else { Reach::Only(sent) });
         }
-        Self { answer, sent, recursive: walk.asks(Flags::RD), dnssec_ok: bits.dnssec_ok }
+        Self { answer, sent, options: None, recursive: walk.asks(Flags::RD), dnssec_ok: bits.dnssec_ok }
+    }
+
+    /// The same of a question with these options that pass (EDN-14).
+    #[must_use]
+    pub fn with(self, options: Option<Sent>) -> Self {
+        Self { options, ..self }
+    }
+
+    /// Options of the client that pass. What is answered to them is not looked up, nor kept.
+    #[must_use]
+    pub fn passed(&self) -> Option<&Arc<Passed>> {
+        self.options.as_ref().map(|sent| &sent.passed)
     }
 
     /// Where its answer is kept: what was learned with recursion answers both.
@@ -49,10 +67,11 @@ impl Keys {
         &self.answer
     }
 
-    /// Where an answer of this very question may be kept: one given without recursion may lack what recursion brings.
+    /// Where an answer of this very question may be kept: one given without recursion may lack what recursion brings, and one to
+    /// options that passed is for those who sent them.
     #[must_use]
     pub const fn insert(&self) -> Option<&Key> {
-        if self.recursive { Some(&self.answer) } else { None }
+        if self.recursive && self.options.is_none() { Some(&self.answer) } else { None }
     }
 
     /// Where answers may be kept that are for the client's network and not for everyone: the longest prefix first. None for a client
@@ -99,6 +118,7 @@ impl Keys {
     #[must_use]
     pub fn own(&self) -> Key {
         let own = if self.recursive { self.answer } else { self.answer.apart(NOT_RECURSIVE) };
+        let own = self.options.as_ref().map_or(own, |options| own.apart(options.mark));
         self.sent.map_or(own, |sent| own.reaching(Reach::Only(sent)))
     }
 }

@@ -123,7 +123,7 @@ impl Local {
             additionals: self.header.additionals,
             ..Meta::default()
         };
-        StoredBuf { meta, message: self.message.into(), ttls: self.ttls.into(), scope: 0 }
+        StoredBuf { meta, message: self.message.into(), ttls: self.ttls.into(), scope: 0, options: Box::default() }
     }
 }
 

@@ -20,6 +20,7 @@ mod flushes;
 mod join;
 mod keys;
 mod local;
+mod options;
 mod rcode;
 mod recall;
 mod refresh;
@@ -32,6 +33,7 @@ mod sudden;
 mod tests;
 mod walk;
 
+pub use cookie::Cookies;
 pub use keys::NOT_RECURSIVE;
 pub use settings::{AnyRule, CookieRule, Settings, Special};
 pub use shared::Shared;
@@ -105,7 +107,8 @@ impl Answer for Pipeline {
             Decided::Forward => {}
         }
         walk.trail.cut = ecs::strip(walk.edns, walk.told);
-        let keys = Keys::new(route, &walk);
+        let options = self.shared.passing.sent(query.message(), &mut walk);
+        let keys = Keys::new(route, &walk).with(options);
         let recalled = self.recall(&keys, query.arrival(), &mut walk, out);
         match recalled.or_else(|| self.stand_in_for_the_down(&keys, &mut walk, out)) {
             Some(facts) => Now::Sent(facts),
@@ -192,7 +195,7 @@ impl Pipeline {
                 };
                 lead.occupy(place);
                 walk.trail.join = Join::Led;
-                let (follow, ask) = (lead.follow(), exchange::ask(&self.shared, walk));
+                let (follow, ask) = (lead.follow(), exchange::ask(&self.shared, walk, &keys));
                 let (ask, until) = if has_stand_in {
                     (exchange::patient(ask), deadline.max(follow.begun() + stale::REFRESH))
                 } else {
@@ -247,7 +250,8 @@ impl Pipeline {
                 let failed = rcode::is_failure(stored.meta.rcode);
                 let reason = stored.meta.ede.map(|code| rcode::Extended { code, text: "" });
                 let stale = if failed { self.stand_in(keys, walk, (Stale::Failed, reason), out) } else { None };
-                stale.unwrap_or_else(|| self.relay(walk, stored, Source::Upstream, out))
+                let mut walk = Walk { brought: &stored.options, ..*walk };
+                stale.unwrap_or_else(|| self.relay(&mut walk, stored, Source::Upstream, out))
             }
             Err(problem) => self.stand_in_or_refuse(keys, walk, (Stale::Failed, problem), out),
         }

@@ -100,14 +100,14 @@ pub const fn of_fault(kind: FaultKind) -> Problem {
     match kind {
         FaultKind::Opcode => Problem::with(rcode::NOTIMP, ede::NOT_SUPPORTED, "opcode"),
         FaultKind::Signed => Problem::with(rcode::NOTIMP, ede::NOT_SUPPORTED, "signed message"),
+        // Bare: of another version it is not known how it writes options, and the RCODE says all there is (RFC 6891 6.1.3).
         FaultKind::Version => Problem::plain(rcode::BADVERS),
         // Short messages and responses are never answered; FORMERR stands here only to keep the map total.
-        FaultKind::Short
-        | FaultKind::Response
-        | FaultKind::QuestionCount
-        | FaultKind::Malformed
-        | FaultKind::Opt
-        | FaultKind::OptionContent => Problem::plain(rcode::FORMERR),
+        FaultKind::Short | FaultKind::Response => Problem::plain(rcode::FORMERR),
+        FaultKind::QuestionCount => Problem::with(rcode::FORMERR, ede::OTHER, "not one question"),
+        FaultKind::Malformed => Problem::with(rcode::FORMERR, ede::OTHER, "malformed message"),
+        FaultKind::Opt => Problem::with(rcode::FORMERR, ede::OTHER, "malformed EDNS"),
+        FaultKind::OptionContent => Problem::with(rcode::FORMERR, ede::OTHER, "malformed EDNS option"),
     }
 }
 
@@ -214,6 +214,30 @@ mod tests {
         for extended in CAUSES.iter().flat_map(|&cause| problem(cause).extras).flatten() {
             assert!(extended.text.len() <= 64 && !extended.text.is_empty(), "{}", extended.text);
         }
+    }
+
+    #[test]
+    fn ede_01_every_error_made_here_says_why_but_those_whose_rcode_does() {
+        let faults = [
+            (FaultKind::Opcode, Some(21)),
+            (FaultKind::QuestionCount, Some(0)),
+            (FaultKind::Malformed, Some(0)),
+            (FaultKind::Opt, Some(0)),
+            (FaultKind::OptionContent, Some(0)),
+            (FaultKind::Version, None),
+            (FaultKind::Signed, Some(21)),
+        ];
+        for (kind, code) in faults {
+            assert_eq!(of_fault(kind).ede(), code, "{kind:?}");
+        }
+        let refusals =
+            [NOT_ALLOWED, OVER_RATE, PROVE_ADDRESS, TRANSFER, OVERLOADED, CROWDED, TIMED_OUT, NOBODY_UP, LOST];
+        let all = refusals.into_iter().chain([MALFORMED, INCOMPLETE, TOO_LARGE]).chain(CAUSES.map(problem));
+        for problem in all.chain(faults.map(|(kind, _)| of_fault(kind))) {
+            assert!(problem.ede().is_some() || problem.rcode == rcode::BADVERS, "{problem:?}");
+            assert!(problem.extras.iter().flatten().all(|extended| extended.text.len() <= 64), "EDE-02");
+        }
+        assert_eq!((BAD_COOKIE.ede(), COOKIE_ALONE.ede()), (None, None), "the one says itself, the other is no error");
     }
 
     #[test]

@@ -16,7 +16,12 @@ use crate::wire::Flags;
 impl Pipeline {
     /// Looks into memory: answers first, so that a failure never hides what is still fresh (NEG-18).
     pub(super) fn recall(&self, keys: &Keys, now: Moment, walk: &mut Walk<'_>, out: &mut Out<'_>) -> Option<Facts> {
-        let Shared { cache, failures, .. } = &*self.shared;
+        let answered = if keys.passed().is_none() { self.recall_answer(keys, now, walk, out) } else { None };
+        answered.or_else(|| self.recall_failure(keys, now, walk, out))
+    }
+
+    fn recall_answer(&self, keys: &Keys, now: Moment, walk: &mut Walk<'_>, out: &mut Out<'_>) -> Option<Facts> {
+        let cache = &self.shared.cache;
         let mut take = |stored: Stored<'_>, is_due| {
             let age = now.seconds_since(stored.meta.received);
             (stored.meta, age, finish::copy(walk, stored, age, out), is_due)
@@ -29,20 +34,23 @@ impl Pipeline {
         let is_of_key = hit.is_some();
         // A name that does not exist has no records of any type (NEG-03).
         let hit = hit.or_else(|| cache.lookup(&keys.denial(), now, |stored| take(stored, false)));
-        if let Some((meta, age, fit, is_due)) = hit {
-            if is_of_key {
-                walk.reached(key);
-            }
-            let left = meta.lifetime.saturating_sub(age);
-            walk.trail.recall = Recall::Hit { age, left, supplier: meta.supplier };
-            if is_due {
-                self.renew(keys, walk);
-            }
-            if meta.is_sudden {
-                walk.trail.sudden = Sudden::Earlier;
-            }
-            return Some(self.seal(walk, (&meta, age, fit), Source::Cache, out));
+        let (meta, age, fit, is_due) = hit?;
+        if is_of_key {
+            walk.reached(key);
         }
+        let left = meta.lifetime.saturating_sub(age);
+        walk.trail.recall = Recall::Hit { age, left, supplier: meta.supplier };
+        if is_due {
+            self.renew(keys, walk);
+        }
+        if meta.is_sudden {
+            walk.trail.sudden = Sudden::Earlier;
+        }
+        Some(self.seal(walk, (&meta, age, fit), Source::Cache, out))
+    }
+
+    fn recall_failure(&self, keys: &Keys, now: Moment, walk: &mut Walk<'_>, out: &mut Out<'_>) -> Option<Facts> {
+        let failures = &self.shared.failures;
         walk.trail.recall = Recall::Miss;
         if failures.is_empty() {
             return None;
@@ -65,9 +73,12 @@ impl Pipeline {
     /// Is there an answer or a failure by now?
     pub(super) fn is_known(&self, keys: &Keys, now: Moment) -> bool {
         let Shared { cache, failures, .. } = &*self.shared;
-        is_fresh(cache, keys.answer(), now)
-            || is_fresh(cache, &keys.denial(), now)
-            || keys.near(cache).any(|key| is_fresh(cache, &key, now))
+        let has_answer = || {
+            is_fresh(cache, keys.answer(), now)
+                || is_fresh(cache, &keys.denial(), now)
+                || keys.near(cache).any(|key| is_fresh(cache, &key, now))
+        };
+        (keys.passed().is_none() && has_answer())
             || (!failures.is_empty()
                 && failures
                     .recall(&keys.own(), self.shared.at(keys.answer().question(), now))

@@ -85,6 +85,7 @@ impl Pipeline {
             patient: true,
             avoid: None,
             subnet: walk.subnet_sent(),
+            passed: None,
         };
         Errand { ask: Arc::new(ask), keys: Arc::new(keys.clone()) }
     }

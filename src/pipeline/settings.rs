@@ -59,13 +59,17 @@ pub struct Settings {
     pub any: AnyRule,
     /// The idle time told to TCP and DoT clients (RFC 7828).
     pub keepalive: Duration,
+    /// What this gateway calls itself to clients that ask (RFC 5001), 64 octets at most; none: it does not say.
+    pub nsid: Option<Box<[u8]>>,
+    /// Codes of the options that go from end to end (EDN-14). None by default.
+    pub pass: Vec<u16>,
 }
 
 // By hand, because a derived one would put the keys into logs.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { timeout, cookies, require_cookie, secrets, padding, datagram_limit, .. } = self;
-        let Self { outstanding_per_domain, special, any, keepalive, .. } = self;
+        let Self { outstanding_per_domain, special, any, keepalive, nsid, pass, .. } = self;
         f.debug_struct("Settings")
             .field("timeout", timeout)
             .field("cookies", cookies)
@@ -77,6 +81,8 @@ impl fmt::Debug for Settings {
             .field("special", special)
             .field("any", any)
             .field("keepalive", keepalive)
+            .field("nsid", nsid)
+            .field("pass", pass)
             .finish()
     }
 }

@@ -9,6 +9,7 @@ use super::finish::Finish;
 use super::flushes::Flushes;
 use super::join::{FLIGHTS, FOLLOWERS, Joins, Ticket};
 use super::keys::{self, Keys};
+use super::options::Passing;
 use super::refresh::Errands;
 use super::special::Zones;
 use crate::cache::{self, At, Cache, EntryFacts, Failures, Selection};
@@ -24,6 +25,7 @@ pub struct Shared {
     pub(super) finish: Finish,
     pub(super) cookies: Option<Cookies>,
     pub(super) special: Zones,
+    pub(super) passing: Passing,
     pub(super) cache: Cache,
     pub(super) failures: Failures,
     pub(super) flushes: Flushes,
@@ -47,8 +49,9 @@ impl Shared {
     ) -> Arc<Self> {
         Arc::new(Self {
             finish: Finish::new(&settings),
-            cookies: settings.cookies.then(|| Cookies::new(&settings.secrets)),
+            cookies: settings.cookies.then(|| Cookies::new(&settings.secrets, clock.now())),
             special: Zones::new(&settings.special),
+            passing: Passing::new(&settings.pass),
             cache: Cache::new(&cache_settings),
             failures: Failures::new(&cache_settings),
             flushes: Flushes::default(),
@@ -81,6 +84,12 @@ impl Shared {
     /// `now`, for the failures of a question that begins or is asked again then.
     pub(super) fn at(&self, question: &[u8], now: Moment) -> At {
         At { now, comebacks: self.exchange.comebacks(question) }
+    }
+
+    /// Server cookies, if any are given.
+    #[must_use]
+    pub const fn cookies(&self) -> Option<&Cookies> {
+        self.cookies.as_ref()
     }
 
     /// The cache.

@@ -26,6 +26,8 @@ pub struct Walk<'a> {
     pub cookie: Option<cookie::Data>,
     /// What is told of the client's subnet, by it or to servers.
     pub told: Option<Told>,
+    /// The server's options that pass to this client, in wire form (EDN-14).
+    pub brought: &'a [u8],
     /// The trail so far.
     pub trail: Trail,
 }
@@ -49,7 +51,17 @@ impl<'a> Walk<'a> {
 
     fn new(header: Header, question: &'a [u8], edns: Option<Edns>, (transport, datagram): (Transport, usize)) -> Self {
         let limit = reply_limit(transport, edns, datagram);
-        Self { header, question, edns, transport, limit, cookie: None, told: None, trail: Trail::default() }
+        Self {
+            header,
+            question,
+            edns,
+            transport,
+            limit,
+            cookie: None,
+            told: None,
+            brought: &[],
+            trail: Trail::default(),
+        }
     }
 
     /// A walk without a question.

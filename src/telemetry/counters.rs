@@ -94,6 +94,8 @@ pub struct Counters {
     pub handshakes_failed: Counter,
     /// Connections closed for breaking their protocol.
     pub protocol_errors: Counter,
+    /// Changes of the file of cookie secrets that could not be used.
+    pub secrets_refused: Counter,
     /// Turns that panicked and were caught.
     pub panics: Counter,
     /// Datagrams that could not be sent.

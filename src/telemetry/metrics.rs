@@ -176,6 +176,8 @@ impl Scrape {
     fn troubles(&self, page: &mut Page<'_>) -> fmt::Result {
         let totals = &self.totals;
         page.counter("protocol_errors", "Connections closed for breaking their protocol", &totals.protocol_errors)?;
+        let help = "Changes of the file of cookie secrets that could not be used";
+        page.counter("secrets_refused", help, &totals.secrets_refused)?;
         page.counter("panics", "Turns that panicked and were caught", &totals.panics)?;
         page.counter("send_failed", "Datagrams that could not be sent", &totals.send_failed)?;
         page.counter("overflow", "Questions dropped because too many were waiting", &totals.overflow)
@@ -392,6 +394,7 @@ mod tests {
                 &worker.handshakes,
                 &worker.handshakes_failed,
                 &worker.protocol_errors,
+                &worker.secrets_refused,
                 &worker.panics,
                 &worker.send_failed,
                 &worker.overflow,

@@ -1,11 +1,13 @@
 //! What is asked of an upstream, free of the client: question, flags, and no option of the client's (EDN-13) but, where the operator
-//! wants that, what it tells of its subnet.
+//! wants that, what it tells of its subnet and those that pass from end to end (EDN-14).
+
+use std::sync::Arc;
 
 use bytes::{BufMut as _, BytesMut};
 
 use crate::trail::UpstreamId;
 use crate::wire::registry::{class, option, rtype};
-use crate::wire::{Flags, Header, OptWriter, Options, Question, Records, Subnet, opt, patch};
+use crate::wire::{Flags, Header, OptWriter, Options, Question, Records, Span, Subnet, opt, patch};
 
 /// The EDNS payload size that we announce upstream (RFC 9715 R5).
 pub const UDP_SIZE: u16 = 1232;
@@ -38,6 +40,8 @@ pub struct Ask {
     pub avoid: Option<UpstreamId>,
     /// What may be told of the client's network (RFC 7871). Each server's rule makes of it what that one is told.
     pub subnet: Option<Telling>,
+    /// Options of the client that the operator lets pass (EDN-14).
+    pub passed: Option<Arc<Passed>>,
 }
 
 /// What may be told of a client's network, or a server is told.
@@ -60,6 +64,15 @@ pub enum Basis {
     Nobody,
 }
 
+/// Options that go from end to end, in wire form, one after another as they stood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// The codes that may pass.
+    pub codes: Arc<[u16]>,
+    /// The options: 512 octets at most.
+    pub octets: Box<[u8]>,
+}
+
 /// What one leg adds to the message it sends.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Leg<'a> {
@@ -71,6 +84,33 @@ pub struct Leg<'a> {
     pub cookie: Option<&'a [u8]>,
     /// Say that the connection may be kept, and ask for how long (RFC 7828 3.2.1); on TCP and DoT alone (KAL-08).
     pub keepalive: bool,
+}
+
+impl Passed {
+    /// Octets of all options together: room for whatever is exchanged in options today, and for an answer beside it.
+    const MOST: usize = 512;
+
+    /// The options in `rdata` of `message` that have one of `codes`. What does not fit stays behind.
+    #[must_use]
+    pub fn pick(codes: &Arc<[u16]>, message: &[u8], rdata: Span) -> Self {
+        let mut octets = Vec::new();
+        for (code, data) in Options::new(message, rdata).filter_map(Result::ok) {
+            let data = data.of(message);
+            if codes.contains(&code) && octets.len() + opt::OPTION_HEAD + data.len() <= Self::MOST {
+                octets.put_u16(code);
+                octets.put_u16(u16::try_from(data.len()).unwrap_or(u16::MAX));
+                octets.put_slice(data);
+            }
+        }
+        Self { codes: Arc::clone(codes), octets: octets.into() }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let end = u16::try_from(self.octets.len()).unwrap_or(u16::MAX);
+        Options::new(&self.octets, Span { start: 0, end }).count()
+    }
 }
 
 /// Why bytes are not the answer to an [`Ask`].
@@ -106,6 +146,7 @@ impl Ask {
             patient: false,
             avoid: None,
             subnet: None,
+            passed: None,
         }
     }
 
@@ -131,6 +172,10 @@ impl Ask {
         if let Some(Telling { subnet, .. }) = self.subnet {
             writer.option(option::ECS, &[&subnet.head(0), subnet.address()]);
             length += opt::OPTION_HEAD + subnet.head(0).len() + subnet.address().len();
+        }
+        if let Some(passed) = &self.passed {
+            writer.options(&passed.octets);
+            length += passed.octets.len();
         }
         if leg.keepalive {
             writer.option(option::KEEPALIVE, &[]);

@@ -293,8 +293,8 @@ impl Upstream {
         }
         log.end(AttemptEnd::Failed);
         let delivered = self.line.ask(&without(), Window { sends: 1, ..window }, log).await?;
-        // The same again: the question itself is what the server takes exception to.
-        if !Hop::read(&delivered.message).is_without_edns() {
+        // The same again: the question itself is what the server takes exception to. An option of the client's may be, too.
+        if ask.passed.is_none() && !Hop::read(&delivered.message).is_without_edns() {
             self.without_edns.begin(WITHOUT_EDNS);
         }
         Ok(delivered)

@@ -43,6 +43,12 @@ impl<'a, B: AsMut<[u8]> + bytes::BufMut> OptWriter<'a, B> {
         self.length += OPTION_HEAD + length;
     }
 
+    /// Appends options that are in wire form already.
+    pub fn options(&mut self, octets: &[u8]) {
+        self.out.put_slice(octets);
+        self.length += octets.len();
+    }
+
     /// Appends a PADDING option of `length` zero octets.
     pub fn pad(&mut self, length: usize) {
         self.out.put_u16(option::PADDING);

@@ -112,6 +112,11 @@ impl Running {
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
+    /// All that it still writes until it has ended.
+    pub fn rest(&self) -> Vec<String> {
+        std::iter::from_fn(|| self.lines.recv_timeout(PATIENCE).ok()).collect()
+    }
+
     /// How it ended. Its output is read to the end first, which is the event to wait for.
     pub fn end(&mut self) -> ExitStatus {
         while self.lines.recv_timeout(PATIENCE).is_ok() {}

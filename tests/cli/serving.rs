@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use crate::dns::{Upstream, receive_tcp, receive_udp, send_tcp, send_udp, told};
+use crate::dns::{Upstream, question, receive_tcp, receive_udp, send_tcp, send_udp, told};
 use crate::program::Home;
 
 #[test]
@@ -15,6 +15,39 @@ fn serve_is_ready_quickly_and_keeps_to_itself_what_needs_no_upstream() {
     let took = serving.began.elapsed();
     assert_eq!(told(&reply), (0, 1));
     assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
+fn cki_23_no_log_holds_a_cookie_or_padding_however_much_is_logged() {
+    let home = Home::new();
+    let upstream = Upstream::start();
+    let more = ["--set", "log.queries=full", "--set", "log.level=trace", "--set", "cookies.require=always"];
+    let serving = home.serve(upstream.address, &more);
+    let mut query = question("localhost");
+    query[11] = 1;
+    query.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 22, 0, 10, 0, 8]);
+    query.extend(*b"MyCookie");
+    query.extend([0, 12, 0, 6]);
+    query.extend(*b"MyFill");
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    socket.send_to(&query, serving.dns).unwrap();
+    let reply = receive_udp(&socket);
+    let at = reply.windows(8).position(|octets| octets == b"MyCookie").unwrap();
+    let given = reply[at..at + 24].to_vec();
+    let first = serving.running.until("\"query\"");
+    serving.running.signal("TERM");
+    let rest: Vec<String> = std::iter::once(first).chain(serving.running.rest()).collect();
+    let log = rest.join("\n");
+    assert!(log.contains("localhost") && log.contains("stopping"), "{log}");
+    let hex = |octets: &[u8]| octets.iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().concat();
+    let list = |octets: &[u8]| octets.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+    for secret in [&b"MyCookie"[..], &given[16..], b"MyFill"] {
+        let forms = [hex(secret), hex(secret).to_uppercase(), list(secret), secret.escape_ascii().to_string()];
+        for form in forms {
+            assert!(!log.contains(&form), "{form} in {log}");
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::hash::Hasher as _;
 use std::net::Ipv4Addr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hushgate::peer::Transport;
 use siphasher::sip::SipHasher24;
@@ -228,6 +228,86 @@ async fn cki_15_a_cookie_alone_is_answered_and_a_wrong_one_is_badcookie_over_udp
         }
     });
     assert_eq!(rig.upstream.count(), 0);
+}
+
+/// Asks over UDP with `cookie` until what comes back is as `wanted` would have it; answers the cookie in it.
+async fn until(rig: &Rig, cookie: &[u8], wanted: impl Fn(u16, &[u8]) -> bool) -> Vec<u8> {
+    let asking = async {
+        loop {
+            let (rcode, _, given) = read(&rig.ask(Transport::Udp, &ask(cookie).bytes()).await.message);
+            let given = given.unwrap();
+            if wanted(rcode, &given) {
+                return given;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(3 * client::PATIENCE, asking).await.expect("a change of secrets")
+}
+
+#[tokio::test]
+async fn cki_16_a_rollover_of_the_secrets_takes_effect_while_it_runs() {
+    let (old, new) = ("42".repeat(16), "43".repeat(16));
+    let extra = "[cookies]\nrequire = \"always\"\nsecrets_file = \"secrets\"";
+    let rig = Rig::beside(&[("secrets", &old)], extra, &[]).await;
+    let write = |lines: &str| {
+        // As an operator should: the file is whole at every moment.
+        std::fs::write(rig.folder().join("next"), lines).unwrap();
+        std::fs::rename(rig.folder().join("next"), rig.folder().join("secrets")).unwrap();
+    };
+    let by_new = || forge([0x43; 16], VERSION, now(), &LOOPBACK);
+    assert_eq!(read(&rig.ask(Transport::Udp, &ask(&by_new()).bytes()).await.message).0, 23);
+    write(&format!("{old}\n{new}\n"));
+    let renewed = until(&rig, &by_new(), |rcode, _| rcode == 0).await;
+    assert!(is_fresh(&renewed), "the old one signs still");
+    write("not a secret\n");
+    let refused = async {
+        while rig.metric("hushgate_secrets_refused_total").await == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(3 * client::PATIENCE, refused).await.expect("a file that is not taken");
+    assert_eq!(read(&rig.ask(Transport::Udp, &ask(&sound(now())).bytes()).await.message).0, 0, "as before");
+    write(&new);
+    let signed = until(&rig, &sound(now()), |rcode, _| rcode == 23).await;
+    let time = u32::from_be_bytes(signed[12..16].try_into().unwrap());
+    assert_eq!(signed, forge([0x43; 16], VERSION, time, &LOOPBACK));
+    assert_eq!(rig.metric("hushgate_secrets_refused_total").await, 1);
+}
+
+#[tokio::test]
+async fn cki_17_gateways_with_the_same_secrets_accept_each_others_cookies_and_no_others() {
+    let extra = "[cookies]\nrequire = \"always\"\nsecrets_file = \"secrets\"";
+    let (same, other) = ("42".repeat(16), "43".repeat(16));
+    let one = Rig::beside(&[("secrets", &same)], extra, &[]).await;
+    let two = Rig::beside(&[("secrets", &same)], extra, &[]).await;
+    let third = Rig::beside(&[("secrets", &other)], extra, &[]).await;
+    let fourth = Rig::with("[cookies]\nrequire = \"always\"").await;
+    let fifth = Rig::with("[cookies]\nrequire = \"always\"").await;
+    let all = [&one, &two, &third, &fourth, &fifth];
+    for (at, giver) in all.into_iter().enumerate() {
+        let (rcode, _, cookie) = read(&giver.ask(Transport::Udp, &ask(&MINE).bytes()).await.message);
+        assert_eq!(rcode, 23);
+        for (other, taker) in all.into_iter().enumerate() {
+            let query = ask(cookie.as_deref().unwrap()).bytes();
+            let accepted = read(&taker.ask(Transport::Udp, &query).await.message).0 == 0;
+            assert_eq!(accepted, at == other || (at < 2 && other < 2), "of {at} at {other}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn cki_17_a_secret_made_here_is_turned_every_day_and_its_cookies_stay_good() {
+    let rig = Rig::with("[cookies]\nrequire = \"always\"").await;
+    let first = until(&rig, &MINE, |_, _| true).await;
+    assert_eq!(until(&rig, &first, |_, _| true).await, first);
+    rig.pass(86_400);
+    let second = until(&rig, &first, |rcode, given| rcode == 0 && given != first).await;
+    assert_eq!(until(&rig, &second, |rcode, _| rcode == 0).await, second);
+    rig.pass(3900);
+    let third = until(&rig, &first, |rcode, _| rcode == 23).await;
+    assert_eq!(until(&rig, &third, |rcode, _| rcode == 0).await, third, "and the second secret signs on");
+    assert_eq!(read(&rig.ask(Transport::Udp, &ask(&second).bytes()).await.message).0, 0);
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
 //! EDNS (STANDARDS groups EDN and KAL): one OPT or none, versions, sizes, and options that belong to one hop.
 
+use std::time::{Duration, Instant};
+
 use hushgate::peer::Transport;
+use tokio::io::AsyncReadExt as _;
 
 use crate::harness::message::{Edns, opt};
-use crate::harness::{Act, Answer, Ask, Rig, STREAMS, message};
+use crate::harness::{Act, Answer, Ask, Rig, STREAMS, client, message};
 use crate::over_all;
 
 /// A query for a name of this transport with these octets as additional records.
@@ -229,6 +232,30 @@ async fn edn_13_and_edn_14_options_of_one_hop_stay_on_it() {
 }
 
 #[tokio::test]
+async fn edn_14_our_name_is_told_to_those_who_ask_and_nobody_else_is_asked_for_theirs() {
+    let rig = Rig::with("[edns]\nnsid = \"0x6e733100\"").await;
+    rig.upstream.script(|asked| {
+        let failing = asked.name().starts_with("failing");
+        let answer = if failing { Answer::new().rcode(2) } else { Answer::new().a(300, [192, 0, 2, 1]) };
+        Act::Answer(answer.opt(&[(3, b"theirs")]))
+    });
+    over_all!(Transport::ALL, |transport| {
+        let own = |first: &str| Ask::a(&format!("{first}.{}.example", transport.name()));
+        let paths = [own("named"), own("failing"), Ask::a("x.onion"), Ask::new("zone.example", 252)];
+        for ask in paths.into_iter().map(|ask| ask.id(0)) {
+            for _ in 0..2 {
+                let named = rig.ask(transport, &ask.clone().option(3, &[]).bytes()).await.message;
+                assert_eq!(message::option(&named, 3).as_deref(), Some(&b"ns1\0"[..]));
+                let silent = rig.ask(transport, &ask.clone().edns().bytes()).await.message;
+                assert_eq!(message::option(&silent, 3), None);
+                assert_eq!(opts(&rig.ask(transport, &ask.bytes()).await.message), []);
+            }
+        }
+    });
+    assert!(rig.upstream.log().iter().all(|asked| message::option(&asked.message, 3).is_none()));
+}
+
+#[tokio::test]
 async fn edn_15_the_upstreams_extended_rcodes_are_servfail_with_edns_and_without() {
     let rig = Rig::start().await;
     for rcode in [16, 23, 4095] {
@@ -286,6 +313,49 @@ async fn kal_02_a_keepalive_with_content_is_formerr() {
         }
     });
     assert_eq!(rig.upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn kal_03_a_connection_is_kept_for_just_the_time_that_was_told() {
+    let rig = Rig::with("[limits]\ntcp_idle_timeout = \"1s\"").await;
+    let kept = async |transport| {
+        let mut stream = rig.stream(transport).await;
+        let before = Instant::now();
+        let reply = client::framed(&mut stream, &Ask::a("kept.example").option(11, &[]).bytes()).await.unwrap().message;
+        let told = message::option(&reply, 11).unwrap();
+        let told = Duration::from_millis(100) * u16::from_be_bytes([told[0], told[1]]).into();
+        assert_eq!(told, Duration::from_secs(1));
+        let end = tokio::time::timeout(client::PATIENCE, stream.read(&mut [0; 16])).await.expect("an end");
+        assert_eq!(end.unwrap_or(0), 0);
+        assert!(before.elapsed() >= told, "over {}: {:?}", transport.name(), before.elapsed());
+        // Ten seconds are the default; a busy machine is far from late by that much.
+        assert!(before.elapsed() < told * 8, "over {}: {:?}", transport.name(), before.elapsed());
+    };
+    tokio::join!(kept(Transport::Tcp), kept(Transport::Dot));
+}
+
+#[tokio::test]
+async fn edn_14_options_that_may_pass_go_from_end_to_end_and_split_the_question() {
+    let rig = Rig::with("[edns]\npass = [65001]").await;
+    rig.upstream.script(|asked| {
+        let shown = message::option(&asked.message, 65001).unwrap_or_default();
+        let back = [&b"re:"[..], &shown].concat();
+        Act::Answer(Answer::new().a(300, [192, 0, 2, 1]).opt(&[(65001, &back), (65002, b"no"), (12, &[0; 24])]))
+    });
+    over_all!(Transport::ALL, |transport| {
+        let ask = Ask::a(&format!("{}.end.example", transport.name())).id(0);
+        for (data, back) in [(&b"one"[..], &b"re:one"[..]), (b"two", b"re:two"), (b"one", b"re:one"), (b"", b"re:")] {
+            let query = ask.clone().option(65001, data).option(65002, b"stays").bytes();
+            let reply = rig.ask(transport, &query).await.message;
+            assert_eq!(message::options(&reply), Some(vec![(65001, back.to_vec())]));
+        }
+        for plain in [ask.clone().edns(), ask.clone().option(65002, b"stays")] {
+            assert_eq!(message::options(&rig.ask(transport, &plain.bytes()).await.message), Some(Vec::new()));
+        }
+    });
+    let log = rig.upstream.log();
+    assert_eq!(rig.upstream.count(), Transport::ALL.len() * 5, "four that passed, and one for everyone else");
+    assert!(log.iter().all(|asked| message::option(&asked.message, 65002).is_none()));
 }
 
 #[tokio::test]

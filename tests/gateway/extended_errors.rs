@@ -47,6 +47,34 @@ async fn ede_01_and_ede_11_the_reason_goes_to_those_with_edns_alone() {
 }
 
 #[tokio::test]
+async fn ede_01_a_malformed_question_with_an_opt_is_told_what_is_wrong_with_it() {
+    let rig = Rig::start().await;
+    let opt = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
+    let question = Ask::a("two.example").id(0).bytes()[12..].to_vec();
+    let message = |counts: [u8; 2], parts: &[&[u8]]| {
+        let header = [0, 0, 1, 0, 0, counts[0], 0, 0, 0, 0, 0, counts[1]];
+        [&header[..], &parts.concat()].concat()
+    };
+    let cases = [
+        ("not one question", message([2, 1], &[&question, &question, &opt])),
+        ("not one question", message([0, 1], &[&opt])),
+        ("malformed message", message([1, 2], &[&question, &opt, &[0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 9]])),
+        ("malformed EDNS", message([1, 2], &[&question, &opt, &opt])),
+        ("malformed EDNS option", Ask::a("odd.example").id(0).option(10, &[1; 9]).bytes()),
+    ];
+    over_all!(Transport::ALL, |transport| {
+        for (text, query) in &cases {
+            let reply = rig.ask(transport, query).await.message;
+            assert_eq!((message::rcode(&reply), errors(&reply)), (1, vec![(0, (*text).to_owned())]));
+            assert_discreet(&reply);
+        }
+        let bare = rig.ask(transport, &message([2, 0], &[&question, &question])).await.message;
+        assert_eq!((message::rcode(&bare), message::options(&bare)), (1, None));
+    });
+    assert_eq!(rig.upstream.count(), 0);
+}
+
+#[tokio::test]
 async fn ede_02_a_reason_that_does_not_fit_a_datagram_gives_way_to_data_and_tc_tells_of_it() {
     let rig = Rig::start().await;
     // Header 12, question "nnn.fit" + 4 = 13, fixed part of the record 12, OPT 11, and 6 for the error.

@@ -2,7 +2,7 @@
 
 use hushgate::peer::Transport;
 
-use crate::harness::{Answer, Ask, ENCRYPTED, Rig, message};
+use crate::harness::{Answer, Ask, ENCRYPTED, Rig, client, message};
 use crate::over_all;
 
 const BLOCK: usize = 468;
@@ -73,6 +73,23 @@ async fn pad_02_nothing_is_padded_in_clear_text() {
             assert_eq!(message::options(&reply), Some(Vec::new()));
         }
     });
+}
+
+#[tokio::test]
+async fn pad_02_what_a_web_server_in_front_encrypts_is_padded_too() {
+    let rig = Rig::start().await;
+    for (options, padded) in [(Some(&[][..]), true), (None, false)] {
+        let ask = Ask::a("front.example").id(0).edns();
+        let query = options.map_or(ask.clone(), |data| ask.option(12, data)).bytes();
+        let mut request = rig.post(&query);
+        *request.uri_mut() = format!("http://127.0.0.1:{}/dns-query", rig.doh_clear().port()).parse().unwrap();
+        let connect = || tokio::net::TcpStream::connect(rig.doh_clear());
+        let (_, _, one) = client::http1(connect().await.unwrap(), request.clone()).await.unwrap();
+        let (_, _, two) = client::http2(connect().await.unwrap(), request).await.unwrap();
+        for reply in [one, two] {
+            assert_eq!((padding(&reply).is_some(), reply.len() == BLOCK), (padded, padded));
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,12 +1,14 @@
 //! What the gateway does toward its upstreams, and what clients hear when those misbehave.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hushgate::peer::Transport;
 
 use crate::harness::raw::{Noise, frame};
+use crate::harness::servers::{Authority, Leg, Server};
 use crate::harness::upstream::Asked;
 use crate::harness::{Act, Answer, Ask, Rig, STREAMS, client, message};
 use crate::over_all;
@@ -75,6 +77,52 @@ async fn tcf_06_truncation_on_a_stream_is_a_broken_answer_and_no_loop() {
         let asked = rig.upstream.log().iter().filter(|asked| asked.name() == name).count();
         assert!(asked <= 3, "NEG-15: {asked}");
     });
+}
+
+#[tokio::test]
+async fn kal_08_and_pad_04_and_cki_19_each_leg_carries_the_options_of_its_own_transport_and_no_client_s() {
+    let authority = Authority::new();
+    let (mut servers, mut toml) = (Vec::new(), String::new());
+    for leg in [Leg::Udp, Leg::Tcp, Leg::Tls, Leg::Https, Leg::H3, Leg::Quic] {
+        let server = Server::good(leg, 1, &authority, None).await;
+        let (name, entry) = (leg.scheme(), server.entry());
+        write!(
+            toml,
+            "[pool.{name}]\nservers = [{entry}]\n[[forward]]\ndomains = [\"{name}.example\"]\npool = \"{name}\"\n"
+        )
+        .unwrap();
+        servers.push(server);
+    }
+    let rig = Rig::beside(&[("ca.pem", &authority.pem)], &toml, &[]).await;
+    over_all!(Transport::ALL, |transport| {
+        for server in &servers {
+            let name = format!("{}.{}.example", transport.name(), server.leg.scheme());
+            let own: [(u16, &[u8]); 3] = [(10, b"MyCookie"), (12, &[0xff; 9]), (65001, b"mine")];
+            let ask = own.into_iter().fold(Ask::a(&name).id(0), |ask, (code, data)| ask.option(code, data));
+            let ask = if transport.keeps_alive() { ask.option(11, &[]) } else { ask };
+            let reply = rig.ask(transport, &ask.bytes()).await.message;
+            assert_eq!((message::rcode(&reply), message::counts(&reply)[1]), (0, 1), "{name}");
+            assert!(transport.keeps_alive() || message::option(&reply, 11).is_none());
+        }
+    });
+    for server in &servers {
+        let log = server.log();
+        assert!(log.len() >= Transport::ALL.len());
+        for asked in log {
+            let options = message::options(&asked).unwrap();
+            let find = |code: u16| options.iter().find(|(found, _)| *found == code).map(|(_, data)| data.as_slice());
+            // A plain server is asked over TCP for a client on a stream, and its cookie is of UDP.
+            let is_stream = match server.leg {
+                Leg::Udp => find(10).is_none() && find(11).is_some(),
+                leg => matches!(leg, Leg::Tcp | Leg::Tls),
+            };
+            assert_eq!(find(11), is_stream.then_some(&[][..]), "{:?}", server.leg);
+            let is_encrypted = !matches!(server.leg, Leg::Udp | Leg::Tcp);
+            assert_eq!((find(12).is_some(), asked.len() % 128 == 0), (is_encrypted, is_encrypted), "{:?}", server.leg);
+            assert!(find(10).is_none_or(|data| server.leg == Leg::Udp && !data.starts_with(b"MyCookie")));
+            assert_eq!(find(65001), None);
+        }
+    }
 }
 
 #[tokio::test]

@@ -69,6 +69,7 @@ impl Listing {
                 message: entry.stored.message.into(),
                 ttls: entry.stored.ttls.into(),
                 scope: 0,
+                options: Box::default(),
             },
             expires: entry.expires,
             hits: entry.hits,
@@ -221,7 +222,13 @@ mod tests {
             let question = [&b"\x01a\x07example\0"[..], &rtype.to_be_bytes(), &[0, 1]].concat();
             let key = Key::new(&question, Bits::default(), 0, 7);
             let meta = Meta { lifetime: 300, stale: 60, kind: Kind::Positive, ..Meta::default() };
-            let stored = StoredBuf { meta, message: message(rtype, records).into(), ttls: Box::default(), scope: 0 };
+            let stored = StoredBuf {
+                meta,
+                message: message(rtype, records).into(),
+                ttls: Box::default(),
+                scope: 0,
+                options: Box::default(),
+            };
             cache.insert(&key, stored.view(), Moment(0));
         }
         let (mut listing, mut walk) = (Listing::default(), cache.walk());

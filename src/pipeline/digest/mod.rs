@@ -67,6 +67,7 @@ pub fn digest(
     }
     let (rcode, ede, authentic) = (rcode::relayed(received.rcode), received.ede, received.authentic);
     let scope = ask.reach(answered.told, received.scope);
+    let options = std::mem::take(&mut received.options);
     // GEN-02: whether recursion was to be had is the upstream's to say.
     let recursive = received.header.flags.0 & Flags::RA;
     let mut clean = emit::clean(received, ask)?;
@@ -97,7 +98,7 @@ pub fn digest(
     };
     // A denial is for everyone (RFC 7871 7.4; ECS-13).
     let scope = if judged == Judged::Positive { scope } else { 0 };
-    Ok(StoredBuf { meta, message: message.into(), ttls: dates.offsets.into(), scope })
+    Ok(StoredBuf { meta, message: message.into(), ttls: dates.offsets.into(), scope, options })
 }
 
 const fn kind(judged: Judged) -> Kind {
@@ -164,6 +165,7 @@ mod tests {
                 patient: false,
                 avoid: None,
                 subnet: None,
+                passed: None,
             };
             let answered = Answered { message: Bytes::from(octets), upstream: UpstreamId(0), age: 0, trusted: true, told: None };
             let stored = digest(&answered, &ask, (&Settings::default(), AnyRule::Minimal), Moment(0));

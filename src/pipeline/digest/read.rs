@@ -2,7 +2,7 @@
 
 use super::Flaw;
 use crate::upstream::Ask;
-use crate::upstream::ask::scope;
+use crate::upstream::ask::{Passed, scope};
 use crate::wire::registry::{option, rtype};
 use crate::wire::{Flags, HEADER_LEN, Header, Options, Question, Record, Records, Section, Span, Subnet, WireError};
 
@@ -26,6 +26,8 @@ pub struct Received<'a> {
     pub authentic: bool,
     /// The first bits of the client's subnet that it is for, if the server says so; 0: it is for everyone.
     pub scope: u8,
+    /// The server's options that the operator lets pass, where the client's did.
+    pub options: Box<[u8]>,
 }
 
 impl From<WireError> for Flaw {
@@ -58,6 +60,7 @@ impl<'a> Received<'a> {
             ede: None,
             authentic: header.flags.has(Flags::AD),
             scope: 0,
+            options: Box::default(),
         };
         let mut edns = false;
         for record in Records::at(message, &header, records_at) {
@@ -71,7 +74,7 @@ impl<'a> Received<'a> {
                         return Err(Flaw::Malformed);
                     }
                     edns = true;
-                    received.take_opt(record, told)?;
+                    received.take_opt(record, ask, told)?;
                     received.gap_at.get_or_insert(record.owner);
                 }
                 // A signature over the message, or over the transaction, is the hop's as well.
@@ -85,11 +88,14 @@ impl<'a> Received<'a> {
         Ok(received)
     }
 
-    /// Padding, cookies and unknown options end here (PAD-10, CKI-23, EDN-14); an extended error travels on, and whom the
+    /// Padding, cookies and options that may not pass end here (PAD-10, CKI-23, EDN-14); an extended error travels on, and whom the
     /// answer is for is remembered.
-    fn take_opt(&mut self, record: Record, told: Option<Subnet>) -> Result<(), Flaw> {
+    fn take_opt(&mut self, record: Record, ask: &Ask, told: Option<Subnet>) -> Result<(), Flaw> {
         let [high, ..] = record.ttl.to_be_bytes();
         self.rcode |= u16::from(high) << 4;
+        if let Some(Passed { codes, .. }) = ask.passed.as_deref() {
+            self.options = Passed::pick(codes, self.message, record.rdata).octets;
+        }
         for entry in Options::new(self.message, record.rdata) {
             let (code, data) = entry?;
             if code == option::EDE {

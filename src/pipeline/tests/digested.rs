@@ -240,6 +240,7 @@ fn gen_10_no_bytes_of_an_upstream_make_digest_panic() {
         patient: false,
         avoid: None,
         subnet: None,
+        passed: None,
     };
     let whole = Built::to(&ask)
         .cname(60, "x.example")

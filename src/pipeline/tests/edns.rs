@@ -108,6 +108,119 @@ async fn cfm_05_07_08_11_13_odd_flags_opcodes_and_options_are_met_with_the_plain
 }
 
 #[tokio::test]
+async fn edn_14_what_may_pass_goes_both_ways_and_to_nobody_else() {
+    let settings = Settings { pass: vec![65001, 20292], ..settings() };
+    let plan = |held| Plan { settings: settings.clone(), held, ..Plan::default() };
+    let script = |ask: &crate::upstream::Ask| {
+        let back: [(u16, &[u8]); 4] = [(65001, b"back"), (65002, b"no"), (option::NSID, b"no"), (option::EDE, &[0, 3])];
+        match ask.question.get(1) {
+            Some(b'f') => Play::Fail(crate::upstream::error::Cause::Closed),
+            _ => Play::Answer(Built::to(ask).a(300, 1).opt(0, false, &back)),
+        }
+    };
+    let gateway = Gateway::with(plan(false), script);
+    let sent: [(u16, &[u8]); 4] = [(65001, b"there"), (65002, b"not"), (20292, b""), (65001, b"again")];
+    assert_eq!(gateway.udp(&query(&[])).await.options().len(), 1, "what nobody asked for is not passed on");
+    for transport in Transport::ALL {
+        let before = gateway.asked();
+        for _ in 0..2 {
+            let got = gateway.over(transport, &query(&sent)).await;
+            assert_eq!(
+                (got.option(65001).as_deref(), got.option(65002), got.edes()),
+                (Some(&b"back"[..]), None, vec![3])
+            );
+            assert!(got.facts.trail.cut.has(Cut::OPTIONS) && got.facts.source == Source::Upstream);
+            let plain = gateway.over(transport, &query(&[(65002, b"x")])).await;
+            assert_eq!((plain.options().len(), plain.facts.source), (1, Source::Cache));
+        }
+        assert_eq!(gateway.asked(), before + 2, "neither looked up nor kept");
+    }
+    let passed = gateway.upstream.asked.lock().unwrap().last().unwrap().passed.clone().unwrap();
+    assert_eq!(*passed.octets, *b"\xfd\xe9\0\x05there\x4f\x44\0\0\xfd\xe9\0\x05again");
+    let all = gateway.udp(&query(&[(65001, b"x"), COOKIE, PADDING, (option::ECS, &[0, 1, 0, 0])])).await;
+    assert!(!all.facts.trail.cut.has(Cut::OPTIONS), "nothing of another hop was left");
+    let failing = |data| Built::query("failing.example", rtype::A).opt(0, false, &[(65001, data)]);
+    for (data, codes) in [(b"a", vec![23]), (b"a", vec![13, 23]), (b"b", vec![23])] {
+        assert_eq!(gateway.udp(&failing(data)).await.edes(), codes, "a failure is of those who asked the same");
+    }
+    let before = gateway.asked();
+    let long = vec![7; 509];
+    assert_eq!(gateway.udp(&query(&[(65001, &long)])).await.facts.source, Source::Cache, "what is too long stays here");
+    assert_eq!(gateway.asked(), before);
+}
+
+#[tokio::test]
+async fn edn_14_those_wait_together_who_sent_the_very_same_and_a_full_datagram_says_so() {
+    let plan = Plan { settings: Settings { pass: vec![65001], ..settings() }, held: true, ..Plan::default() };
+    let gateway = Gateway::with(plan, |ask| {
+        let back = ask.passed.as_ref().map_or(&[][..], |passed| &passed.octets[4..]).repeat(100);
+        Play::Answer(Built::to(ask).a(300, 1).opt(0, false, &[(65001, &back)]))
+    });
+    let begun = [&b"a"[..], b"a", b"b", b""].map(|data| {
+        let options = [(65001, data)];
+        gateway.begin(Transport::Udp, &query(if data.is_empty() { &[] } else { &options }).0)
+    });
+    let mut waiting = Vec::new();
+    for begun in begun {
+        let Begun::Later(pending) = begun else { panic!("answered at once") };
+        waiting.push(tokio::spawn(Begun::Later(pending).got()));
+    }
+    while gateway.asked() < 3 {
+        tokio::task::yield_now().await;
+    }
+    gateway.upstream.gate.add_permits(100);
+    let mut got = Vec::new();
+    for waiting in waiting {
+        got.push(waiting.await.unwrap().option(65001));
+    }
+    let many = |octet: u8| Some(vec![octet; 100]);
+    assert_eq!((got, gateway.asked()), (vec![many(b'a'), many(b'a'), many(b'b'), None], 3));
+    // 27 of header and question, 16 of the record, 11 of our OPT, 404 of the option.
+    for (data, size, fits) in [(&b"xxxx"[..], 512, true), (b"xxxxx", 512, false), (b"xxxxx", 1232, true)] {
+        let mut asking = query(&[(65001, data)]);
+        let at = asking.0.len() - data.len() - 4 - 8;
+        patch::put_u16(&mut asking.0, at, size);
+        let got = gateway.udp(&asking).await;
+        assert_eq!((got.has(Flags::TC), got.option(65001).is_some()), (!fits, fits), "{data:?}");
+        assert!(gateway.tcp(&asking).await.option(65001).is_some());
+    }
+}
+
+#[tokio::test]
+async fn nsid_is_told_to_those_who_ask_on_every_path_and_goes_before_anything_else_does() {
+    let settings = Settings { nsid: Some(b"here".as_slice().into()), ..settings() };
+    let script = |ask: &crate::upstream::Ask| match ask.question.get(1) {
+        Some(b'f') => Play::Answer(Built::to(ask).rcode(rcode::SERVFAIL)),
+        _ => Play::Answer(Built::to(ask).a(300, 1).opt(0, false, &[(option::NSID, b"theirs")])),
+    };
+    let gateway = Gateway::with(Plan { settings: settings.clone(), ..Plan::default() }, script);
+    for transport in Transport::ALL {
+        for (name, rtype) in
+            [("t.example", rtype::A), ("failing.example", rtype::A), ("localhost", rtype::A), ("x", rtype::AXFR)]
+        {
+            for options in [&[(option::NSID, &b""[..])][..], &[(option::NSID, b""), PADDING, COOKIE]] {
+                let got = gateway.over(transport, &Built::query(name, rtype).opt(0, false, options)).await;
+                assert_eq!(got.option(option::NSID).as_deref(), Some(&b"here"[..]), "{name}");
+            }
+            let silent = gateway.over(transport, &Built::query(name, rtype).opt(0, false, &[COOKIE])).await;
+            assert_eq!(silent.option(option::NSID), None, "{name}");
+        }
+    }
+    let unknown = Gateway::new(script);
+    assert_eq!(unknown.udp(&query(&[(option::NSID, b"")])).await.option(option::NSID), None);
+    // 27 of header and question, 16 of the record, 11 of our OPT, 6 of the reason, 8 of the name.
+    for (limit, named, reasons) in [(68, true, 1), (67, false, 1), (59, false, 0)] {
+        let settings = Settings { datagram_limit: limit, ..settings.clone() };
+        let gateway = Gateway::with(Plan { settings, ..Plan::default() }, |ask| {
+            Play::Answer(Built::to(ask).a(300, 1).opt(0, false, &[(option::EDE, &[0, 3])]))
+        });
+        let got = gateway.udp(&query(&[(option::NSID, b"")])).await;
+        assert_eq!((got.option(option::NSID).is_some(), got.edes().len(), got.records.len()), (named, reasons, 1));
+        assert_eq!(got.has(Flags::TC), reasons == 0, "{limit}");
+    }
+}
+
+#[tokio::test]
 async fn kal_01_03_05_the_idle_time_is_told_over_tcp_and_dot_to_those_who_ask() {
     let gateway = simple();
     for transport in Transport::ALL {
@@ -211,7 +324,7 @@ async fn cki_01_lengths_that_no_cookie_has_are_formerr_with_an_opt() {
     let gateway = simple();
     for length in [0, 1, 7, 9, 15, 41] {
         let got = gateway.udp(&query(&[(option::COOKIE, &vec![1; length])])).await;
-        assert_eq!((got.rcode(), got.edns.is_some(), got.options().len()), (rcode::FORMERR, true, 0), "{length}");
+        assert_eq!((got.rcode(), got.option(option::COOKIE), got.edes()), (rcode::FORMERR, None, vec![0]), "{length}");
     }
 }
 
@@ -242,7 +355,7 @@ async fn cki_15_gen_12_a_cookie_alone_is_answered_with_one() {
     let client = "192.0.2.9".parse().unwrap();
     let cookie = got.option(option::COOKIE).unwrap();
     let made = u32::from_be_bytes(cookie[12..16].try_into().unwrap());
-    assert_eq!(Cookies::new(&[SECRET]).check(&cookie, client, made).unwrap().0, Cookie::Valid);
+    assert_eq!(Cookies::new(&[SECRET], gateway.clock.now()).check(&cookie, client, made).unwrap().0, Cookie::Valid);
     assert_eq!(gateway.udp(&alone(&cookie)).await.rcode(), rcode::NOERROR);
     assert_eq!(gateway.udp(&alone(&[1; 24])).await.rcode(), rcode::BADCOOKIE);
     assert_eq!(gateway.tcp(&alone(&[1; 24])).await.rcode(), rcode::NOERROR);
@@ -258,7 +371,7 @@ async fn cki_15_gen_12_a_cookie_alone_is_answered_with_one() {
     let off = Plan { settings: Settings { cookies: false, ..settings() }, ..Plan::default() };
     let off = Gateway::with(off, |ask| Play::Answer(Built::to(ask)));
     let got = off.udp(&alone(b"8octets!")).await;
-    assert_eq!((got.rcode(), got.options().len()), (rcode::FORMERR, 0));
+    assert_eq!((got.rcode(), got.option(option::COOKIE), got.edes()), (rcode::FORMERR, None, vec![0]));
 }
 
 #[tokio::test]

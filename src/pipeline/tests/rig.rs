@@ -37,6 +37,8 @@ pub fn settings() -> Settings {
         special: Special::default(),
         any: AnyRule::default(),
         keepalive: Duration::from_secs(10),
+        nsid: None,
+        pass: Vec::new(),
     }
 }
 
