@@ -233,3 +233,35 @@ async fn sec_08_nothing_made_here_has_ad() {
         }
     });
 }
+
+#[tokio::test]
+async fn neg_07_proofs_of_denials_are_kept_whole_for_those_who_ask_for_them_over_each_transport() {
+    let rig = Rig::start().await;
+    let proof = [&message::name("b.example")[..], &[0, 1, 0x40]].concat();
+    let hashed = [&[1, 0, 0, 10, 0, 20][..], &[9; 20], &[0, 1, 0x40]].concat();
+    rig.upstream.script(move |asked| {
+        let rcode = if asked.name().starts_with("nx") { 3 } else { 0 };
+        let answer = Answer::new().rcode(rcode).soa("example", 300, 300).authority("example", 46, 300, &signature(6));
+        let answer = answer.authority("a.example", 47, 300, &proof).authority("a.example", 46, 300, &signature(47));
+        Act::Answer(
+            answer.authority("h.example", 50, 300, &hashed).authority("h.example", 46, 300, &signature(50)).opt(&[]),
+        )
+    });
+    over_all!(Transport::ALL, |transport| {
+        for (kind, rcode) in [("nx", 3), ("nodata", 0)] {
+            let ask = Ask::a(&format!("{kind}.{}.example", transport.name())).id(0).edns();
+            let before = rig.upstream.count();
+            let mut proofs = Vec::new();
+            for _ in 0..2 {
+                let reply = rig.ask(transport, &ask.clone().dnssec().bytes()).await.message;
+                assert_eq!(message::rcode(&reply), rcode);
+                assert_eq!(types(&reply), [vec![], vec![6, 46, 47, 46, 50, 46], vec![]], "{kind}");
+                proofs.push(reply[message::question_end(&reply)..].to_vec());
+            }
+            assert_eq!(proofs[0].len(), proofs[1].len(), "the same proofs, warm");
+            assert_eq!(rig.upstream.count(), before + 1);
+            let plain = rig.ask(transport, &ask.bytes()).await.message;
+            assert_eq!(types(&plain)[1], [6], "none for who did not ask");
+        }
+    });
+}
