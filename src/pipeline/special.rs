@@ -312,7 +312,7 @@ mod tests {
                 let rcode = if HOSTS[0].ends_with(&host) { rcode::NOERROR } else { rcode::NXDOMAIN };
                 assert_denied(&ask(&asked, rtype::PTR).unwrap(), rcode, &zone);
             }
-            if zone != &name::Shown(HOSTS[1]).to_string()[..72] {
+            if name::from_text(&zone).unwrap() != HOSTS[1] {
                 assert_denied(&ask(&zone, rtype::PTR).unwrap(), rcode::NOERROR, &zone);
             }
         }
