@@ -53,6 +53,8 @@
 //!   question, because it is part of the cache key. See [`upstream::route`].
 //! - **Which lengths of client subnets are kept is one bitmap for the whole cache**, not a list below each name: nothing is stored that is
 //!   no answer, and a client is looked for under few lengths all the same. See [`cache::Reach`].
+//! - **What a server is told of a client's network is that server's own rule**, applied where one attempt is made; the pipeline works out
+//!   only what at most any server of the route may know, and keeps answers apart by that. See [`upstream::SubnetRule`].
 //! - **Each worker keeps copies of the few answers it is asked for most**, good until anything leaves their shard, so that workers do not
 //!   queue for one lock. They are part of the cache's size. See [`cache::Front`].
 //! - **A flush parts the questions under way**: what was asked before it is answered, not kept, and joined by nobody who asks after it.

@@ -295,16 +295,15 @@ mod tests {
 
     const ADD: SubnetRule = SubnetRule::Add { v4: 16, v6: 48 };
 
-    fn telling(address: &str, length: u8, basis: Basis) -> Option<Telling> {
-        Some(Telling { subnet: Subnet::of(address.parse().unwrap()).within(length), basis })
+    fn telling(address: &str, length: u8, basis: Basis) -> Telling {
+        Telling { subnet: Subnet::of(address.parse().unwrap()).within(length), basis }
     }
 
     #[test]
     fn ecs_16_each_rule_tells_no_more_than_it_says() {
         let fixed = Subnet::of([203, 0, 113, 0].into()).within(24);
-        let (client, address) =
-            (telling("198.51.100.0", 24, Basis::Client), telling("198.51.100.0", 24, Basis::Address));
-        let refused = telling("0.0.0.0", 0, Basis::Nobody);
+        let [client, address] = [Basis::Client, Basis::Address].map(|basis| Some(telling("198.51.100.0", 24, basis)));
+        let refused = Some(telling("0.0.0.0", 0, Basis::Nobody));
         let bits = |told: Option<Telling>| told.map(|told| told.subnet);
         let cut = client.map(|told| told.subnet.within(16));
         let nothing = Some(Subnet::NOTHING);
@@ -317,7 +316,7 @@ mod tests {
         ] {
             assert_eq!([None, client, address, refused].map(|most| bits(rule.told(most))), expected, "{rule:?}");
         }
-        let v6 = telling("2001:db8:1:2::", 56, Basis::Address);
+        let v6 = Some(telling("2001:db8:1:2::", 56, Basis::Address));
         assert_eq!(bits(ADD.told(v6)), v6.map(|told| told.subnet.within(48)));
     }
 
