@@ -63,6 +63,7 @@
 //!   has nothing of it in its path. `upstream` may import `peer` for the name of a transport.
 
 pub mod clock;
+pub mod presentation;
 pub mod wire;
 
 pub mod peer;

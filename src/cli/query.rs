@@ -11,7 +11,7 @@ use rustls::crypto::aws_lc_rs;
 use tokio::runtime::Handle;
 
 use super::handshake::{FLAGS, Shown, explain};
-use crate::admin::record;
+use crate::presentation;
 use crate::trail::{Attempts, UpstreamId};
 use crate::upstream::address::AddressError;
 use crate::upstream::commons::Commons;
@@ -180,7 +180,7 @@ fn parse_type(text: &str) -> Result<u16, QueryError> {
     let number = upper.strip_prefix("TYPE").and_then(|digits| digits.parse().ok());
     number
         .or_else(|| upper.parse::<RecordType>().ok().map(u16::from))
-        .or_else(|| record::extra_type(&upper))
+        .or_else(|| presentation::extra_type(&upper))
         .ok_or_else(|| QueryError::Type(text.into()))
 }
 

@@ -1,4 +1,6 @@
 //! A record in presentation form: what the library can show, it shows; the rest is RFC 3597's generic form.
+//!
+//! Beside the path: for people and for those who ask in text.
 
 use std::fmt::Write as _;
 
@@ -41,6 +43,45 @@ pub fn class_name(number: u16) -> String {
         255 => "ANY".into(),
         other => format!("CLASS{other}"),
     }
+}
+
+/// The registry's name of an extended error (RFC 8914 4).
+#[must_use]
+pub fn extended_error(code: u16) -> &'static str {
+    let names = [
+        "Other",
+        "Unsupported DNSKEY Algorithm",
+        "Unsupported DS Digest Type",
+        "Stale Answer",
+        "Forged Answer",
+        "DNSSEC Indeterminate",
+        "DNSSEC Bogus",
+        "Signature Expired",
+        "Signature Not Yet Valid",
+        "DNSKEY Missing",
+        "RRSIGs Missing",
+        "No Zone Key Bit Set",
+        "NSEC Missing",
+        "Cached Error",
+        "Not Ready",
+        "Blocked",
+        "Censored",
+        "Filtered",
+        "Prohibited",
+        "Stale NXDOMAIN Answer",
+        "Not Authoritative",
+        "Not Supported",
+        "No Reachable Authority",
+        "Network Error",
+        "Invalid Data",
+        "Signature Expired before Valid",
+        "Too Early",
+        "Unsupported NSEC3 Iterations Value",
+        "Unable to conform to policy",
+        "Synthesized",
+        "Invalid Query Type",
+    ];
+    names.get(usize::from(code)).copied().unwrap_or("Unknown")
 }
 
 /// The name at `at` of `message`.
