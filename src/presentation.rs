@@ -1,24 +1,27 @@
-//! A record in presentation form: what the library can show, it shows; the rest is RFC 3597's generic form.
+//! Records in presentation form: by the layout of their type, else in RFC 3597's generic form.
 //!
-//! Beside the path: for people and for those who ask in text.
+//! Beside the path: for people, and for clients that ask in text.
 
-use std::fmt::Write as _;
+use hickory_proto::rr::RecordType;
 
-use hickory_proto::rr::{RData, RecordType};
-use hickory_proto::serialize::binary::{BinDecoder, Restrict};
-
+use self::layout::push_hex;
 use crate::wire::name::{self, Shown};
-use crate::wire::registry::rtype;
 use crate::wire::{Record, WireError};
+
+mod layout;
+mod service;
 
 /// The types of the registry that the library has no name for.
 const EXTRA: [(&str, u16); 6] =
     [("DNAME", 39), ("LOC", 29), ("RP", 17), ("URI", 256), ("RESINFO", 261), ("ZONEMD", 63)];
 
-/// The number of a type that only we know by `name`.
+/// The number of the type that `text` names: `AAAA`, `aaaa` or `TYPE28`.
 #[must_use]
-pub fn extra_type(name: &str) -> Option<u16> {
-    EXTRA.into_iter().find(|&(known, _)| known == name).map(|(_, number)| number)
+pub fn type_number(text: &str) -> Option<u16> {
+    let upper = text.to_ascii_uppercase();
+    let number = upper.strip_prefix("TYPE").and_then(|digits| digits.parse().ok());
+    let extra = || EXTRA.into_iter().find(|&(known, _)| known == upper).map(|(_, number)| number);
+    number.or_else(|| upper.parse::<RecordType>().ok().map(u16::from)).or_else(extra)
 }
 
 /// The name of type `number`, `TYPE…` where it has none.
@@ -102,48 +105,32 @@ pub fn line(message: &[u8], record: &Record, ttl: u32) -> String {
     format!("{owner} {ttl} {class} {rtype} {}", data(message, record))
 }
 
-/// The data of `record`.
+/// The data of `record`, in printable ASCII.
 #[must_use]
 pub fn data(message: &[u8], record: &Record) -> String {
-    let octets = record.rdata.of(message);
-    match record.rtype {
-        rtype::TXT | rtype::RESINFO => strings(octets).unwrap_or_else(|| generic(octets)),
-        _ => library(message, record).unwrap_or_else(|| generic(octets)),
-    }
+    layout::shown(message, record).unwrap_or_else(|| generic(record.rdata.of(message)))
 }
 
-fn library(message: &[u8], record: &Record) -> Option<String> {
-    let length = record.rdata.end.checked_sub(record.rdata.start).filter(|&length| length > 0)?;
-    let mut decoder = BinDecoder::new(message).clone(record.rdata.start);
-    let read = RData::read(&mut decoder, RecordType::from(record.rtype), Restrict::new(length)).ok()?;
-    if matches!(read, RData::Unknown { .. } | RData::NULL(_) | RData::OPT(_))
-        || decoder.index() != usize::from(record.rdata.end)
-    {
-        return None;
+/// Appends a character string in quotes (RFC 1035 5.1).
+fn push_quoted(octets: &[u8], out: &mut String) {
+    out.push('"');
+    for &octet in octets {
+        match octet {
+            b'"' | b'\\' => out.extend(['\\', char::from(octet)]),
+            b' '..=b'~' => out.push(char::from(octet)),
+            other => out.push_str(&format!("\\{other:03}")),
+        }
     }
-    let mut shown = String::new();
-    write!(shown, "{read}").ok()?;
-    Some(printable(&shown))
+    out.push('"');
 }
 
-/// Character strings, quoted (RFC 1035 5.1).
-fn strings(octets: &[u8]) -> Option<String> {
-    let mut shown = String::new();
-    let mut rest = octets;
-    while let Some((&length, tail)) = rest.split_first() {
-        let (string, after) = tail.split_at_checked(length.into())?;
-        let space = if shown.is_empty() { "" } else { " " };
-        write!(shown, "{space}\"{}\"", string.iter().map(|&octet| quoted(octet)).collect::<String>()).ok()?;
-        rest = after;
-    }
-    Some(shown)
-}
-
-fn quoted(octet: u8) -> String {
-    match octet {
-        b'"' | b'\\' => format!("\\{}", char::from(octet)),
-        b' '..=b'~' => char::from(octet).to_string(),
-        other => format!("\\{other:03}"),
+/// Appends a character string, in quotes where it needs them.
+fn push_text(octets: &[u8], out: &mut String) {
+    let plain = |octet: &u8| octet.is_ascii_alphanumeric() || b"-._/,{}?=:+".contains(octet);
+    if !octets.is_empty() && octets.iter().all(plain) {
+        out.extend(octets.iter().copied().map(char::from));
+    } else {
+        push_quoted(octets, out);
     }
 }
 
@@ -153,10 +140,7 @@ fn generic(octets: &[u8]) -> String {
     if !octets.is_empty() {
         shown.push(' ');
     }
-    for octet in octets {
-        // Writing to a String cannot fail.
-        let _ = write!(shown, "{octet:02x}");
-    }
+    push_hex(octets, &mut shown);
     shown
 }
 
@@ -188,6 +172,79 @@ mod tests {
         assert_eq!(shown(1, &[192, 0, 2, 1]), "192.0.2.1");
         assert_eq!(shown(15, &[0, 10, 1, b'm', 0]), "10 m.");
         assert_eq!(shown(16, b"\x03a\"b\x02\x1b["), "\"a\\\"b\" \"\\027[\"");
+    }
+
+    #[test]
+    fn each_layout_reads_as_the_standard_of_its_type_has_it() {
+        let soa =
+            [b"\x02ns\x00\x05root.\x00".as_slice(), &[0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 5]];
+        assert_eq!(shown(6, &soa.concat()), r"ns. root\.. 1 2 3 4 5");
+        assert_eq!(shown(5, b"\x0dxn--bcher-kva\x01\xff\x00"), r"xn--bcher-kva.\255.");
+        assert_eq!(shown(33, b"\0\x01\0\x02\x03\x55\x01t\0"), "1 2 853 t.");
+        let naptr = shown(35, b"\0\x64\0\x0a\x01u\x07E2U+sip\x08!^.*$!\\1\0");
+        assert_eq!(naptr, r#"100 10 "u" "E2U+sip" "!^.*$!\\1" ."#);
+        assert_eq!(shown(257, b"\x80\x05issueca.example; a=\"b\""), r#"128 issue "ca.example; a=\"b\"""#);
+        assert_eq!(shown(256, b"\0\x0a\0\x01https://a/"), r#"10 1 "https://a/""#);
+        assert_eq!(shown(43, &[0x12, 0x34, 13, 2, 0xab, 0xcd]), "4660 13 2 abcd");
+        assert_eq!(shown(48, &[1, 1, 3, 13, 1, 2, 3]), "257 3 13 AQID");
+        // The times of RFC 4034 3.3.
+        let signature = [
+            &[0, 1, 5, 3, 0, 1, 0x51, 0x80, 0x3e, 0x7c, 0x9d, 0xd7, 0x3e, 0x55, 0x10, 0xd7, 0x0a, 0x52][..],
+            b"\x01s\0",
+            &[7; 3],
+        ];
+        assert_eq!(shown(46, &signature.concat()), "A 5 3 86400 20030322173103 20030220173103 2642 s. BwcH");
+        // RFC 4034 4.3.
+        let nsec = [b"\x04host\0".as_slice(), &[0, 6, 0x40, 1, 0, 0, 0, 3, 4, 0x1b], &[0; 26], &[0x20]].concat();
+        assert_eq!(shown(47, &nsec), "host. A MX RRSIG NSEC TYPE1234");
+        // RFC 5155 appendix A.
+        let hash = [
+            0x17, 0x4e, 0xb2, 0x40, 0x9f, 0xe2, 0x8b, 0xcb, 0x48, 0x87, 0xa1, 0x83, 0x6f, 0x95, 0x7f, 0x0a, 0x84, 0x25,
+            0xe2, 0x7b,
+        ];
+        let nsec3 = [&[1, 1, 0, 12, 4, 0xaa, 0xbb, 0xcc, 0xdd, 20][..], &hash, &[0, 1, 0x40]].concat();
+        assert_eq!(shown(50, &nsec3), "1 1 12 aabbccdd 2t7b4g4vsa5smi47k61mv5bv1a22bojr A");
+        assert_eq!(shown(51, &[1, 0, 0, 0, 0]), "1 0 0 -");
+    }
+
+    #[test]
+    fn service_parameters_read_as_rfc_9460_has_them() {
+        let all = [
+            &b"\0\x01\0"[..],
+            b"\0\0\0\x02\0\x01",
+            b"\0\x01\0\x06\x02h2\x02h3",
+            b"\0\x02\0\0",
+            b"\0\x03\0\x02\x01\xbb",
+            &[0, 4, 0, 8, 192, 0, 2, 1, 192, 0, 2, 2],
+            b"\0\x05\0\x03abc",
+            &[0, 6, 0, 16, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+            b"\0\x07\0\x10/dns-query{?dns}",
+            b"\x02\x9b\0\x05he\"\xd2\x07",
+        ];
+        let text = r#"1 . mandatory=alpn alpn=h2,h3 no-default-alpn port=443 ipv4hint=192.0.2.1,192.0.2.2 ech=YWJj ipv6hint=2001:db8::1 dohpath=/dns-query{?dns} key667="he\"\210\007""#;
+        assert_eq!(shown(65, &all.concat()), text);
+        assert_eq!(shown(64, b"\0\0\x01t\0"), "0 t.");
+        // RFC 9460 appendix D.2, figure 10.
+        let commas = b"\0\x10\0\0\x01\0\x0c\x08f\\oo,bar\x02h2";
+        assert_eq!(shown(64, commas), r#"16 . alpn="f\\\\oo\\,bar,h2""#);
+        assert_eq!(shown(64, b"\0\x10\0\0\x03\0\x01\x01"), "\\# 8 0010000003000101", "half a port");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_the_data_is_it_is_shown_in_printable_ascii(
+            rtype in 0_u16..300, octets in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80)
+        ) {
+            proptest::prop_assert!(shown(rtype, &octets).bytes().all(|octet| matches!(octet, b' '..=b'~')));
+        }
+    }
+
+    #[test]
+    fn types_are_read_by_name_and_number() {
+        for (text, number) in [("A", 1), ("aaaa", 28), ("TYPE65", 65), ("any", 255), ("resinfo", 261), ("TYPE65536", 0)]
+        {
+            assert_eq!(type_number(text).unwrap_or(0), number, "{text}");
+        }
     }
 
     #[test]
