@@ -2,6 +2,8 @@
 //!
 //! Beside the path: for people, and for clients that ask in text.
 
+use std::fmt::Write as _;
+
 use hickory_proto::rr::RecordType;
 
 use self::layout::push_hex;
@@ -118,7 +120,10 @@ fn push_quoted(octets: &[u8], out: &mut String) {
         match octet {
             b'"' | b'\\' => out.extend(['\\', char::from(octet)]),
             b' '..=b'~' => out.push(char::from(octet)),
-            other => out.push_str(&format!("\\{other:03}")),
+            other => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\{other:03}");
+            }
         }
     }
     out.push('"');
