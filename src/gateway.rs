@@ -234,6 +234,7 @@ impl Core {
                 counters: Arc::clone(counters),
                 limits: config.listen.limits,
                 paths: Arc::clone(&paths),
+                pages: Arc::default(),
                 drain: drain.clone(),
             };
             let id = WorkerId { index, generation };

@@ -37,6 +37,7 @@ mod forwards;
 mod herds;
 mod http;
 mod identity;
+mod json;
 mod lies;
 mod lifetimes;
 mod messages;
