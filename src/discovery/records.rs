@@ -65,7 +65,9 @@ pub fn own_names(resolver: &Resolver, advertise: &Advertise, errors: &[u16]) -> 
         // What is under localhost has its meaning already (RFC 6761 6.3).
         let is_special = own == "localhost" || own.ends_with(".localhost");
         let mut sets = vec![alone(rtype::RESINFO, info.clone())];
-        if !advertise.addresses.is_empty() && !is_special {
+        // The other names of a certificate may be other hosts'.
+        let is_ours = advertise.name.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(own));
+        if !advertise.addresses.is_empty() && is_ours && !is_special {
             sets.extend([rtype::A, rtype::AAAA].map(|rtype| alone(rtype, of_family(&by_name, rtype))));
         }
         told.extend(place(own, sets, None));
@@ -216,7 +218,11 @@ mod tests {
             at(&places, "dns.example").unwrap().sets.iter().map(|set| (set.rtype, set.rdata.len())).collect()
         };
         assert_eq!(types(&Advertise::default()), [(rtype::RESINFO, 1)]);
-        let said = Advertise { addresses: vec!["192.0.2.1".parse().unwrap()], resinfo: false, ..Advertise::default() };
+        let addresses = vec!["192.0.2.1".parse().unwrap()];
+        let unnamed = Advertise { addresses: addresses.clone(), ..Advertise::default() };
+        assert_eq!(types(&unnamed), [(rtype::RESINFO, 1)]);
+        let name = Some("dns.example".to_owned());
+        let said = Advertise { name, addresses, resinfo: false, ..Advertise::default() };
         assert_eq!(types(&said), [(rtype::RESINFO, 0), (rtype::A, 1), (rtype::AAAA, 0)]);
     }
 }

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn svc_07_keys_ascend_and_hold_what_rfc_9461_says() {
+    fn svc_05_07_keys_ascend_and_hold_what_rfc_9461_says() {
         let service = Service { protocol: Protocol::Doh, port: 8443, path: Some("/q".into()) };
         let hints = ["2001:db8::1", "192.0.2.1"].map(|text| text.parse().unwrap());
         let expected = [

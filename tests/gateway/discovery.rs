@@ -128,7 +128,7 @@ async fn ask(rig: &Rig, name: &str, rtype: u16) -> Vec<u8> {
 const NAMED: &str = "[tls]\nnames = [\"localhost\", \"Dns.Example\", \"127.0.0.1\"]";
 
 #[tokio::test]
-async fn ddr_01_the_doors_that_run_are_told_of_with_their_ports_over_every_transport() {
+async fn ddr_01_and_svc_05_and_svc_07_the_doors_that_run_are_told_of_with_their_ports_over_every_transport() {
     let rig = Rig::with(NAMED).await;
     let hint = vec![Ipv4Addr::LOCALHOST];
     let record = |priority, alpn: &[&str], port: SocketAddr, path: Option<&str>| Svcb {
@@ -279,14 +279,16 @@ async fn ddr_12_and_svc_06_what_the_operator_says_of_the_outside_is_told() {
         message::read(&reply).answers.iter().map(|record| record.data.to_string()).collect()
     };
     assert_eq!(data("DNS.example", 1).await, ["192.0.2.1"]);
-    assert_eq!(data("a.example", 28).await, ["2001:db8::1"]);
+    assert_eq!(data("dns.example", 28).await, ["2001:db8::1"]);
     assert_eq!(rig.upstream.count(), 0);
-    let reply = ask(&rig, "dns.example", 15).await;
-    assert_eq!((message::flags(&reply) & AA, rig.upstream.count()), (0, 1));
+    for (name, rtype, count) in [("dns.example", 15, 1), ("a.example", 1, 2)] {
+        let reply = ask(&rig, name, rtype).await;
+        assert_eq!((message::flags(&reply) & AA, rig.upstream.count()), (0, count), "{name}");
+    }
 }
 
 #[tokio::test]
-async fn ddr_discovery_switched_off_leaves_resolver_arpa_empty_and_own_names_to_their_zones() {
+async fn ddr_04_discovery_switched_off_leaves_resolver_arpa_empty_and_own_names_to_their_zones() {
     let rig = Rig::with(&format!("{NAMED}\n[advertise]\ndiscovery = false")).await;
     assert!(is_denied(&ask(&rig, "_dns.resolver.arpa", SVCB).await, "resolver.arpa."));
     assert_eq!(rig.upstream.count(), 0);
