@@ -78,6 +78,7 @@ pub fn shared(size: usize) -> Arc<Shared> {
         keepalive: Duration::from_secs(10),
         nsid: None,
         pass: Vec::new(),
+        about: Vec::new(),
     };
     let cache = cache::Settings { size, ..cache::Settings::default() };
     Shared::new(settings, cache, guard, Arc::new(Upstream), Clock::start())

@@ -33,6 +33,8 @@ pub fn read(reader: &mut Reader<'_>, upstream: &upstream::Settings, keepalive: D
         keepalive,
         special: special::read(reader, &upstream.forwards),
         any: special::read_any(reader),
+        // Known once the doors are open.
+        about: Vec::new(),
         outstanding_per_domain: capacity::read_outstanding(reader),
         secrets,
         nsid: edns::read_nsid(reader),

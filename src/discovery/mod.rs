@@ -5,6 +5,19 @@
 
 use std::net::IpAddr;
 
+mod covered;
+mod describe;
+mod inputs;
+mod problem;
+mod records;
+mod svcb;
+
+pub use covered::Covered;
+pub use inputs::{Advertise, Door, Inputs, Port};
+pub use problem::{Problem, problems};
+pub use records::{Addition, OwnName, Set, TTL, own_names};
+pub use svcb::params;
+
 /// The gateway as its clients may find and verify it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolver {
@@ -48,4 +61,56 @@ pub enum Protocol {
     Doh,
     /// DNS over QUIC.
     Doq,
+}
+
+impl Protocol {
+    /// Most wanted first: DoT and DoQ carry DNS and nothing else, and DoH what HTTP brings along.
+    pub const ALL: [Self; 3] = [Self::Dot, Self::Doq, Self::Doh];
+
+    /// The port that needs no saying (RFC 7858 3.1, RFC 9250 4.1.1, RFC 8484 5).
+    #[must_use]
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Dot | Self::Doq => 853,
+            Self::Doh => 443,
+        }
+    }
+
+    /// What it is called in TLS and QUIC handshakes (RFC 7301), most wanted first. HTTP/1.1 is served, and not told of: it carries one
+    /// question at a time.
+    #[must_use]
+    pub const fn alpn(self) -> &'static [&'static str] {
+        match self {
+            Self::Dot => &["dot"],
+            Self::Doh => &["h2", "h3"],
+            Self::Doq => &["doq"],
+        }
+    }
+
+    /// Its key under `listen` and `advertise`.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Dot => "dot",
+            Self::Doh => "doh",
+            Self::Doq => "doq",
+        }
+    }
+}
+
+impl Address {
+    /// May a client that finds us in plain DNS at this address go over to the doors? Where the certificate covers the address it
+    /// verifies that (RFC 9462 4.2); without, it may all the same where the address is of no network but its own (4.3).
+    #[must_use]
+    pub const fn is_discoverable(&self) -> bool {
+        self.is_certified || is_local(self.ip)
+    }
+}
+
+/// RFC 1918, RFC 3927, RFC 4193 and link-local IPv6: whom else it leads to, the client's own network decides.
+const fn is_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
 }

@@ -21,6 +21,7 @@ mod join;
 mod keys;
 mod local;
 mod options;
+mod own;
 mod rcode;
 mod recall;
 mod refresh;
@@ -35,6 +36,7 @@ mod walk;
 
 pub use cookie::Cookies;
 pub use keys::NOT_RECURSIVE;
+pub use rcode::EXTENDED_ERRORS;
 pub use settings::{AnyRule, CookieRule, Settings, Special};
 pub use shared::Shared;
 pub use special::{is_answered_here, switchable};
@@ -336,12 +338,15 @@ impl Pipeline {
     }
 }
 
-/// Cookies alone, zone transfers and special names end here.
+/// Cookies alone, zone transfers, what is asked of the gateway itself and special names end here.
 fn decide(shared: &Shared, query: &Query<'_>, walk: &mut Walk<'_>) -> Decided {
     walk.trail.decision = Decision::Local;
     let Some(question) = query.question() else { return Decided::Problem(cookie_alone(walk)) };
     if matches!(question.rtype, rtype::AXFR | rtype::IXFR) {
         return Decided::Problem(rcode::TRANSFER);
+    }
+    if let Some(stored) = shared.own.answer(query.message(), question, query.arrival()) {
+        return Decided::Local(stored);
     }
     if let Some(stored) = shared.special.answer(query.message(), question, walk.dnssec_ok(), query.arrival()) {
         return Decided::Local(stored);

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::discovery::OwnName;
+
 /// When a UDP client must show a valid cookie (RFC 7873 5.2.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CookieRule {
@@ -63,13 +65,15 @@ pub struct Settings {
     pub nsid: Option<Box<[u8]>>,
     /// Codes of the options that go from end to end (EDN-14). None by default.
     pub pass: Vec<u16>,
+    /// What the gateway says of itself. None: nothing.
+    pub about: Vec<OwnName>,
 }
 
 // By hand, because a derived one would put the keys into logs.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { timeout, cookies, require_cookie, secrets, padding, datagram_limit, .. } = self;
-        let Self { outstanding_per_domain, special, any, keepalive, nsid, pass, .. } = self;
+        let Self { outstanding_per_domain, special, any, keepalive, nsid, pass, about, .. } = self;
         f.debug_struct("Settings")
             .field("timeout", timeout)
             .field("cookies", cookies)
@@ -83,6 +87,7 @@ impl fmt::Debug for Settings {
             .field("keepalive", keepalive)
             .field("nsid", nsid)
             .field("pass", pass)
+            .field("about", about)
             .finish()
     }
 }

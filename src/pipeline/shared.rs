@@ -10,6 +10,7 @@ use super::flushes::Flushes;
 use super::join::{FLIGHTS, FOLLOWERS, Joins, Ticket};
 use super::keys::{self, Keys};
 use super::options::Passing;
+use super::own::Own;
 use super::refresh::Errands;
 use super::special::Zones;
 use crate::cache::{self, At, Cache, EntryFacts, Failures, Selection};
@@ -23,6 +24,7 @@ pub struct Shared {
     pub(super) settings: Settings,
     pub(super) cache_settings: cache::Settings,
     pub(super) finish: Finish,
+    pub(super) own: Own,
     pub(super) cookies: Option<Cookies>,
     pub(super) special: Zones,
     pub(super) passing: Passing,
@@ -49,6 +51,7 @@ impl Shared {
     ) -> Arc<Self> {
         Arc::new(Self {
             finish: Finish::new(&settings),
+            own: Own::new(settings.about.clone()),
             cookies: settings.cookies.then(|| Cookies::new(&settings.secrets, clock.now())),
             special: Zones::new(&settings.special),
             passing: Passing::new(&settings.pass),

@@ -39,6 +39,7 @@ pub fn settings() -> Settings {
         keepalive: Duration::from_secs(10),
         nsid: None,
         pass: Vec::new(),
+        about: Vec::new(),
     }
 }
 

@@ -1,0 +1,98 @@
+//! What keeps clients from finding the doors by themselves, for `check` and for the log at start.
+
+use std::net::IpAddr;
+
+use super::describe::doors_told_of;
+use super::{Inputs, Port, Protocol, Resolver};
+
+/// A reason why some clients do not find or do not believe the doors, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// Plain DNS is for others, the encrypted doors are not.
+    #[error(
+        "plain DNS is open to other machines and every encrypted door is on loopback: clients are told of none; open one at \
+         an address that they reach, or say in advertise.addresses where they reach it"
+    )]
+    OnlyHere,
+    /// There is no name to send clients to.
+    #[error(
+        "the certificate is for no name but localhost: clients are told of no encrypted door; add a name to tls.names, or use a \
+         certificate that has one"
+    )]
+    NoName,
+    /// The name to go by is not in the certificate.
+    #[error("\"{0}\" is not a name that the certificate is for: clients are told of no encrypted door")]
+    NameNotCovered(String),
+    /// A client that finds us at this address would refuse the certificate.
+    #[error(
+        "the certificate is not for {0}: clients that know the gateway by this address cannot verify it, and are not told of \
+         it (RFC 9462 4.2); use a certificate with this address, or give clients the name"
+    )]
+    AddressNotCovered(IpAddr),
+    /// A client that finds us at this address can only trust its network.
+    #[error(
+        "the certificate is not for {0}: clients that know the gateway by this address cannot verify it, and few go on without \
+         (RFC 9462 4.3); add it to tls.names, use a certificate with it, or give clients the name"
+    )]
+    AddressNotVerified(IpAddr),
+    /// A door at a port that is not told of.
+    #[error("clients are told of port {told}, not of port {port}; say in advertise.{} which it should be", protocol.key())]
+    SecondPort {
+        /// Of which protocol.
+        protocol: Protocol,
+        /// The port of the door.
+        port: u16,
+        /// The port told of.
+        told: u16,
+    },
+}
+
+impl Problem {
+    /// The key that it is best mended at.
+    #[must_use]
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Self::OnlyHere => "listen",
+            Self::NoName | Self::AddressNotCovered(_) | Self::AddressNotVerified(_) => "tls",
+            Self::NameNotCovered(_) => "advertise.name",
+            Self::SecondPort { protocol, .. } => match protocol {
+                Protocol::Dot => "listen.dot",
+                Protocol::Doh => "listen.doh",
+                Protocol::Doq => "listen.doq",
+            },
+        }
+    }
+}
+
+/// What is in the way of discovery; nothing where nothing is to be discovered, or the operator does not want it.
+#[must_use]
+pub fn problems(inputs: &Inputs) -> Vec<Problem> {
+    let is_encrypted = inputs.doors.iter().any(|door| door.protocol.is_some());
+    if !inputs.advertise.discovery || !is_encrypted {
+        return Vec::new();
+    }
+    let (doors, resolver) = (doors_told_of(inputs), Resolver::describe(inputs));
+    if doors.is_empty() {
+        return vec![Problem::OnlyHere];
+    }
+    let mut found = Vec::new();
+    match &inputs.advertise.name {
+        Some(name) if resolver.names.is_empty() => found.push(Problem::NameNotCovered(name.clone())),
+        None if resolver.names.is_empty() => found.push(Problem::NoName),
+        Some(_) | None => {}
+    }
+    // Nobody finds us by an address where no plain DNS is.
+    let is_found = inputs.doors.iter().any(|door| door.protocol.is_none());
+    let unverified = resolver.addresses.iter().filter(|address| is_found && !address.is_certified);
+    found.extend(unverified.map(|address| {
+        let say = if address.is_discoverable() { Problem::AddressNotVerified } else { Problem::AddressNotCovered };
+        say(address.ip)
+    }));
+    for service in resolver.services {
+        let protocol = service.protocol;
+        let ports = doors.iter().filter(|door| door.protocol == Some(protocol)).map(|door| door.address.port());
+        let second = ports.filter(|&port| inputs.advertise.port(protocol) == Port::AsBound && port != service.port);
+        found.extend(second.map(|port| Problem::SecondPort { protocol, port, told: service.port }));
+    }
+    found
+}
