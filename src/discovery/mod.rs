@@ -9,6 +9,7 @@ mod covered;
 mod describe;
 mod inputs;
 mod problem;
+pub mod qr;
 
 pub use covered::Covered;
 pub use inputs::{Advertise, Door, Inputs, Port};
