@@ -9,6 +9,7 @@ mod covered;
 mod describe;
 mod inputs;
 mod problem;
+pub mod profile;
 pub mod qr;
 
 pub use covered::Covered;
