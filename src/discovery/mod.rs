@@ -8,6 +8,7 @@ use std::net::IpAddr;
 mod covered;
 mod describe;
 mod inputs;
+pub mod page;
 mod problem;
 pub mod profile;
 pub mod qr;
