@@ -57,14 +57,16 @@ fn page(resolver: &Resolver) -> String {
     let name = escaped(name);
     let trust = resolver.authority.as_ref().map(|_| {
         format!(
-            "<section><h2>First: trust its authority</h2><p>The certificate here is signed by the gateway's own authority, which no device knows \
-             yet. Compare what you get with whoever runs the gateway before you trust it.</p>\
+            "<section><h2>First: trust its authority</h2><p>The certificate here is signed by the gateway's own \
+             authority, which no device knows yet. Compare what you get with whoever runs the gateway before you \
+             trust it.</p>\
              <p><a class=\"get\" href=\"{AUTHORITY}\">Certificate of the authority</a></p></section>"
         )
     });
     let sections: String = DEVICES.iter().map(|device| section(*device, &guide(*device, resolver, None))).collect();
     format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <title>Encrypted DNS: {name}</title><style>{STYLE}</style></head><body><h1>Encrypted DNS at {name}</h1>\
          <p>This gateway looks names up for your device, encrypted on the way. Choose your device below.</p>\
          {}{sections}</body></html>\n",

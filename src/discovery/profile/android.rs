@@ -22,10 +22,12 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
     let steps = [
         "Open Settings, then Network & internet (Connections on a Samsung: More connection settings), then Private DNS.",
         "Choose \"Private DNS provider hostname\".",
-        "Type the host name and save. The line below Private DNS shows it once it works; otherwise it says that it could not connect.",
+        "Type the host name and save. The line below Private DNS shows it once it works; otherwise it says that \
+         it could not connect.",
     ];
     let limits = [
-        "Android 9 or later. The name is all it takes: no address, no port, no path; it is looked up by the network's own DNS first.",
+        "Android 9 or later. The name is all it takes: no address, no port, no path; it is looked up by the \
+         network's own DNS first.",
         "DNS over TLS at port 853 alone. HTTP/3 is kept for a few large providers that Android knows by name.",
         "Public authorities alone: a certificate that you install yourself counts for apps, not for private DNS.",
         "Networks that block port 853 leave the phone without names until private DNS is off.",

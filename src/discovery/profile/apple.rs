@@ -22,8 +22,12 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
     let service = chosen(resolver, door)?;
     let settings = Settings::of(resolver, service)?;
     let mut steps = vec![
-        format!("Get {FILE} onto the device: open the set-up page there, scan the QR code (--qr), or send it by AirDrop or mail."),
-        "iPhone, iPad: Settings, \"Profile Downloaded\", Install. Mac: System Settings, search for \"Device Management\", double-click it, \
+        format!(
+            "Get {FILE} onto the device: open the set-up page there, scan the QR code (--qr), or send it by \
+         AirDrop or mail."
+        ),
+        "iPhone, iPad: Settings, \"Profile Downloaded\", Install. Mac: System Settings, search for \"Device \
+         Management\", double-click it, \
          Install."
             .to_owned(),
         "It is in use at once; Settings, General, VPN & Device Management, DNS shows and changes it.".to_owned(),
@@ -33,7 +37,8 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
         "A VPN, iCloud Private Relay (in Safari) and browsers with secure DNS of their own go past it.".to_owned(),
     ];
     if resolver.authority.is_some() {
-        let trust = "iPhone, iPad: Settings, General, About, Certificate Trust Settings: switch on full trust for the gateway's authority, which \
+        let trust = "iPhone, iPad: Settings, General, About, Certificate Trust Settings: switch on full trust \
+         for the gateway's authority, which \
                      the profile carries.";
         steps.push(trust.to_owned());
         let first = "Before that the device does not know the authority: its browser warns of the set-up page.";
@@ -48,7 +53,7 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
     }
     values.push(value("PayloadIdentifier", &*settings.identifier));
     Ok(Guide {
-        headline: format!("The device asks {} over {}, in every network.", settings.host, service.protocol),
+        headline: format!("The device asks {} by {}, in every network.", settings.host, service.protocol),
         values,
         steps,
         files: vec![File { name: FILE, media_type: MEDIA_TYPE, text: profile(resolver, &settings) }],

@@ -12,15 +12,19 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
     let url = doh_url(resolver, service(DEVICE, resolver, &[Protocol::Doh], door)?)?;
     let template = format!("{url}{{?dns}}");
     let mut steps = vec![
-        "Open Settings, Privacy and security, Security (chrome://settings/security), and switch on \"Use secure DNS\".".to_owned(),
+        "Open Settings, Privacy and security, Security (chrome://settings/security), and switch on \"Use secure \
+         DNS\"."
+            .to_owned(),
         "Under \"Select DNS provider\" take \"Add custom DNS service provider\", and type the template.".to_owned(),
-        "For many machines, install the policy instead: in /etc/opt/chrome/policies/managed on Linux; the same two names are in the \
+        "For many machines, install the policy instead: in /etc/opt/chrome/policies/managed on Linux; the same \
+         two names are in the \
          registry under Software\\Policies\\Google\\Chrome on Windows, and in com.google.Chrome on a Mac."
             .to_owned(),
     ];
     if resolver.authority.is_some() {
         let trust = format!(
-            "First make the system trust the gateway's authority ({AUTHORITY}); on Linux import it at chrome://certificate-manager."
+            "First make the system trust the gateway's authority ({AUTHORITY}); on Linux import it at \
+             chrome://certificate-manager."
         );
         steps.insert(0, trust);
     }

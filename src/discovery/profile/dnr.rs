@@ -144,8 +144,10 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
     values.extend(numbered(&format!("Router advertisement option {V6}, whole"), &routers));
     let first = v6.first().map(Vec::as_slice);
     let steps = [
-        "Put the lines for your DHCP server into its configuration and restart it; the hexadecimal values are for any other that takes raw options.",
-        "A device that knows DNR takes it up when it joins the network again: newer builds of Windows 11 do, and systemd 257 or later.",
+        "Put the lines for your DHCP server into its configuration and restart it; the hexadecimal values are \
+         for any other that takes raw options.",
+        "A device that knows DNR takes it up when it joins the network again: newer builds of Windows 11 do, \
+         and systemd 257 or later.",
     ];
     Ok(Guide {
         headline: format!("DHCP and routers tell every device of the network that {known_as} answers encrypted DNS."),
@@ -170,11 +172,16 @@ fn limits(resolver: &Resolver, all: &[Designation], v4: usize) -> Vec<String> {
         "systemd-networkd takes DNR as a client, and does not send it.".to_owned(),
     ];
     if all.len() > 1 && all.iter().any(|one| !one.v6.is_empty()) {
-        limits.push("The DHCPv6 lines for dnsmasq and Kea have the most wanted service alone: they may send an option once only.".to_owned());
+        limits.push(
+            "The DHCPv6 lines for dnsmasq and Kea have the most wanted service alone: they may send an \
+         option once only."
+                .to_owned(),
+        );
     }
     if v4 > LONG {
         limits.push(format!(
-            "DHCPv4 option {V4} has {v4} octets: over {LONG} the server must split it (RFC 3396), as Kea does; --door makes it shorter."
+            "DHCPv4 option {V4} has {v4} octets: over {LONG} the server must split it (RFC 3396), as Kea does; \
+             --door makes it shorter."
         ));
     }
     if resolver.authority.is_some() {

@@ -15,14 +15,17 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
     let mut steps = vec![
         "Open Settings (about:preferences#privacy), DNS over HTTPS, and choose Max Protection.".to_owned(),
         "Under \"Choose provider\" take Custom, and type the URL.".to_owned(),
-        "about:networking#dns shows DoH URL and mode. For many machines, install policies.json instead: in /etc/firefox/policies on Linux, \
+        "about:networking#dns shows DoH URL and mode. For many machines, install policies.json instead: in \
+         /etc/firefox/policies on Linux, \
          in \"distribution\" beside firefox.exe on Windows, in Firefox.app/Contents/Resources/distribution on a Mac."
             .to_owned(),
     ];
     if resolver.authority.is_some() {
         let import = format!(
-            "First import the gateway's authority ({AUTHORITY}): Settings, Privacy & Security, View Certificates, Authorities, Import, \
-             trusted for websites. Where the system trusts it already, security.enterprise_roots.enabled in about:config does."
+            "First import the gateway's authority ({AUTHORITY}): Settings, Privacy & Security, View \
+             Certificates, Authorities, Import, \
+             trusted for websites. Where the system trusts it already, security.enterprise_roots.enabled in \
+             about:config does."
         );
         steps.insert(0, import);
         if let Some(object) = policies.as_object_mut() {
@@ -31,7 +34,8 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
     }
     let limits = [
         "DNS over HTTPS alone, and for Firefox alone: other programs of the machine are not changed.",
-        "Increased Protection falls back to the network's own DNS; Max Protection does not. \"Fallback\" needs Firefox 124 or later.",
+        "Increased Protection falls back to the network's own DNS; Max Protection does not. \"Fallback\" needs \
+         Firefox 124 or later.",
         "The name in the URL is looked up by the network's own DNS first.",
     ];
     Ok(Guide {

@@ -84,7 +84,8 @@ pub enum Unfit {
     },
     /// No name that the certificate covers.
     #[error(
-        "{device} knows a gateway by name, and there is none that the certificate covers: give a certificate for one (`tls.certificates`, or \
+        "{device} knows a gateway by name, and there is none that the certificate covers: give a certificate \
+         for one (`tls.certificates`, or \
          `tls.names` for the private authority) and say it in `[advertise]` with `name`"
     )]
     NoName {
@@ -93,7 +94,8 @@ pub enum Unfit {
     },
     /// Neither a name nor an address that the certificate covers.
     #[error(
-        "there is neither a name nor an address that the certificate covers: give a certificate (`tls.certificates`, or `tls.names` for the \
+        "there is neither a name nor an address that the certificate covers: give a certificate \
+         (`tls.certificates`, or `tls.names` for the \
          private authority) and say in `[advertise]` with `name` and `addresses` how devices reach this gateway"
     )]
     NoHost,
@@ -105,13 +107,15 @@ pub enum Unfit {
     },
     /// Reachable from this machine alone.
     #[error(
-        "only this machine reaches the gateway, at loopback addresses: open doors on an address of the network under `[listen]`, or say in \
+        "only this machine reaches the gateway, at loopback addresses: open doors on an address of the network \
+         under `[listen]`, or say in \
          `[advertise]` with `addresses` how it is reached"
     )]
     LoopbackOnly,
     /// The device asks at one port alone.
     #[error(
-        "{device} asks at port {wanted} alone, and {protocol} is at {port}: open it at {wanted} under `[listen]`, or map the port and say so in `[advertise]`"
+        "{device} asks at port {wanted} alone, and {protocol} is at {port}: open it at {wanted} under \
+         `[listen]`, or map the port and say so in `[advertise]`"
     )]
     Port {
         /// Who.
@@ -125,7 +129,8 @@ pub enum Unfit {
     },
     /// The device takes public authorities alone.
     #[error(
-        "{device} trusts public authorities alone, and this certificate is from the private one: give another in `tls.certificates`"
+        "{device} trusts public authorities alone, and this certificate is from the private one: give another \
+         in `tls.certificates`"
     )]
     PrivateAuthority {
         /// Who.
@@ -263,7 +268,8 @@ fn value(name: &str, value: impl Into<String>) -> (String, String) {
     (name.to_owned(), value.into())
 }
 
-const LOCAL: &str = "Only this machine reaches the gateway, at loopback addresses. For other devices open doors on an address of the network \
+const LOCAL: &str = "Only this machine reaches the gateway, at loopback addresses. For other devices open doors \
+ on an address of the network \
      under `[listen]`, or say in `[advertise]` how it is reached.";
 
 /// Where the private authority's certificate is found, for steps that need it.

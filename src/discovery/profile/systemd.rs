@@ -36,7 +36,8 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
     }
     let limits = [
         "DNS over TLS alone: systemd-resolved speaks neither DoH nor DoQ.",
-        "Programs that do not ask the system (browsers with secure DNS, a /etc/resolv.conf that names another server) go past it.",
+        "Programs that do not ask the system (browsers with secure DNS, a /etc/resolv.conf that names another \
+         server) go past it.",
         "Domains=~. sends all names here; a link with a routing domain of its own, such as a VPN, still takes that domain.",
     ];
     let text = format!("[Resolve]\nDNS={servers}\nDNSOverTLS=yes\nDomains=~.\n");

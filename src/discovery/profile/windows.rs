@@ -36,17 +36,24 @@ fn over_https(resolver: &Resolver, service: &Service, addresses: &[IpAddr]) -> R
     let register = |ip: &IpAddr| {
         let template = quoted(&template);
         format!(
-            "Add-DnsClientDohServerAddress -ServerAddress {ip} -DohTemplate {template} -AllowFallbackToUdp $False -AutoUpgrade $True\n"
+            "Add-DnsClientDohServerAddress -ServerAddress {ip} -DohTemplate {template} -AllowFallbackToUdp \
+             $False -AutoUpgrade $True\n"
         )
     };
     let mut text: String = addresses.iter().map(register).collect();
     text += &set_addresses(addresses);
     let by_netsh = addresses.first().map(|ip| {
-        format!("In place of the first lines, netsh does the same for each address: netsh dns add encryption server={ip} dohtemplate={template} autoupgrade=yes udpfallback=no")
+        format!(
+            "In place of the first lines, netsh does the same for each address: netsh dns add encryption \
+         server={ip} dohtemplate={template} autoupgrade=yes udpfallback=no"
+        )
     });
     let steps = [
-        "In PowerShell as administrator, run hushgate.ps1, or type its lines; Get-NetAdapter tells what the network interface is called.".to_owned(),
-        "By hand: Settings, Network & internet, the properties of Wi-Fi or Ethernet, DNS server assignment, Edit, Manual; type an address, take \
+        "In PowerShell as administrator, run hushgate.ps1, or type its lines; Get-NetAdapter tells what the \
+         network interface is called."
+            .to_owned(),
+        "By hand: Settings, Network & internet, the properties of Wi-Fi or Ethernet, DNS server assignment, \
+         Edit, Manual; type an address, take \
          \"DNS over HTTPS: On (manual template)\" and the template, and leave the fall-back to plain text off."
             .to_owned(),
         "The interface's properties then say (Encrypted) behind the address.".to_owned(),
@@ -54,7 +61,8 @@ fn over_https(resolver: &Resolver, service: &Service, addresses: &[IpAddr]) -> R
     let mut limits = vec!["Windows 11, or Server 2022: Windows 10 has no DNS over HTTPS of its own.".to_owned()];
     if service.port != Protocol::Doh.default_port() {
         limits.push(format!(
-            "Port {} is in the template. Microsoft documents port 443 only; where Windows does not encrypt, map 443 to the gateway.",
+            "Port {} is in the template. Microsoft documents port 443 only; where Windows does not encrypt, map \
+             443 to the gateway.",
             service.port
         ));
     }
@@ -80,7 +88,8 @@ fn over_tls(resolver: &Resolver, service: &Service, addresses: &[IpAddr]) -> Res
     text += &set_addresses(addresses);
     text += "ipconfig /flushdns\n";
     let steps = [
-        "In PowerShell as administrator, run hushgate.ps1, or type its lines; Get-NetAdapter tells what the network interface is called.",
+        "In PowerShell as administrator, run hushgate.ps1, or type its lines; Get-NetAdapter tells what the \
+         network interface is called.",
         "netsh dns show encryption lists what is registered.",
     ];
     let limits = [
