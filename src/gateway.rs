@@ -16,12 +16,13 @@ use crate::clock::Clock;
 use crate::config::{Config, Problem};
 use crate::control::snapshot::Snapshot;
 use crate::control::{self, Control, State};
+use crate::discovery::OwnName;
 use crate::guard::Guard;
 use crate::identity::{Identity, IdentityError};
 use crate::listen::bind::{self, BindError, BoundDoor};
 use crate::listen::quic::WorkerId;
 use crate::listen::{Context, DoorKind};
-use crate::pipeline::{Pipeline, Shared};
+use crate::pipeline::{self, Pipeline, Shared};
 use crate::plan;
 use crate::shutdown::{Company, Drain, Stop};
 use crate::telemetry::Counters;
@@ -30,6 +31,8 @@ use crate::upstream::commons::Commons;
 use crate::upstream::timekeeper::{Timekeeper, WallClock};
 use crate::upstream::{BuildError, Exchange, Routes};
 use crate::worker::{self, Post, Station};
+
+pub mod outside;
 
 /// Why a gateway does not start. Each names the file, address or server at fault.
 #[derive(Debug, thiserror::Error)]
@@ -148,7 +151,8 @@ impl Bound {
         let control_runtime = runtime()?;
         // The first worker is the home of upstream connections.
         let home = runtimes.first().unwrap_or(&control_runtime).handle().clone();
-        let core = Core::new(&config, &doors, home, &times, runtimes.len())?;
+        let about = about(&config, &doors, &identity);
+        let core = Core::new(&config, (&doors, about), home, &times, runtimes.len())?;
         let facts = doors.iter().map(|door| (door.id, door.kind, door.address)).collect();
         let posts = plan::posts(doors, &identity, runtimes.len());
         let (stop, drain) = Stop::new();
@@ -194,7 +198,7 @@ struct Core {
 impl Core {
     fn new(
         config: &Config,
-        doors: &[BoundDoor],
+        (doors, about): (&[BoundDoor], Vec<OwnName>),
         home: tokio::runtime::Handle,
         times: &Arc<Timekeeper>,
         workers: usize,
@@ -206,7 +210,8 @@ impl Core {
         let guard = Guard::new(config.guard.clone());
         let clock = Clock::start();
         let exchange = Arc::clone(&routes) as Arc<dyn Exchange>;
-        let (settings, cache) = (config.pipeline.clone(), config.cache.clone());
+        let settings = pipeline::Settings { about, ..config.pipeline.clone() };
+        let cache = config.cache.clone();
         let shared = Shared::new(settings, cache, Arc::clone(&guard), exchange, clock.clone());
         let counters = (0..=workers).map(|_| Arc::default()).collect();
         let state = Arc::new(State::starting());
@@ -282,6 +287,13 @@ impl Drop for Running {
         self.stop.begin();
         self.stop_control.begin();
     }
+}
+
+/// What the gateway says of itself, by the doors as bound and the certificate that clients see who send no name.
+fn about(config: &Config, doors: &[BoundDoor], identity: &Identity) -> Vec<OwnName> {
+    let doors: Vec<_> = doors.iter().map(|door| (door.kind, door.address)).collect();
+    let subjects = identity.certificates().into_iter().find(|facts| facts.default).map(|facts| facts.names);
+    outside::own_names(&outside::inputs(config, &doors, &subjects.unwrap_or_default()))
 }
 
 /// The pipeline, with a query log around it where one is wanted.

@@ -42,7 +42,20 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("upstream", &["wire", "peer", "trail", "clock", "telemetry", "identity"]),
     (
         "pipeline",
-        &["wire", "peer", "query", "reply", "answer", "trail", "clock", "telemetry", "guard", "cache", "upstream"],
+        &[
+            "wire",
+            "peer",
+            "query",
+            "reply",
+            "answer",
+            "trail",
+            "clock",
+            "telemetry",
+            "guard",
+            "cache",
+            "upstream",
+            "discovery",
+        ],
     ),
     (
         "listen",

@@ -18,6 +18,7 @@ use hushgate::cli::check;
 use hushgate::config::effect::EFFECT;
 use hushgate::config::keys::KEYS;
 use hushgate::config::{Config, Loaded, Origin, Severity, Source, Surroundings, effective, load, load_in};
+use hushgate::discovery::{Advertise, Port};
 use hushgate::guard::Network;
 use hushgate::listen::DoorKind;
 use hushgate::upstream::address::Host;
@@ -509,6 +510,36 @@ fn check_exits_with_0_for_warnings_and_2_for_errors_and_says_so_last() {
     let toml = say("tests/config/valid/warn-open-files.toml", true, false);
     assert!(toml.output.parse::<toml::Table>().is_ok());
     assert_eq!(toml.complaints.lines().count(), 1);
+}
+
+#[test]
+fn ddr_07_check_says_what_keeps_clients_from_finding_the_doors() {
+    let doors = ["listen.dns=[\"192.0.2.1:53\"]", "listen.dot=[\"192.0.2.1:853\"]"];
+    let said = |more: &[&str]| {
+        let report = check::report(&check::Args::default(), &load_sets(&[&doors, more].concat()));
+        assert_eq!(report.code, 0, "{report:?}");
+        report.complaints
+    };
+    let address = said(&["tls.names=[\"dns.example\"]"]);
+    assert!(address.starts_with("warning: tls: the certificate is not for 192.0.2.1: "), "{address}");
+    assert!(said(&[]).starts_with("warning: tls: the certificate is for no name but localhost: "));
+    let name = said(&["tls.names=[\"dns.example\", \"192.0.2.1\"]", "advertise.name=other.example"]);
+    assert!(name.starts_with("warning: advertise.name: \"other.example\" is not a name that"), "{name}");
+    for fine in [&["tls.names=[\"dns.example\", \"192.0.2.1\"]"][..], &["advertise.discovery=false"]] {
+        assert_eq!(said(fine), "");
+    }
+}
+
+#[test]
+fn what_is_advertised_arrives() {
+    let loaded = load_file(Path::new("tests/config/valid/advertised-elsewhere.toml"));
+    let advertise = &config(&loaded).advertise;
+    let addresses: Vec<String> = advertise.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!((advertise.name.as_deref(), addresses.join(" ")), (Some("dns.example"), "192.0.2.1 2001:db8::1".into()));
+    assert_eq!([advertise.dot, advertise.doh, advertise.doq], [Port::At(853), Port::At(443), Port::Hidden]);
+    assert_eq!((advertise.discovery, advertise.resinfo), (false, false));
+    assert_eq!(advertise.info_url.as_deref(), Some("https://dns.example/about"));
+    assert_eq!(config(&load_sets(&[])).advertise, Advertise::default());
 }
 
 #[test]

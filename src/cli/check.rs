@@ -14,9 +14,11 @@ use crate::identity::credential::Credential;
 use crate::identity::profile::provider;
 use crate::identity::{CertificateFacts, Chain, IdentityError};
 
+pub mod advice;
 pub mod live;
 pub mod table;
 
+use advice::Advice;
 use live::Tried;
 use table::Standing;
 
@@ -108,11 +110,13 @@ pub fn report(args: &Args, loaded: &Loaded) -> Report {
 
 fn report_with(args: &Args, loaded: &Loaded, asked: Option<&Asked>) -> Report {
     let credentials = credentials(loaded);
+    let advice = advice::of(loaded, &credentials);
     let faults: Vec<&IdentityError> = credentials.iter().filter_map(|read| read.as_ref().err()).collect();
     let unusable = asked.and_then(|asked| asked.as_ref().err()).map(|fault| format!("error: {fault}\n"));
     let problems = loaded.problems.iter().map(|problem| format!("{problem}\n"));
     let problems = problems.chain(faults.iter().map(|fault| format!("error: {KEY}: {fault}\n")));
-    let lines: String = problems.chain(unusable.iter().cloned()).collect();
+    let problems = problems.chain(unusable.iter().cloned());
+    let lines: String = problems.chain(advice.iter().map(|advice| format!("{advice}\n"))).collect();
     let errors = faults.len() + unusable.iter().len();
     let tried = asked.and_then(|asked| asked.as_ref().ok());
     let standing = tried.map_or(Standing::All, |tried| table::standing(tried));
@@ -122,10 +126,10 @@ fn report_with(args: &Args, loaded: &Loaded, asked: Option<&Asked>) -> Report {
         Standing::Some => FAILED,
         Standing::Nobody(_) => BROKEN,
     };
-    let verdict = verdict(args, &loaded.problems, errors);
+    let verdict = verdict(args, &loaded.problems, (errors, advice.len()));
     let is_usable = loaded.config.is_some() && errors == 0;
     let (output, complaints) = if args.json {
-        (format!("{:#}\n", to_json(loaded, &credentials, asked, code)), String::new())
+        (format!("{:#}\n", to_json(loaded, (&credentials, &advice), asked, code)), String::new())
     } else if args.effective {
         (format!("{}\n# {verdict}\n", effective::to_toml(&loaded.effective)), lines)
     } else if is_usable {
@@ -152,14 +156,14 @@ fn certificate(facts: &CertificateFacts) -> String {
     format!("{}: {}; {} left\n", facts.source, facts.names.join(", "), counted(&facts.days_left, "day"))
 }
 
-fn verdict(args: &Args, problems: &[Problem], faults: usize) -> String {
+fn verdict(args: &Args, problems: &[Problem], (faults, advice): (usize, usize)) -> String {
     let (name, is) = match &args.config {
         Some(path) => (path.display().to_string().replace(char::is_control, "?"), "is"),
         None if args.set.is_empty() => ("The defaults".to_owned(), "are"),
         None => ("The defaults with what --set says".to_owned(), "are"),
     };
     let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
-    let (errors, warnings) = (count(Severity::Error) + faults, count(Severity::Warning));
+    let (errors, warnings) = (count(Severity::Error) + faults, count(Severity::Warning) + advice);
     let warned = counted(&warnings, "warning");
     match (errors, warnings) {
         (0, 0) => format!("{name} {is} fine."),
@@ -178,7 +182,7 @@ fn counted(count: &impl ToString, thing: &str) -> String {
 
 fn to_json(
     loaded: &Loaded,
-    credentials: &[Result<CertificateFacts, IdentityError>],
+    (credentials, advice): (&[Result<CertificateFacts, IdentityError>], &[Advice]),
     asked: Option<&Asked>,
     code: u8,
 ) -> Json {
@@ -207,10 +211,11 @@ fn to_json(
     let faults = credentials.iter().filter_map(|read| read.as_ref().err()).map(fault);
     let unusable = asked.and_then(|asked| asked.as_ref().err());
     let unusable = unusable.map(|fault| json!({ "severity": "error", "key": "upstream", "message": fault }));
+    let advice = advice.iter().map(Advice::json);
     let servers = |asked: &Asked| asked.iter().flatten().map(Tried::json).collect::<Vec<_>>();
     let mut told = json!({
         "ok": code == FINE,
-        "problems": loaded.problems.iter().map(problem).chain(faults).chain(unusable).collect::<Vec<_>>(),
+        "problems": loaded.problems.iter().map(problem).chain(faults).chain(unusable).chain(advice).collect::<Vec<_>>(),
         "certificates": credentials.iter().flatten().map(facts).collect::<Vec<_>>(),
         "effective": loaded.effective.iter().map(row).collect::<Vec<_>>(),
     });

@@ -6,9 +6,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{cache, guard, listen, pipeline, upstream};
+use crate::{cache, discovery, guard, listen, pipeline, upstream};
 
 mod admin;
+mod advertise;
 mod capacity;
 mod claims;
 mod domains;
@@ -42,7 +43,7 @@ pub use origin::Origin;
 use problem::Findings;
 pub use problem::{Problem, Severity};
 use reader::Reader;
-pub use surroundings::Surroundings;
+pub use surroundings::{Surroundings, machine_addresses};
 
 /// Everything the gateway is told.
 #[derive(Clone, Debug)]
@@ -53,6 +54,8 @@ pub struct Config {
     pub absent: listen::Absent,
     /// Who the gateway is to its clients.
     pub tls: crate::identity::Settings,
+    /// What the outside sees of the doors.
+    pub advertise: discovery::Advertise,
     /// Who may ask, and how much.
     pub guard: guard::Settings,
     /// The admin listener.
@@ -175,6 +178,7 @@ fn fill(reader: &mut Reader<'_>) -> Config {
     upstream.state_dir = Some(tls.state_dir.clone());
     let config = Config {
         absent: doors.absent,
+        advertise: advertise::read(reader, &doors.list),
         guard,
         admin: admin::read(reader, &mut claims),
         shutdown: admin::read_shutdown(reader),

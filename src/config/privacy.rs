@@ -25,6 +25,8 @@ pub fn read(reader: &mut Reader<'_>, timeout: Duration, keepalive: Duration) -> 
         padding: reader.read("privacy.padding", kinds::flag),
         datagram_limit: DATAGRAM_LIMIT,
         keepalive,
+        // Known once the doors are open.
+        about: Vec::new(),
         subnets: reader.read("privacy.ecs", ecs),
         outstanding_per_domain: capacity::read_outstanding(reader),
         secrets: read_secrets(reader),

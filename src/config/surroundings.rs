@@ -65,6 +65,24 @@ fn own_networks() -> Vec<Network> {
     networks
 }
 
+/// The addresses of our own interfaces that other machines may reach, in the order of the system.
+#[must_use]
+pub fn machine_addresses() -> Vec<IpAddr> {
+    let interfaces = getifaddrs().into_iter().flatten();
+    let mut found = Vec::new();
+    for address in interfaces.filter_map(|interface| interface.address.as_ref().and_then(ip)) {
+        let is_of_one_link = match address {
+            IpAddr::V4(v4) => v4.is_link_local(),
+            // Without the interface it leads nowhere, and no record can name that.
+            IpAddr::V6(v6) => v6.is_unicast_link_local(),
+        };
+        if !address.is_loopback() && !is_of_one_link && !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    found
+}
+
 fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
     let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))

@@ -14,6 +14,9 @@ const MOST_ADDRESSES: usize = 8;
 /// Names told of at most.
 const MOST_NAMES: usize = 16;
 
+/// Octets of a path that is told of: the options that it goes into have 255.
+const LONGEST_PATH: usize = 128;
+
 /// The name of this machine, on each machine another: good only where all clients are here too.
 const LOCALHOST: &str = "localhost";
 
@@ -25,8 +28,10 @@ impl Resolver {
         let services: Vec<Service> = Protocol::ALL.into_iter().filter_map(|it| service(inputs, &doors, it)).collect();
         let addresses = addresses(inputs, &doors, &services);
         let is_here = addresses.iter().all(|address| address.ip.is_loopback());
+        let names = names(&inputs.certificate, inputs.advertise.name.as_deref(), is_here);
         Self {
-            names: names(&inputs.certificate, inputs.advertise.name.as_deref(), is_here),
+            // Where no certificate is shown a name proves nothing.
+            names: if services.is_empty() { Vec::new() } else { names },
             addresses,
             services,
             authority: inputs.authority.clone(),
@@ -44,14 +49,14 @@ pub(super) fn doors_told_of(inputs: &Inputs) -> Vec<Door> {
 }
 
 fn service(inputs: &Inputs, doors: &[Door], protocol: Protocol) -> Option<Service> {
-    let first = doors.iter().find(|door| door.protocol == Some(protocol))?;
+    let first = doors.iter().find(|door| door.protocol == Some(protocol) && door.address.port() != 0)?;
     let port = match inputs.advertise.port(protocol) {
         Port::AsBound => first.address.port(),
         Port::At(port) => port,
         Port::Hidden => return None,
     };
     let path = match protocol {
-        Protocol::Doh => Some(inputs.doh_paths.first()?.clone()),
+        Protocol::Doh => Some(inputs.doh_paths.iter().find(|path| path.len() <= LONGEST_PATH)?.clone()),
         Protocol::Dot | Protocol::Doq => None,
     };
     (port != 0).then_some(Service { protocol, port, path })

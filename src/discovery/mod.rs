@@ -12,10 +12,14 @@ pub mod page;
 mod problem;
 pub mod profile;
 pub mod qr;
+mod records;
+mod svcb;
 
 pub use covered::Covered;
 pub use inputs::{Advertise, Door, Inputs, Port};
 pub use problem::{Problem, problems};
+pub use records::{Addition, OwnName, Set, TTL, own_names};
+pub use svcb::params;
 
 /// The gateway as its clients may find and verify it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,6 +76,17 @@ impl Protocol {
         match self {
             Self::Dot | Self::Doq => 853,
             Self::Doh => 443,
+        }
+    }
+
+    /// What it is called in TLS and QUIC handshakes (RFC 7301), most wanted first. HTTP/1.1 is served, and not told of: it carries one
+    /// question at a time.
+    #[must_use]
+    pub const fn alpn(self) -> &'static [&'static str] {
+        match self {
+            Self::Dot => &["dot"],
+            Self::Doh => &["h2", "h3"],
+            Self::Doq => &["doq"],
         }
     }
 

@@ -84,9 +84,9 @@ pub fn problems(inputs: &Inputs) -> Vec<Problem> {
     // Nobody finds us by an address where no plain DNS is.
     let is_found = inputs.doors.iter().any(|door| door.protocol.is_none());
     let unverified = resolver.addresses.iter().filter(|address| is_found && !address.is_certified);
-    found.extend(unverified.map(|address| match address.is_discoverable() {
-        true => Problem::AddressNotVerified(address.ip),
-        false => Problem::AddressNotCovered(address.ip),
+    found.extend(unverified.map(|address| {
+        let say = if address.is_discoverable() { Problem::AddressNotVerified } else { Problem::AddressNotCovered };
+        say(address.ip)
     }));
     for service in resolver.services {
         let protocol = service.protocol;

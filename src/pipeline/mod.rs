@@ -20,6 +20,7 @@ mod flushes;
 mod join;
 mod keys;
 mod local;
+mod own;
 mod rcode;
 mod recall;
 mod refresh;
@@ -33,6 +34,7 @@ mod tests;
 mod walk;
 
 pub use keys::NOT_RECURSIVE;
+pub use rcode::EXTENDED_ERRORS;
 pub use settings::{CookieRule, Settings, SubnetRule};
 pub use shared::Shared;
 pub use special::is_answered_here;
@@ -97,7 +99,7 @@ impl Answer for Pipeline {
                 Err(fault) => return Now::Sent(self.refuse(&mut walk, &rcode::of_fault(fault), Source::Error, out)),
             }
         }
-        match decide(&query, &mut walk) {
+        match decide(&self.shared, &query, &mut walk) {
             Decided::Local(stored) => return Now::Sent(self.relay(&mut walk, &stored, Source::Local, out)),
             Decided::Problem(problem) => {
                 let source = if problem.rcode == codes::NOERROR { Source::Local } else { Source::Error };
@@ -333,12 +335,15 @@ impl Pipeline {
     }
 }
 
-/// Cookies alone, zone transfers and special names end here.
-fn decide(query: &Query<'_>, walk: &mut Walk<'_>) -> Decided {
+/// Cookies alone, zone transfers, what is asked of the gateway itself and special names end here.
+fn decide(shared: &Shared, query: &Query<'_>, walk: &mut Walk<'_>) -> Decided {
     walk.trail.decision = Decision::Local;
     let Some(question) = query.question() else { return Decided::Problem(cookie_alone(walk)) };
     if matches!(question.rtype, rtype::AXFR | rtype::IXFR) {
         return Decided::Problem(rcode::TRANSFER);
+    }
+    if let Some(stored) = shared.own.answer(query.message(), question, query.arrival()) {
+        return Decided::Local(stored);
     }
     if let Some(stored) = special::answer(query.message(), question, query.arrival()) {
         return Decided::Local(stored);

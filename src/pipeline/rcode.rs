@@ -61,6 +61,18 @@ impl Problem {
     }
 }
 
+/// Every INFO-CODE that is given here or with a stale answer, ascending: what RESINFO tells of (RFC 9606 5).
+pub const EXTENDED_ERRORS: [u16; 8] = [
+    ede::OTHER,
+    ede::STALE,
+    ede::CACHED_ERROR,
+    ede::PROHIBITED,
+    ede::STALE_NXDOMAIN,
+    ede::NOT_SUPPORTED,
+    ede::NO_REACHABLE_AUTHORITY,
+    ede::NETWORK_ERROR,
+];
+
 /// A question-less query that asked for a cookie alone (RFC 7873 5.4).
 pub const COOKIE_ALONE: Problem = Problem::plain(rcode::NOERROR);
 /// A client that must show a valid server cookie.
@@ -205,6 +217,18 @@ mod tests {
     fn ede_07_unreachable_is_22_and_transport_trouble_is_23() {
         let codes = CAUSES.map(|cause| problem(cause).ede().unwrap());
         assert_eq!(codes, [22, 22, 23, 23, 23, 23, 23, 0, 22]);
+    }
+
+    #[test]
+    fn res_02_every_extended_error_made_here_is_told_of_and_in_order() {
+        let own = [NOT_ALLOWED, OVER_RATE, TRANSFER, OVERLOADED, CROWDED, NOBODY_UP, LOST, TOO_LARGE];
+        let faults = [FaultKind::Opcode, FaultKind::Signed, FaultKind::Malformed].map(of_fault);
+        let recalled = of_failure(Failure { rcode: 2, ede: ede::NETWORK_ERROR, left: 1, left_alone: 1 });
+        let made = own.into_iter().chain(faults).chain(CAUSES.map(problem)).chain([recalled]);
+        for extended in made.flat_map(|problem| problem.extras).flatten() {
+            assert!(EXTENDED_ERRORS.contains(&extended.code), "{extended:?}");
+        }
+        assert!(EXTENDED_ERRORS.is_sorted());
     }
 
     #[test]

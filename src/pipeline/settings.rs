@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::discovery::OwnName;
+
 /// When a UDP client must show a valid cookie (RFC 7873 5.2.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CookieRule {
@@ -47,13 +49,15 @@ pub struct Settings {
     pub subnets: SubnetRule,
     /// The idle time told to TCP and DoT clients (RFC 7828).
     pub keepalive: Duration,
+    /// What the gateway says of itself. None: nothing.
+    pub about: Vec<OwnName>,
 }
 
 // By hand, because a derived one would put the keys into logs.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { timeout, cookies, require_cookie, secrets, padding, datagram_limit, .. } = self;
-        let Self { outstanding_per_domain, subnets, keepalive, .. } = self;
+        let Self { outstanding_per_domain, subnets, keepalive, about, .. } = self;
         f.debug_struct("Settings")
             .field("timeout", timeout)
             .field("cookies", cookies)
@@ -64,6 +68,7 @@ impl fmt::Debug for Settings {
             .field("outstanding_per_domain", outstanding_per_domain)
             .field("subnets", subnets)
             .field("keepalive", keepalive)
+            .field("about", about)
             .finish()
     }
 }

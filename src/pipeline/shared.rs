@@ -9,6 +9,7 @@ use super::finish::Finish;
 use super::flushes::Flushes;
 use super::join::{FLIGHTS, FOLLOWERS, Joins, Ticket};
 use super::keys::{self, Keys};
+use super::own::Own;
 use super::refresh::Errands;
 use crate::cache::{self, At, Cache, EntryFacts, Failures, Selection};
 use crate::clock::{Clock, Moment};
@@ -21,6 +22,7 @@ pub struct Shared {
     pub(super) settings: Settings,
     pub(super) cache_settings: cache::Settings,
     pub(super) finish: Finish,
+    pub(super) own: Own,
     pub(super) cookies: Option<Cookies>,
     pub(super) cache: Cache,
     pub(super) failures: Failures,
@@ -45,6 +47,7 @@ impl Shared {
     ) -> Arc<Self> {
         Arc::new(Self {
             finish: Finish::new(&settings),
+            own: Own::new(settings.about.clone()),
             cookies: settings.cookies.then(|| Cookies::new(&settings.secrets)),
             cache: Cache::new(&cache_settings),
             failures: Failures::new(&cache_settings),

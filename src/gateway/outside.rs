@@ -1,0 +1,66 @@
+//! How the outside sees the gateway: from its configuration, its doors and its certificate to what discovery is told.
+//!
+//! The description is made once at start. A renewed certificate is for the same names where the private authority signs it; where
+//! other files are put in its place, with other names, the gateway is to be started anew.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use crate::config::{Config, machine_addresses};
+use crate::discovery::{self, Covered, Door, Inputs, Protocol, Resolver};
+use crate::listen::DoorKind;
+use crate::pipeline;
+
+/// Where the private authority's certificate is kept in the state directory.
+const AUTHORITY: &str = "authority.pem";
+
+/// What is known of a gateway of `config` with these doors whose default certificate is for `subjects`: its names and addresses.
+#[must_use]
+pub fn inputs(config: &Config, doors: &[(DoorKind, SocketAddr)], subjects: &[String]) -> Inputs {
+    let doors = doors.iter().filter_map(|&(kind, address)| door(kind, address)).collect();
+    let is_private = config.tls.certificates.is_empty();
+    Inputs {
+        doors,
+        certificate: Covered::of(subjects.iter().map(String::as_str)),
+        authority: if is_private { authority(&config.tls.state_dir) } else { None },
+        doh_paths: config.listen.doh_paths.clone(),
+        machine: machine_addresses(),
+        advertise: config.advertise.clone(),
+    }
+}
+
+/// The same of a gateway that is not running: its doors are as configured, and `subjects` those of the first certificate file; None
+/// where the private authority will sign for `tls.names`.
+#[must_use]
+pub fn configured(config: &Config, subjects: Option<&[String]>) -> Inputs {
+    let doors: Vec<_> = config.listen.doors.iter().map(|door| (door.kind, door.address)).collect();
+    inputs(config, &doors, subjects.unwrap_or(&config.tls.names))
+}
+
+/// What a running gateway says of itself. Whatever keeps clients from finding its doors is logged.
+#[must_use]
+pub fn own_names(inputs: &Inputs) -> Vec<discovery::OwnName> {
+    for problem in discovery::problems(inputs) {
+        tracing::warn!(key = problem.key(), "discovery: {problem}");
+    }
+    discovery::own_names(&Resolver::describe(inputs), &inputs.advertise, &pipeline::EXTENDED_ERRORS)
+}
+
+/// None for clear-text DoH: what its clients see is the web server in front.
+const fn door(kind: DoorKind, address: SocketAddr) -> Option<Door> {
+    let protocol = match kind {
+        DoorKind::Dns => None,
+        DoorKind::Dot => Some(Protocol::Dot),
+        DoorKind::Doh => Some(Protocol::Doh),
+        DoorKind::Doq => Some(Protocol::Doq),
+        DoorKind::DohClear => return None,
+    };
+    Some(Door { protocol, address })
+}
+
+/// The private authority's certificate (DER); None where it has not been made yet.
+fn authority(state_dir: &Path) -> Option<Vec<u8>> {
+    let pem = std::fs::read(state_dir.join(AUTHORITY)).ok()?;
+    let (_, block) = x509_parser::pem::parse_x509_pem(&pem).ok()?;
+    Some(block.contents)
+}
