@@ -13,11 +13,11 @@ use crate::config::{Config, Source, load};
 use crate::discovery::profile::{Device, Guide, Unfit, guide};
 use crate::discovery::qr::Code;
 use crate::discovery::{self, Inputs, Protocol, Resolver};
+use crate::gateway::outside;
 use crate::identity::IdentityError;
 use crate::identity::credential::Credential;
 use crate::identity::profile::provider;
 
-mod outside;
 mod text;
 
 const EXAMPLES: &str = "\

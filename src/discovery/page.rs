@@ -86,24 +86,27 @@ fn section(device: Device, guide: &Result<Guide, Unfit>) -> String {
 fn told(device: Device, guide: &Guide) -> String {
     let mut html = format!("<p>{}</p>", escaped(&guide.headline));
     if device == Device::Apple {
-        html += &format!("<p><a class=\"get\" href=\"/{}\">Configuration profile</a></p>", apple::FILE);
+        html.extend([format!("<p><a class=\"get\" href=\"/{}\">Configuration profile</a></p>", apple::FILE)]);
     }
     let values = guide.values.iter().map(|(name, value)| (escaped(name), escaped(value)));
-    html += &format!(
+    html.extend([format!(
         "<dl>{}</dl>",
-        values.map(|(name, value)| format!("<dt>{name}</dt><dd><code>{value}</code></dd>")).collect::<String>()
-    );
-    html += &format!("<ol>{}</ol>", items(&guide.steps));
+        values
+            .map(|(name, value)| format!("<dt>{name}</dt><dd><code>{value}</code></dd>"))
+            .collect::<Vec<_>>()
+            .concat()
+    )]);
+    html.extend([format!("<ol>{}</ol>", items(&guide.steps))]);
     let shown = guide.files.iter().filter(|file| file.media_type != apple::MEDIA_TYPE);
     html.extend(shown.map(|File { name, text, .. }| format!("<p>{}</p><pre>{}</pre>", escaped(name), escaped(text))));
     if let Some(code) = guide.scan.as_deref().and_then(Code::of) {
-        html += &format!("<details><summary>QR code for a phone</summary>{}</details>", code.svg());
+        html.extend([format!("<details><summary>QR code for a phone</summary>{}</details>", code.svg())]);
     }
     html + &format!("<details><summary>What cannot work</summary><ul>{}</ul></details>", items(&guide.limits))
 }
 
 fn items(texts: &[String]) -> String {
-    texts.iter().map(|text| format!("<li>{}</li>", escaped(text))).collect()
+    texts.iter().map(|text| format!("<li>{}</li>", escaped(text))).collect::<Vec<_>>().concat()
 }
 
 /// Readable on a phone, by day and by night.

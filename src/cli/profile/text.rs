@@ -12,15 +12,15 @@ pub fn told(title: &str, guide: &Guide, paint: Paint) -> String {
     let widest = guide.values.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
     let mut text = format!("{}\n{}\n\n", paint.heading(title), wrapped(&guide.headline, 0));
     for (name, value) in &guide.values {
-        text += &format!("  {name:widest$}  {value}\n");
+        text.extend([format!("  {name:widest$}  {value}\n")]);
     }
-    text += &format!("\n{}\n", paint.heading("What to do"));
+    text.extend([format!("\n{}\n", paint.heading("What to do"))]);
     for (number, step) in (1..).zip(&guide.steps) {
-        text += &format!("{number:2}. {}\n", wrapped(step, 4));
+        text.extend([format!("{number:2}. {}\n", wrapped(step, 4))]);
     }
-    text += &format!("\n{}\n", paint.heading("What cannot work, and where it ends"));
+    text.extend([format!("\n{}\n", paint.heading("What cannot work, and where it ends"))]);
     for limit in &guide.limits {
-        text += &format!("  - {}\n", wrapped(limit, 4));
+        text.extend([format!("  - {}\n", wrapped(limit, 4))]);
     }
     text
 }
@@ -46,7 +46,7 @@ fn wrapped(text: &str, indent: usize) -> String {
     for word in text.split(' ') {
         let length = word.chars().count();
         if column > indent && column + 1 + length > WIDTH {
-            out += &format!("\n{:indent$}", "");
+            out.extend([format!("\n{:indent$}", "")]);
             column = indent;
         } else if column > indent {
             out.push(' ');

@@ -23,7 +23,7 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
     let settings = Settings::of(resolver, service)?;
     let mut steps = vec![
         format!(
-            "Get {FILE} onto the device: open the set-up page there, scan the QR code (--qr), or send it by \
+            "Get {FILE} onto the device: open the set-up page there, scan its QR code, or send it by \
          AirDrop or mail."
         ),
         "iPhone, iPad: Settings, \"Profile Downloaded\", Install. Mac: System Settings, search for \"Device \
@@ -139,7 +139,8 @@ fn profile(resolver: &Resolver, settings: &Settings) -> String {
 }
 
 fn dns(settings: &Settings) -> String {
-    let list: String = settings.addresses.iter().map(|ip| format!("<string>{}</string>\n", escaped(ip))).collect();
+    let list =
+        settings.addresses.iter().map(|ip| format!("<string>{}</string>\n", escaped(ip))).collect::<Vec<_>>().concat();
     let addresses =
         if list.is_empty() { String::new() } else { format!("<key>ServerAddresses</key>\n<array>\n{list}</array>\n") };
     let head = header(

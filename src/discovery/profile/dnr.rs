@@ -8,22 +8,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde_json::json;
 
 use super::{File, Guide, Unfit, addresses, is_loopback_only, name, value};
-use crate::discovery::{Protocol, Resolver, Service};
+use crate::discovery::{Protocol, Resolver, Service, params};
 use crate::wire::name::from_text;
 
 const DEVICE: &str = "DNR";
-/// The options' codes: DHCPv4 162; DHCPv6 and router advertisements both 144.
+/// The options' codes: `DHCPv4` 162; `DHCPv6` and router advertisements both 144.
 const V4: u8 = 162;
 const V6: u8 = 144;
 /// For how long a router advertisement holds, in seconds: three times the longest usual interval of 600 s (RFC 4861 6.2.1).
 const LIFETIME: u32 = 1800;
-/// Octets of a DHCPv4 option before it has to be split (RFC 3396).
+/// Octets of a `DHCPv4` option before it has to be split (RFC 3396).
 const LONG: usize = 255;
-
-/// SvcParamKeys (RFC 9460 14.3.2, RFC 9461 5).
-const ALPN: u16 = 1;
-const PORT: u16 = 3;
-const DOHPATH: u16 = 7;
 
 /// One service of the gateway, as an option says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +29,7 @@ pub struct Designation {
     name: Vec<u8>,
     v4: Vec<Ipv4Addr>,
     v6: Vec<Ipv6Addr>,
-    /// SvcParams in wire form.
+    /// `SvcParams` in wire form.
     params: Vec<u8>,
     /// The same as text, in presentation form (RFC 9460 2.1).
     shown: String,
@@ -61,16 +56,20 @@ impl Designation {
             return Err(Unfit::NoAddress { device: DEVICE });
         }
         let services = resolver.services.iter().filter(|service| door.is_none_or(|door| door == service.protocol));
-        let one = |(priority, service): (u16, &Service)| {
-            let (params, shown) = params(service)?;
-            Ok(Self { priority, name: named.clone(), v4: v4.clone(), v6: v6.clone(), params, shown })
+        let one = |(priority, service): (u16, &Service)| Self {
+            priority,
+            name: named.clone(),
+            v4: v4.clone(),
+            v6: v6.clone(),
+            params: params(service, &[]),
+            shown: shown(service),
         };
-        let all = (1..).zip(services).map(one).collect::<Result<Vec<_>, _>>()?;
+        let all: Vec<Self> = (1..).zip(services).map(one).collect();
         let spoken = || door.map_or_else(|| "an encrypted protocol".to_owned(), |door| door.to_string());
         if all.is_empty() { Err(Unfit::NoDoor { device: DEVICE, spoken: spoken() }) } else { Ok(all) }
     }
 
-    /// An instance of the DHCPv4 option, its length in front (RFC 9463 5.1); None without an IPv4 address.
+    /// An instance of the `DHCPv4` option, its length in front (RFC 9463 5.1); None without an IPv4 address.
     fn dhcp4(&self) -> Result<Option<Vec<u8>>, Unfit> {
         if self.v4.is_empty() {
             return Ok(None);
@@ -85,7 +84,7 @@ impl Designation {
         Ok(Some([length.to_be_bytes().to_vec(), data].concat()))
     }
 
-    /// What is in the DHCPv6 option (RFC 9463 4.1); None without an IPv6 address.
+    /// What is in the `DHCPv6` option (RFC 9463 4.1); None without an IPv6 address.
     fn dhcp6(&self) -> Result<Option<Vec<u8>>, Unfit> {
         if self.v6.is_empty() {
             return Ok(None);
@@ -200,7 +199,7 @@ fn file(name: &'static str, text: String) -> File {
 fn dnsmasq(v4: &[u8], v6: Option<&[u8]>) -> String {
     let mut text = String::new();
     if !v4.is_empty() {
-        text += &format!("dhcp-option={V4},{}\n", hex(v4, ":"));
+        text.extend([format!("dhcp-option={V4},{}\n", hex(v4, ":"))]);
     }
     text + &v6.map(|data| format!("dhcp-option=option6:{V6},{}\n", hex(data, ":"))).unwrap_or_default()
 }
@@ -222,31 +221,16 @@ fn odhcpd(all: &[Designation], name: &str) -> String {
     all.iter().map(line).collect()
 }
 
-/// SvcParams in wire form and as text: keys ascending, no hints (RFC 9463 3.1.8), the port only where it is not the usual one.
-fn params(service: &Service) -> Result<(Vec<u8>, String), Unfit> {
-    let alpn: &[&str] = match service.protocol {
-        Protocol::Dot => &["dot"],
-        Protocol::Doq => &["doq"],
-        Protocol::Doh => &["h2", "h3"],
-    };
-    let ids = alpn.iter().map(|id| Ok([vec![narrow(id.len())?], id.as_bytes().to_vec()].concat()));
-    let mut wire = param(ALPN, &ids.collect::<Result<Vec<_>, Unfit>>()?.concat())?;
-    let mut shown = format!("alpn={}", alpn.join(","));
+/// The same parameters as text.
+fn shown(service: &Service) -> String {
+    let mut shown = format!("alpn={}", service.protocol.alpn().join(","));
     if service.port != service.protocol.default_port() {
-        wire.extend(param(PORT, &service.port.to_be_bytes())?);
-        shown += &format!(" port={}", service.port);
+        shown.extend([format!(" port={}", service.port)]);
     }
     if let Some(path) = &service.path {
-        let template = format!("{path}{{?dns}}");
-        wire.extend(param(DOHPATH, template.as_bytes())?);
-        shown += &format!(" dohpath={template}");
+        shown.extend([format!(" dohpath={path}{{?dns}}")]);
     }
-    Ok((wire, shown))
-}
-
-fn param(key: u16, value: &[u8]) -> Result<Vec<u8>, Unfit> {
-    let length: u16 = narrow(value.len())?;
-    Ok([&key.to_be_bytes(), &length.to_be_bytes(), value].concat())
+    shown
 }
 
 /// A length in the field that it goes into.

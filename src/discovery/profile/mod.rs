@@ -198,9 +198,8 @@ fn service<'a>(
     if let Some(asked) = door.filter(|door| !spoken.contains(door)) {
         return Err(Unfit::NotSpoken { device, asked, spoken: listed() });
     }
-    let wanted = spoken.iter().filter(|protocol| door.is_none_or(|door| door == **protocol));
-    let found =
-        wanted.filter_map(|protocol| resolver.services.iter().find(|service| service.protocol == *protocol)).next();
+    let mut wanted = spoken.iter().filter(|protocol| door.is_none_or(|door| door == **protocol));
+    let found = wanted.find_map(|protocol| resolver.services.iter().find(|service| service.protocol == *protocol));
     let spoken = || door.map_or_else(listed, |door| door.to_string());
     found.ok_or_else(|| Unfit::NoDoor { device, spoken: spoken() })
 }
