@@ -59,10 +59,13 @@
 //! - **A failure from before a server came back holds for a second only**, whatever its window. See [`cache::failures`].
 //! - **The snapshot's checksum is for damage, not for forgery**: who can write to the state directory holds the keys as well. See
 //!   [`cache::codec`].
+//! - **Records are put into words by layouts of our own**, not by the DNS library: clients that ask in JSON read them, and must be able to
+//!   ask again with what they have read. See [`presentation`] and [`listen::http::json`].
 //! - `telemetry` may import `answer`: the query log stands around the pipeline as an `Answer` of its own, so that a gateway without one
 //!   has nothing of it in its path. `upstream` may import `peer` for the name of a transport.
 
 pub mod clock;
+pub mod presentation;
 pub mod wire;
 
 pub mod peer;

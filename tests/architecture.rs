@@ -28,6 +28,7 @@ const FUNCTION_LINES: usize = 60;
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("clock", &[]),
+    ("presentation", &["wire"]),
     ("shutdown", &[]),
     ("peer", &["wire"]),
     ("trail", &["wire", "peer"]),
@@ -59,11 +60,37 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "listen",
-        &["wire", "peer", "query", "reply", "answer", "trail", "clock", "shutdown", "telemetry", "guard", "identity"],
+        &[
+            "wire",
+            "peer",
+            "query",
+            "reply",
+            "answer",
+            "trail",
+            "clock",
+            "shutdown",
+            "telemetry",
+            "guard",
+            "identity",
+            "presentation",
+        ],
     ),
     (
         "admin",
-        &["wire", "peer", "reply", "trail", "clock", "shutdown", "telemetry", "cache", "identity", "upstream", "guard"],
+        &[
+            "wire",
+            "peer",
+            "reply",
+            "trail",
+            "clock",
+            "shutdown",
+            "telemetry",
+            "cache",
+            "identity",
+            "upstream",
+            "guard",
+            "presentation",
+        ],
     ),
 ];
 

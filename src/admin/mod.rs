@@ -7,7 +7,6 @@ pub mod handles;
 pub mod held;
 mod page;
 pub mod readiness;
-pub mod record;
 pub mod request;
 mod routes;
 pub mod server;

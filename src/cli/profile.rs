@@ -40,7 +40,7 @@ pub struct Args {
     /// The gateway's configuration file; without one the defaults hold
     #[arg(long, short, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// Override one key, as in --set tls.min_version=1.3; may be repeated
+    /// Override one key, as in --set upstream.timeout=2s; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// The protocol to ask over, where the device speaks several
@@ -64,7 +64,7 @@ pub enum Named {
     Apple,
     /// The host name for Private DNS
     Android,
-    /// PowerShell and netsh
+    /// Commands for an administrator
     Windows,
     /// URL and policies.json
     Firefox,
@@ -134,7 +134,7 @@ struct Told {
 #[must_use]
 pub fn run(args: &Args) -> u8 {
     let loaded = load(&Source::with_environment(args.config.clone(), args.set.clone()));
-    let mut beside: String = loaded.problems.iter().map(|problem| format!("{problem}\n")).collect();
+    let mut beside = loaded.problems.iter().map(|problem| format!("{problem}\n")).collect::<Vec<_>>().concat();
     let (output, code) = match loaded.config.as_ref().map(|config| tell(args, config)) {
         None => (String::new(), 2),
         Some(Ok(told)) => {
@@ -142,7 +142,7 @@ pub fn run(args: &Args) -> u8 {
             (told.output, 0)
         }
         Some(Err(error)) => {
-            beside += &format!("hushgate profile: {error}\n");
+            beside.extend([format!("hushgate profile: {error}\n")]);
             (String::new(), 1)
         }
     };
@@ -158,7 +158,7 @@ fn tell(args: &Args, config: &Config) -> Result<Told, ProfileError> {
     let device = args.device.device();
     let guide = guide(device, &resolver, args.door.map(Spoken::protocol))?;
     let problems: Vec<String> = discovery::problems(&inputs).iter().map(ToString::to_string).collect();
-    let warnings = || problems.iter().map(|problem| format!("warning: {problem}\n")).collect::<String>();
+    let warnings = || problems.iter().map(|problem| format!("warning: {problem}\n")).collect::<Vec<_>>().concat();
     let title = device.title();
     let told = text::told(title, &guide, Paint::for_output());
     if args.json {

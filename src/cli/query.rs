@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hickory_proto::rr::RecordType;
 use rustls::crypto::aws_lc_rs;
 use tokio::runtime::Handle;
 
 use super::handshake::{FLAGS, Shown, explain};
-use crate::admin::record;
+use crate::presentation;
 use crate::trail::{Attempts, UpstreamId};
 use crate::upstream::address::AddressError;
 use crate::upstream::commons::Commons;
@@ -176,12 +175,7 @@ pub(super) fn warm_up() {
 
 /// Reads `AAAA`, `aaaa` or `TYPE28`.
 fn parse_type(text: &str) -> Result<u16, QueryError> {
-    let upper = text.to_ascii_uppercase();
-    let number = upper.strip_prefix("TYPE").and_then(|digits| digits.parse().ok());
-    number
-        .or_else(|| upper.parse::<RecordType>().ok().map(u16::from))
-        .or_else(|| record::extra_type(&upper))
-        .ok_or_else(|| QueryError::Type(text.into()))
+    presentation::type_number(text).ok_or_else(|| QueryError::Type(text.into()))
 }
 
 /// The URL as an upstream's, and which HTTP it names beyond what an upstream's can.

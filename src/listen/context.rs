@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Limits;
+use super::http::pages::Page;
 use crate::answer::Answer;
 use crate::guard::Guard;
 use crate::shutdown::Drain;
@@ -21,6 +22,8 @@ pub struct Context {
     pub limits: Limits,
     /// Paths that DoH answers at.
     pub paths: Arc<[String]>,
+    /// Pages on the DoH doors, at other paths than those.
+    pub pages: Arc<[Page]>,
     /// The word to stop.
     pub drain: Drain,
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::sync::watch;
 
+use super::http::pages::Page;
 use super::{Context, Limits};
 use crate::answer::Answer;
 use crate::clock::Moment;
@@ -81,6 +82,11 @@ impl Rehearsal {
             counters: Arc::new(Counters::default()),
             limits,
             paths: vec![String::from("/dns-query")].into(),
+            pages: Arc::new([Page {
+                path: "/set-up".into(),
+                media_type: "text/html; charset=utf-8",
+                body: Bytes::from_static(b"<p>How to</p>"),
+            }]),
             drain,
         };
         Self { context, script, stop, guard, gate, changes }

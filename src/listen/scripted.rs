@@ -72,6 +72,7 @@ impl Script {
             counters: Arc::default(),
             limits: Limits::default(),
             paths: Arc::from(["/dns-query".to_owned()]),
+            pages: Arc::default(),
             drain,
         }
     }

@@ -4,11 +4,11 @@
 
 use hickory_proto::rr::RecordType;
 
-use super::super::record;
 use super::super::request::type_name;
 use super::{Entry, Failure, Held, Key};
 use crate::cache::{self, KeyView};
 use crate::clock::Moment;
+use crate::presentation;
 use crate::reply::{Kind, StoredBuf};
 use crate::telemetry::names;
 use crate::trail::UpstreamId;
@@ -168,7 +168,7 @@ fn key(view: &KeyView<'_>, names: &Names<'_>) -> Key {
     Key {
         name: Shown(view.name).to_string(),
         rtype: if view.rtype == u16::from(RecordType::ZERO) { "any".to_owned() } else { type_name(view.rtype) },
-        class: record::class_name(view.class),
+        class: presentation::class_name(view.class),
         dnssec_ok: view.bits.dnssec_ok,
         checking_disabled: view.bits.checking_disabled,
         route: format!("{:016x}", view.route),
@@ -189,7 +189,7 @@ fn records(message: &[u8], age: u32, text: &mut usize) -> (Vec<String>, u64) {
             more += 1;
             continue;
         }
-        let line = record::line(message, &found, found.ttl.saturating_sub(age));
+        let line = presentation::line(message, &found, found.ttl.saturating_sub(age));
         *text = text.saturating_sub(line.len());
         lines.push(line);
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::super::paint::Paint;
 use crate::admin::held::{Entry, Failure, Flushed, Held, Key, Stats};
-use crate::admin::record::printable;
+use crate::presentation::printable;
 
 /// The figures.
 pub fn stats(stats: &Stats, paint: Paint) -> String {

@@ -27,7 +27,7 @@ pub fn told(title: &str, guide: &Guide, paint: Paint) -> String {
 
 /// The files, each under its name.
 pub fn files(guide: &Guide) -> String {
-    guide.files.iter().map(|file| format!("\n# {}\n{}", file.name, file.text)).collect()
+    guide.files.iter().map(|file| format!("\n# {}\n{}", file.name, file.text)).collect::<Vec<_>>().concat()
 }
 
 /// A code and what it says. In colour it is white on black on any terminal; without, the terminal has to be dark itself.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::handshake::Shown;
 use super::Outcome;
-use crate::admin::record::{class_name, data, owner, printable, type_name};
+use crate::presentation::{class_name, data, extended_error, owner, printable, type_name};
 use crate::wire::registry::{option, rtype};
 use crate::wire::{Edns, Flags, Header, Options, Question, Record, Records, Section, WireError, u16_at};
 
@@ -91,7 +91,12 @@ impl Outcome {
             writeln!(out, ";; EDNS version {}, udp {}{dnssec}", edns.version, edns.udp_size)?;
         }
         for (code, text) in &read.errors {
-            writeln!(out, ";; EDE {code} ({}){}{text}", ede_name(*code), if text.is_empty() { "" } else { ": " })?;
+            writeln!(
+                out,
+                ";; EDE {code} ({}){}{text}",
+                extended_error(*code),
+                if text.is_empty() { "" } else { ": " }
+            )?;
         }
         match &read.question {
             Some([name, class, rtype]) => writeln!(out, ";; question\n;{name} {class} {rtype}"),
@@ -131,7 +136,7 @@ impl Outcome {
             "authority": records(Section::Authority),
             "additional": records(Section::Additional),
             "edns": read.edns.map(|edns| json!({ "udp_size": edns.udp_size, "do": edns.dnssec_ok })),
-            "ede": read.errors.iter().map(|(code, text)| json!({ "code": code, "name": ede_name(*code), "text": text })).collect::<Vec<_>>(),
+            "ede": read.errors.iter().map(|(code, text)| json!({ "code": code, "name": extended_error(*code), "text": text })).collect::<Vec<_>>(),
             "error": read.broken.map(|fault| fault.to_string()),
         })
     }
@@ -225,44 +230,6 @@ pub fn rcode_name(rcode: u16) -> String {
         (None, 23) => "BADCOOKIE".into(),
         (None, other) => format!("RCODE{other}"),
     }
-}
-
-/// The registry's name of an extended error (RFC 8914 4).
-fn ede_name(code: u16) -> &'static str {
-    let names = [
-        "Other",
-        "Unsupported DNSKEY Algorithm",
-        "Unsupported DS Digest Type",
-        "Stale Answer",
-        "Forged Answer",
-        "DNSSEC Indeterminate",
-        "DNSSEC Bogus",
-        "Signature Expired",
-        "Signature Not Yet Valid",
-        "DNSKEY Missing",
-        "RRSIGs Missing",
-        "No Zone Key Bit Set",
-        "NSEC Missing",
-        "Cached Error",
-        "Not Ready",
-        "Blocked",
-        "Censored",
-        "Filtered",
-        "Prohibited",
-        "Stale NXDOMAIN Answer",
-        "Not Authoritative",
-        "Not Supported",
-        "No Reachable Authority",
-        "Network Error",
-        "Invalid Data",
-        "Signature Expired before Valid",
-        "Too Early",
-        "Unsupported NSEC3 Iterations Value",
-        "Unable to conform to policy",
-        "Synthesized",
-        "Invalid Query Type",
-    ];
-    names.get(usize::from(code)).copied().unwrap_or("Unknown")
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::Visit;
 use super::line::Line;
 use crate::listen::deadline;
-use crate::listen::http::{Asked, Outcome, Refusal, Shape};
+use crate::listen::http::{Outcome, Read, Refusal};
 use crate::wire::MAX_MESSAGE;
 
 /// Serves one connection until either side ends it.
@@ -37,7 +37,7 @@ where
         .max_buf_size(MAX_BUFFER);
     let service = service_fn(move |request| {
         let visit = Arc::clone(&visit);
-        async move { Ok::<_, Infallible>(respond(&visit, request).await.map(Full::new)) }
+        async move { Ok::<_, Infallible>(answer(&visit, request).await.map(Full::new)) }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(line), service));
     tokio::select! {
@@ -48,23 +48,22 @@ where
     _ = connection.await;
 }
 
-async fn respond(visit: &Visit, request: Request<Incoming>) -> Response<Bytes> {
-    let shape = Shape::of(request.method());
-    answer(visit, request, shape).await.unwrap_or_else(|refusal| refusal.response(shape))
-}
-
-async fn answer(visit: &Visit, request: Request<Incoming>, shape: Shape) -> Result<Response<Bytes>, Refusal> {
+async fn answer(visit: &Visit, request: Request<Incoming>) -> Response<Bytes> {
     let mut question = BytesMut::new();
-    match visit.desk.read(&request, &mut question)? {
-        Asked::Here => {}
-        Asked::InBody(_) => {
+    let shape = match visit.desk.read(&request, &mut question) {
+        Read::Question(shape) => shape,
+        Read::InBody(shape, _) => {
             let gathered = timeout(deadline::REQUEST, gather(request.into_body(), &mut question)).await;
-            gathered.unwrap_or(Err(Refusal::Slow))?;
+            match gathered.unwrap_or(Err(Refusal::Slow)) {
+                Ok(()) => shape,
+                Err(refusal) => return refusal.response(shape),
+            }
         }
-    }
+        Read::Answered(response) => return response,
+    };
     match visit.desk.answer(&question, visit.desk.moment(), shape, &mut BytesMut::new()) {
-        Outcome::Ready(response) => Ok(response),
-        Outcome::Later(pending) => Ok(visit.desk.conclude(pending.await, shape)),
+        Outcome::Ready(response) => response,
+        Outcome::Later(pending) => visit.desk.conclude(pending.await, shape),
     }
 }
 

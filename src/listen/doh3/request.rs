@@ -14,7 +14,7 @@ use super::carrier::{Carrier, Stop};
 use super::stream::Bidi;
 use crate::clock::Moment;
 use crate::listen::deadline;
-use crate::listen::http::{Asked, Outcome, Refusal, Shape};
+use crate::listen::http::{Outcome, Read, Refusal, Shape};
 use crate::reply::Pending;
 use crate::wire::MAX_MESSAGE;
 
@@ -62,12 +62,11 @@ async fn answer(resolver: Resolver, visit: &Visit) -> End {
         Ok(Err(StreamError::HeaderTooBig { .. })) => return End::Answered,
         Ok(Err(_)) | Err(_) => return End::Headless,
     };
-    let shape = Shape::of(request.method());
     let mut question = BytesMut::new();
-    let asked = match visit.desk.read(&request, &mut question).map_err(Halt::Refused) {
-        Ok(Asked::InBody(announced)) => gather(&mut stream, announced, &mut question).await,
-        Ok(Asked::Here) => Ok(()),
-        Err(halt) => Err(halt),
+    let (shape, asked) = match visit.desk.read(&request, &mut question) {
+        Read::InBody(shape, announced) => (shape, gather(&mut stream, announced, &mut question).await),
+        Read::Question(shape) => (shape, Ok(())),
+        Read::Answered(response) => return deliver(stream, response, visit).await,
     };
     let response = match asked {
         Ok(()) => reply(&mut stream, &question, (shape, arrival), visit).await,

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response};
 
+use super::pages::{self, Page};
 use super::{Asked, Refusal, Shape, request, response};
 use crate::answer::Answer;
 use crate::clock::Moment;
+use crate::guard::Guard;
 use crate::listen::Context;
 use crate::peer::Peer;
 use crate::query::Query;
@@ -17,8 +19,20 @@ use crate::reply::{Now, Out, Pending, Verdict};
 pub struct Desk {
     pipeline: Arc<dyn Answer>,
     peer: Peer,
+    guard: Arc<Guard>,
     paths: Arc<[String]>,
+    pages: Arc<[Page]>,
     alt_svc: Option<HeaderValue>,
+}
+
+/// What a request has come to once its head is judged.
+pub enum Read {
+    /// A question that has been read. Its reply is to look like this.
+    Question(Shape),
+    /// A question that its body holds, which has this length if it says so. Its reply is to look like this.
+    InBody(Shape, Option<usize>),
+    /// Its response: it asked for a page, or for nothing that there is.
+    Answered(Response<Bytes>),
 }
 
 /// The immediate outcome of a question.
@@ -33,7 +47,14 @@ impl Desk {
     /// A desk for `peer`; `alt_svc` goes with its replies (RFC 7838 3).
     #[must_use]
     pub fn new(context: &Context, peer: Peer, alt_svc: Option<HeaderValue>) -> Self {
-        Self { pipeline: Arc::clone(&context.answer), peer, paths: Arc::clone(&context.paths), alt_svc }
+        Self {
+            pipeline: Arc::clone(&context.answer),
+            peer,
+            guard: Arc::clone(&context.guard),
+            paths: Arc::clone(&context.paths),
+            pages: Arc::clone(&context.pages),
+            alt_svc,
+        }
     }
 
     /// The moment to stamp on arriving questions; read once a turn.
@@ -43,12 +64,23 @@ impl Desk {
     }
 
     /// Judges the head of `request`; the question of a GET ends up in `question`, which is emptied first.
-    ///
-    /// # Errors
-    /// The [`Refusal`].
-    pub fn read<B>(&self, request: &Request<B>, question: &mut BytesMut) -> Result<Asked, Refusal> {
+    pub fn read<B>(&self, request: &Request<B>, question: &mut BytesMut) -> Read {
         question.clear();
-        request::judge(request, &self.paths, question)
+        let shape = Shape::of(request.method());
+        match request::judge(request, &self.paths, question) {
+            Ok(Asked::Here(form)) => Read::Question(Shape { form, ..shape }),
+            Ok(Asked::InBody(announced)) => Read::InBody(shape, announced),
+            Err(Refusal::Path) => Read::Answered(self.elsewhere(request).unwrap_or_else(|other| other.response(shape))),
+            Err(refusal) => Read::Answered(refusal.response(shape)),
+        }
+    }
+
+    /// What is at a path that no DNS is answered at.
+    fn elsewhere<B>(&self, request: &Request<B>) -> Result<Response<Bytes>, Refusal> {
+        if !self.guard.may_ask(self.peer.door, self.peer.ip()) {
+            return Err(Refusal::Path);
+        }
+        pages::at(&self.pages, request.uri().path(), request.method())
     }
 
     /// Answers the DNS message `question`; `replies` is where replies are made, empty before and after.
@@ -85,3 +117,26 @@ const COMMON_REPLY: usize = 512;
 
 /// Room for replies, made at once.
 const REPLIES: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listen::rehearsal::Rehearsal;
+    use crate::peer::{DoorId, Transport};
+
+    #[test]
+    fn a_page_is_for_those_who_may_ask_and_to_others_there_is_none() {
+        let rehearsal = Rehearsal::new();
+        let read = |door, path: &str| {
+            let peer = Peer { door: DoorId(door), ..Rehearsal::peer(Transport::Doh2) };
+            let request = Request::get(path).version(http::Version::HTTP_2).body(()).unwrap();
+            match Desk::new(&rehearsal.context, peer, None).read(&request, &mut BytesMut::new()) {
+                Read::Answered(response) => (response.status().as_u16(), response.into_body()),
+                Read::Question(_) | Read::InBody(..) => panic!("no question was asked"),
+            }
+        };
+        assert_eq!(read(0, "/set-up").0, 200);
+        assert_eq!(read(1, "/set-up"), read(1, "/nowhere"));
+        assert_eq!(read(1, "/set-up").0, 404);
+    }
+}

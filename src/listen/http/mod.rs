@@ -1,9 +1,12 @@
-//! What HTTP/1.1, HTTP/2 and HTTP/3 share: an HTTP request to a DNS question, a DNS reply to an HTTP response (RFC 8484).
+//! What HTTP/1.1, HTTP/2 and HTTP/3 share: an HTTP request to a DNS question, a DNS reply to an HTTP response (RFC 8484),
+//! in JSON where that is asked for; and the few pages that tell people how to ask.
 //!
 //! Stands between the three protocol files and `Query`. The one place that knows HTTP status codes.
 
 pub mod date;
 pub mod desk;
+pub mod json;
+pub mod pages;
 pub mod query_string;
 pub mod refusal;
 pub mod request;
@@ -18,10 +21,10 @@ pub enum Ended {
     Abandoned,
 }
 
-pub use desk::{Desk, Outcome};
+pub use desk::{Desk, Outcome, Read};
 pub use query_string::{QueryStringError, decode_query_string};
 pub use refusal::Refusal;
-pub use request::{Asked, Shape};
+pub use request::{Asked, Form, Part, Shape};
 
 /// The header fields of a request, in octets as HTTP/2 and HTTP/3 count them.
 pub const MAX_HEADER_LIST: u32 = 8 * 1024;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE};
 use http::{HeaderValue, Response, StatusCode};
 
+use super::json::VariableError;
 use super::{QueryStringError, Shape, date};
 use crate::reply::Why;
 
@@ -14,6 +15,8 @@ pub enum Refusal {
     Path,
     /// The method is registered, but of no use here.
     Method,
+    /// The method is registered, but a page is only read.
+    PageMethod,
     /// The method is not registered.
     UnknownMethod,
     /// HTTP/1.1 without exactly one `host` (RFC 9112 3.2).
@@ -22,6 +25,10 @@ pub enum Refusal {
     TargetTooLong,
     /// A GET without a usable `dns`.
     QueryString(QueryStringError),
+    /// A GET with a `name` that makes no question.
+    Variable(VariableError),
+    /// A GET with a `name` by a client that takes no form it is answered in.
+    NotAcceptable,
     /// A POST of something else than a DNS message.
     MediaType,
     /// A body longer than a DNS message can be.
@@ -52,13 +59,14 @@ impl Refusal {
     pub const fn status(self) -> StatusCode {
         match self {
             Self::Path => StatusCode::NOT_FOUND,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Method | Self::PageMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::UnknownMethod => StatusCode::NOT_IMPLEMENTED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
-            Self::Host | Self::QueryString(_) | Self::NotAQuery => StatusCode::BAD_REQUEST,
+            Self::Host | Self::QueryString(_) | Self::Variable(_) | Self::NotAQuery => StatusCode::BAD_REQUEST,
+            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::Access => StatusCode::FORBIDDEN,
             Self::Limit => StatusCode::TOO_MANY_REQUESTS,
         }
@@ -68,12 +76,28 @@ impl Refusal {
     const fn text(self) -> &'static str {
         match self {
             Self::Path => "DNS is not answered at this path.\n",
-            Self::Method | Self::UnknownMethod => "Use GET with ?dns=, HEAD, or POST.\n",
+            Self::Method | Self::UnknownMethod => "Use GET with ?dns= or ?name=, HEAD, or POST.\n",
+            Self::PageMethod => "Use GET or HEAD.\n",
             Self::Host => "HTTP/1.1 needs exactly one host header.\n",
             Self::TargetTooLong => "The request target is too long; use POST.\n",
-            Self::QueryString(QueryStringError::Missing) => "GET needs the variable dns: ?dns=<base64url>.\n",
+            Self::QueryString(QueryStringError::Missing) => {
+                "GET needs the variable dns or name: ?dns=<base64url>, or ?name=example.com&type=AAAA for JSON.\n"
+            }
             Self::QueryString(QueryStringError::Encoding) => "dns must be base64url without padding.\n",
             Self::QueryString(QueryStringError::Long) => "dns is longer than a DNS message.\n",
+            Self::Variable(VariableError::Name) => {
+                "name must be a domain name: labels of 1 to 63 octets, IDNs as xn--.\n"
+            }
+            Self::Variable(VariableError::Type) => {
+                "type must be a number from 1 to 65535 or a record type such as AAAA.\n"
+            }
+            Self::Variable(VariableError::Flag) => "cd and do must be 0, 1, false or true.\n",
+            Self::Variable(VariableError::Subnet) => {
+                "edns_client_subnet must be an address and its bits: 192.0.2.0/24.\n"
+            }
+            Self::NotAcceptable => {
+                "A name is answered as application/dns-json, application/json or application/dns-message.\n"
+            }
             Self::MediaType => "POST needs content-type: application/dns-message.\n",
             Self::TooLarge => "A DNS message has at most 65535 octets.\n",
             Self::Slow => "The body did not come in time.\n",
@@ -94,8 +118,10 @@ impl Refusal {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(DATE, date::now());
-        if matches!(self, Self::Method) {
-            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
+        match self {
+            Self::Method => _ = headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST")),
+            Self::PageMethod => _ = headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD")),
+            _ => {}
         }
         response
     }

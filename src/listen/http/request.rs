@@ -4,32 +4,52 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{HeaderMap, Method, Request, Version};
 
+use super::json::{self, Media};
 use super::response::DNS_MESSAGE;
-use super::{Refusal, decode_query_string};
+use super::{QueryStringError, Refusal, decode_query_string};
 use crate::wire::MAX_MESSAGE;
+
+/// How a response is to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// How much of it the method asks for.
+    pub part: Part,
+    /// What the reply is given as.
+    pub form: Form,
+}
 
 /// How much of a response the method asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub enum Part {
     /// All of it.
     Whole,
     /// HEAD: all but the body (RFC 9110 9.3.2).
     HeadOnly,
 }
 
+/// What a reply is given as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `application/dns-message`: the only form where the question is one too.
+    Message,
+    /// The form that the client likes best of those that the same URL is answered in.
+    Chosen(Media),
+}
+
 impl Shape {
     /// What `method` asks for.
     #[must_use]
     pub fn of(method: &Method) -> Self {
-        if method == Method::HEAD { Self::HeadOnly } else { Self::Whole }
+        let part = if method == Method::HEAD { Part::HeadOnly } else { Part::Whole };
+        Self { part, form: Form::Message }
     }
 
     /// `body`, if it is asked for.
     #[must_use]
     pub fn body(self, body: Bytes) -> Bytes {
-        match self {
-            Self::Whole => body,
-            Self::HeadOnly => Bytes::new(),
+        match self.part {
+            Part::Whole => body,
+            Part::HeadOnly => Bytes::new(),
         }
     }
 }
@@ -37,8 +57,8 @@ impl Shape {
 /// Where the question of a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// In the query string: it has been decoded.
-    Here,
+    /// In the query string: it has been decoded. The reply is wanted in this form.
+    Here(Form),
     /// In the body, whose announced length is this.
     InBody(Option<usize>),
 }
@@ -61,12 +81,19 @@ pub fn judge<B>(request: &Request<B>, paths: &[String], question: &mut BytesMut)
             if query.len() > MAX_QUERY_STRING {
                 return Err(Refusal::TargetTooLong);
             }
-            decode_query_string(query, question).map_err(Refusal::QueryString)?;
-            Ok(Asked::Here)
+            in_query(query, headers, question).map(Asked::Here)
         }
         Method::POST => in_body(headers),
         ref other if is_registered(other) => Err(Refusal::Method),
         _ => Err(Refusal::UnknownMethod),
+    }
+}
+
+fn in_query(query: &str, headers: &HeaderMap, question: &mut BytesMut) -> Result<Form, Refusal> {
+    match decode_query_string(query, question) {
+        Ok(()) => Ok(Form::Message),
+        Err(QueryStringError::Missing) => json::read(query, headers, question).map(Form::Chosen),
+        Err(other) => Err(Refusal::QueryString(other)),
     }
 }
 
@@ -85,7 +112,7 @@ fn in_body(headers: &HeaderMap) -> Result<Asked, Refusal> {
 }
 
 /// Is `method` in the IANA registry? Then the answer is 405, else 501 (RFC 9110 15.5.6, 15.6.2).
-fn is_registered(method: &Method) -> bool {
+pub(super) fn is_registered(method: &Method) -> bool {
     REGISTERED.contains(&method.as_str())
 }
 
@@ -145,8 +172,8 @@ mod tests {
 
     #[test]
     fn doh_01_get_head_and_post_are_taken_at_each_path() {
-        assert_eq!(judged(Request::get("/dns-query?dns=AAAA")), Ok(Asked::Here));
-        assert_eq!(judged(Request::head("https://a.example/other?dns=AAAA")), Ok(Asked::Here));
+        assert_eq!(judged(Request::get("/dns-query?dns=AAAA")), Ok(Asked::Here(Form::Message)));
+        assert_eq!(judged(Request::head("https://a.example/other?dns=AAAA")), Ok(Asked::Here(Form::Message)));
         let post = Request::post("/dns-query").header("content-type", "application/dns-message");
         assert_eq!(judged(post), Ok(Asked::InBody(None)));
     }
@@ -179,7 +206,10 @@ mod tests {
             let request = Request::builder().method(method).uri("/dns-query");
             assert_eq!(judged(request), Err(Refusal::UnknownMethod), "{method}");
         }
-        assert_eq!(Refusal::Method.response(Shape::Whole).headers().get("allow").unwrap(), "GET, HEAD, POST");
+        assert_eq!(
+            Refusal::Method.response(Shape::of(&Method::GET)).headers().get("allow").unwrap(),
+            "GET, HEAD, POST"
+        );
     }
 
     #[test]
@@ -210,6 +240,6 @@ mod tests {
         };
         assert_eq!(judged(Request::builder()), Err(Refusal::Host));
         assert_eq!(judged(Request::builder().header("host", "a").header("host", "b")), Err(Refusal::Host));
-        assert_eq!(judged(Request::builder().header("host", "a.example")), Ok(Asked::Here));
+        assert_eq!(judged(Request::builder().header("host", "a.example")), Ok(Asked::Here(Form::Message)));
     }
 }

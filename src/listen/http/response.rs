@@ -3,27 +3,39 @@
 //! Nothing in it tells one client or server from another (RFC 8484 8.2).
 
 use bytes::Bytes;
-use http::header::{ALT_SVC, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE};
+use http::header::{ALT_SVC, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, VARY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Response};
 
-use super::{Shape, date};
+use super::{Form, Shape, date};
 use crate::reply::{Freshness, Scope};
 
-/// The one media type (RFC 8484 6).
+/// The media type of a DNS message (RFC 8484 6).
 pub const DNS_MESSAGE: &str = "application/dns-message";
 
 /// The response that carries `message`.
 #[must_use]
 pub fn carrying(message: Bytes, freshness: Freshness, shape: Shape, alt_svc: Option<&HeaderValue>) -> Response<Bytes> {
     let mut headers = HeaderMap::with_capacity(6);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(DNS_MESSAGE));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(message.len()));
+    let body = match shape.form {
+        Form::Message => {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(DNS_MESSAGE));
+            message
+        }
+        Form::Chosen(media) => {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(media.name()));
+            // Only here does one URL have several forms (RFC 9110 12.5.5). Words from the network are never to be taken for a page.
+            headers.insert(VARY, HeaderValue::from_static("accept"));
+            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            media.represent(message)
+        }
+    };
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     headers.insert(CACHE_CONTROL, cache_control(freshness));
     headers.insert(DATE, date::now());
     if let Some(alt_svc) = alt_svc {
         headers.insert(ALT_SVC, alt_svc.clone());
     }
-    let mut response = Response::new(shape.body(message));
+    let mut response = Response::new(shape.body(body));
     *response.headers_mut() = headers;
     response
 }
@@ -69,6 +81,8 @@ impl MaxAge {
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
+
     use super::*;
 
     #[test]
@@ -91,8 +105,8 @@ mod tests {
     fn doh_10_a_response_to_head_has_the_headers_of_get_and_no_body() {
         let message = Bytes::from_static(&[7; 20]);
         let freshness = Freshness { max_age: 5, scope: Scope::Public };
-        let get = carrying(message.clone(), freshness, Shape::Whole, None);
-        let head = carrying(message, freshness, Shape::HeadOnly, None);
+        let get = carrying(message.clone(), freshness, Shape::of(&Method::GET), None);
+        let head = carrying(message, freshness, Shape::of(&Method::HEAD), None);
         assert_eq!(get.headers().get(CONTENT_LENGTH).unwrap(), "20");
         assert_eq!(head.headers().get(CONTENT_LENGTH), get.headers().get(CONTENT_LENGTH));
         assert_eq!((get.body().len(), head.body().len()), (20, 0));

@@ -158,6 +158,7 @@ impl Rig {
             counters: Arc::clone(&counters),
             limits: plan.limits,
             paths: Arc::new([]),
+            pages: Arc::default(),
             drain,
         };
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

@@ -22,7 +22,7 @@ use super::Visit;
 use super::line::Line;
 use crate::clock::Moment;
 use crate::listen::Limits;
-use crate::listen::http::{Asked, Ended, MAX_HEADER_LIST, Outcome, Shape};
+use crate::listen::http::{Ended, MAX_HEADER_LIST, Outcome, Read, Shape};
 use crate::listen::rate::Rate;
 use crate::listen::turn::{TURN, at_once};
 use crate::listen::unread::Unread;
@@ -193,14 +193,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
     }
 
     fn take(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>, moment: Moment) {
-        let shape = Shape::of(request.method());
-        match self.visit.desk.read(&request, &mut self.question) {
-            Err(refusal) => return self.send(respond, refusal.response(shape)),
-            Ok(Asked::Here) => {}
-            Ok(Asked::InBody(_)) => {
+        let shape = match self.visit.desk.read(&request, &mut self.question) {
+            Read::Answered(response) => return self.send(respond, response),
+            Read::Question(shape) => shape,
+            Read::InBody(shape, _) => {
                 let mut body = request.into_body();
                 match at_once(gather(&mut body, &mut self.question)) {
-                    Some(Ok(())) => {}
+                    Some(Ok(())) => shape,
                     Some(Err(Halt::Gone)) => return,
                     Some(Err(Halt::Refused(refusal))) => return self.send(respond, refusal.response(shape)),
                     None => {
@@ -209,7 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
                     }
                 }
             }
-        }
+        };
         match self.visit.desk.answer(&self.question, moment, shape, &mut self.replies) {
             Outcome::Ready(response) => self.send(respond, response),
             Outcome::Later(pending) => self.wait(respond, shape, |guest| guest.wait(pending)),

@@ -154,3 +154,18 @@ async fn a_client_that_vanishes_leaves_no_connection_behind() {
     server.await.unwrap();
     assert_eq!(rehearsal.context.counters.connections_open[Transport::Doh1 as usize].value(), 0);
 }
+
+#[tokio::test]
+async fn a_page_is_served_beside_dns_and_only_read() {
+    let rehearsal = Rehearsal::new();
+    let ask = |method: &str| format!("{method} /set-up?x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    let get = said(&rehearsal, ask("GET").as_bytes()).await;
+    assert!(get.starts_with("HTTP/1.1 200 ") && get.ends_with("\r\n\r\n<p>How to</p>"), "{get}");
+    assert!(get.contains("content-security-policy: default-src 'none'; "), "{get}");
+    let head = said(&rehearsal, ask("HEAD").as_bytes()).await;
+    assert!(head.contains("content-length: 13\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    let put = said(&rehearsal, ask("PUT").as_bytes()).await;
+    assert!(put.starts_with("HTTP/1.1 405 ") && put.contains("allow: GET, HEAD\r\n"), "{put}");
+    let hostless = said(&rehearsal, b"GET /set-up HTTP/1.1\r\n\r\n").await;
+    assert!(hostless.starts_with("HTTP/1.1 400 "), "doh_24: {hostless}");
+}

@@ -5,7 +5,7 @@ use ::h2::{Reason, RecvStream};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use super::*;
 use crate::listen::rehearsal::{assert_answers, query};
@@ -270,4 +270,16 @@ async fn doh_23_answers_name_neither_server_nor_client() {
 async fn dh3_02_replies_say_where_http_3_is() {
     let rehearsal = Rehearsal::new();
     assert_eq!(Client::of(&rehearsal).await.get("now").await.headers()["alt-svc"], ALT_SVC);
+}
+
+#[tokio::test]
+async fn a_page_is_served_beside_dns_and_only_read() {
+    let rehearsal = Rehearsal::new();
+    let mut client = Client::of(&rehearsal).await;
+    let ask = |method| Request::builder().method(method).uri("https://a.example/set-up").body(()).unwrap();
+    let get = client.send(ask(Method::GET), None).await.unwrap();
+    assert_eq!((get.status(), &get.body()[..]), (StatusCode::OK, &b"<p>How to</p>"[..]));
+    let head = client.send(ask(Method::HEAD), None).await.unwrap();
+    assert_eq!((&head.headers()["content-length"], head.body().len()), (&HeaderValue::from_static("13"), 0));
+    assert_eq!(client.send(ask(Method::DELETE), None).await.unwrap().status(), StatusCode::METHOD_NOT_ALLOWED);
 }

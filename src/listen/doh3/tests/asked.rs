@@ -252,3 +252,15 @@ async fn dh3_09_questions_of_a_lost_connection_are_dropped() {
     assert_eq!(rehearsal.context.counters.connections_open[Transport::Doh3 as usize].value(), 0);
     assert_eq!(rehearsal.context.counters.protocol_errors.value(), 0);
 }
+
+#[tokio::test]
+async fn a_page_is_served_beside_dns_and_only_read() {
+    let rehearsal = Rehearsal::new();
+    let client = Client::of(&rehearsal).await;
+    let ask = |method| Request::builder().method(method).uri("https://a.example/set-up").body(()).unwrap();
+    let get = client.send(ask(Method::GET), &[]).await;
+    assert_eq!((get.status(), &get.body()[..]), (StatusCode::OK, &b"<p>How to</p>"[..]));
+    let head = client.send(ask(Method::HEAD), &[]).await;
+    assert_eq!((&head.headers()["content-length"], head.body().len()), (&HeaderValue::from_static("13"), 0));
+    assert_eq!(client.send(ask(Method::DELETE), &[]).await.status(), StatusCode::METHOD_NOT_ALLOWED);
+}

@@ -1,0 +1,137 @@
+//! The variables of a question, and the wire query they make.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use bytes::{BufMut as _, BytesMut};
+
+use crate::presentation;
+use crate::wire::registry::{class, option, rtype};
+use crate::wire::{Flags, Header, OptWriter, name};
+
+/// Why variables make no question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VariableError {
+    /// `name` is no domain name.
+    #[error("the variable name is no domain name")]
+    Name,
+    /// `type` is no record type.
+    #[error("the variable type is no record type")]
+    Type,
+    /// `cd` or `do` is no truth value.
+    #[error("the variable cd or do is no truth value")]
+    Flag,
+    /// `edns_client_subnet` is no network.
+    #[error("the variable edns_client_subnet is no network")]
+    Subnet,
+}
+
+/// The variables that mean something; the first of each counts, and all others are passed over (`random_padding` among them).
+#[derive(Debug, Default)]
+pub struct Variables<'a> {
+    pub name: Option<Cow<'a, str>>,
+    pub content_type: Option<Cow<'a, str>>,
+    rtype: Option<Cow<'a, str>>,
+    checking_disabled: Option<Cow<'a, str>>,
+    dnssec_ok: Option<Cow<'a, str>>,
+    subnet: Option<Cow<'a, str>>,
+}
+
+impl<'a> Variables<'a> {
+    /// Those in `query`, decoded.
+    pub fn of(query: &'a str) -> Self {
+        let mut found = Self::default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let place = match name.as_ref() {
+                "name" => &mut found.name,
+                "type" => &mut found.rtype,
+                "cd" => &mut found.checking_disabled,
+                "do" => &mut found.dnssec_ok,
+                "ct" => &mut found.content_type,
+                "edns_client_subnet" => &mut found.subnet,
+                _ => continue,
+            };
+            place.get_or_insert(value);
+        }
+        found
+    }
+}
+
+/// Writes the query for `name` to `out`, which is empty.
+///
+/// It has id 0, as any HTTP cache would like it (RFC 8484 4.1), AD so that the reply tells what it is worth (RFC 6840 5.7), and an OPT
+/// so that it tells what went wrong.
+///
+/// # Errors
+/// See [`VariableError`]; nothing is then written.
+pub fn write(name: &str, asked: &Variables<'_>, out: &mut BytesMut) -> Result<(), VariableError> {
+    let qname = name::from_text(name).map_err(|_| VariableError::Name)?;
+    let qtype = asked.rtype.as_deref().filter(|text| !text.is_empty()).map_or(Ok(rtype::A), record_type)?;
+    let dnssec_ok = truth(asked.dnssec_ok.as_deref())?;
+    let checking_disabled = truth(asked.checking_disabled.as_deref())?;
+    let subnet = asked.subnet.as_deref().filter(|text| !text.is_empty()).map(subnet).transpose()?;
+    let flags = Flags(Flags::RD | Flags::AD).with(Flags::CD, checking_disabled);
+    let header = Header { flags, questions: 1, additionals: 1, ..Header::default() };
+    out.put_slice(&header.to_octets());
+    out.put_slice(&qname);
+    out.put_u16(qtype);
+    out.put_u16(class::IN);
+    let mut opt = OptWriter::start(out, UDP_SIZE, 0, dnssec_ok);
+    if let Some(Told { family, length, address }) = subnet {
+        let [high, low] = u16::to_be_bytes(family);
+        opt.option(option::ECS, &[&[high, low, length, 0], &address]);
+    }
+    opt.finish();
+    Ok(())
+}
+
+/// A number from 1 on, or a name.
+fn record_type(text: &str) -> Result<u16, VariableError> {
+    let number = if text.bytes().all(|octet| octet.is_ascii_digit()) {
+        text.parse().ok()
+    } else {
+        presentation::type_number(text)
+    };
+    number.filter(|&number| number != 0).ok_or(VariableError::Type)
+}
+
+fn truth(text: Option<&str>) -> Result<bool, VariableError> {
+    match text.unwrap_or_default() {
+        "1" => Ok(true),
+        "" | "0" => Ok(false),
+        word if word.eq_ignore_ascii_case("true") => Ok(true),
+        word if word.eq_ignore_ascii_case("false") => Ok(false),
+        _ => Err(VariableError::Flag),
+    }
+}
+
+/// What a client-subnet option tells (RFC 7871 6).
+struct Told {
+    family: u16,
+    length: u8,
+    address: Vec<u8>,
+}
+
+/// `192.0.2.0/24`; without a length no more of the address than is told to anybody (RFC 7871 11.1). Bits past the length are cleared.
+fn subnet(text: &str) -> Result<Told, VariableError> {
+    let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+    let address: IpAddr = address.parse().map_err(|_| VariableError::Subnet)?;
+    let (family, most, usual) = if address.is_ipv4() { (1, 32, 24) } else { (2, 128, 56) };
+    let length: u8 = length.map_or(Ok(usual), str::parse).map_err(|_| VariableError::Subnet)?;
+    if length > most {
+        return Err(VariableError::Subnet);
+    }
+    let octets = match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    let kept = |(place, octet): (u8, u8)| {
+        let bits = length.saturating_sub(place.saturating_mul(8));
+        (bits > 0).then(|| octet & 0xff_u8.checked_shl(8_u32.saturating_sub(bits.into())).unwrap_or(0))
+    };
+    let address = (0_u8..).zip(octets).map_while(kept).collect();
+    Ok(Told { family, length, address })
+}
+
+/// What every message of ours says that a datagram may have. Over HTTP it means nothing.
+const UDP_SIZE: u16 = 1232;
