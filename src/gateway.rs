@@ -16,10 +16,10 @@ use crate::clock::Clock;
 use crate::config::{Config, Problem};
 use crate::control::snapshot::Snapshot;
 use crate::control::{self, Control, State};
-use crate::discovery::OwnName;
 use crate::guard::Guard;
 use crate::identity::{Identity, IdentityError};
 use crate::listen::bind::{self, BindError, BoundDoor};
+use crate::listen::http::pages::Page;
 use crate::listen::quic::WorkerId;
 use crate::listen::{Context, DoorKind};
 use crate::pipeline::{self, Pipeline, Shared};
@@ -33,6 +33,8 @@ use crate::upstream::{BuildError, Exchange, Routes};
 use crate::worker::{self, Post, Station};
 
 pub mod outside;
+
+use outside::Told;
 
 /// Why a gateway does not start. Each names the file, address or server at fault.
 #[derive(Debug, thiserror::Error)]
@@ -151,14 +153,14 @@ impl Bound {
         let control_runtime = runtime()?;
         // The first worker is the home of upstream connections.
         let home = runtimes.first().unwrap_or(&control_runtime).handle().clone();
-        let about = about(&config, &doors, &identity);
-        let core = Core::new(&config, (&doors, about), home, &times, runtimes.len())?;
+        let told = told(&config, &doors, &identity);
+        let core = Core::new(&config, (&doors, told), home, &times, runtimes.len())?;
         let facts = doors.iter().map(|door| (door.id, door.kind, door.address)).collect();
         let posts = plan::posts(doors, &identity, runtimes.len());
         let (stop, drain) = Stop::new();
         let workers = core.start_workers(&config, runtimes.into_iter().zip(posts), &drain)?;
         let (stop_control, drain_control) = Stop::new();
-        let Core { shared, routes, guard, clock, counters, state } = core;
+        let Core { shared, routes, guard, clock, counters, state, .. } = core;
         let snapshot = Snapshot::new(
             config.cache.clone(),
             config.state_dir.clone(),
@@ -194,12 +196,14 @@ struct Core {
     /// One a worker, and the control thread's last.
     counters: Vec<Arc<Counters>>,
     state: Arc<State>,
+    /// What people see on the DoH doors.
+    pages: Arc<[Page]>,
 }
 
 impl Core {
     fn new(
         config: &Config,
-        (doors, about): (&[BoundDoor], Vec<OwnName>),
+        (doors, told): (&[BoundDoor], Told),
         home: tokio::runtime::Handle,
         times: &Arc<Timekeeper>,
         workers: usize,
@@ -211,12 +215,12 @@ impl Core {
         let guard = Guard::new(config.guard.clone());
         let clock = Clock::start();
         let exchange = Arc::clone(&routes) as Arc<dyn Exchange>;
-        let settings = pipeline::Settings { about, ..config.pipeline.clone() };
+        let settings = pipeline::Settings { about: told.about, ..config.pipeline.clone() };
         let cache = config.cache.clone();
         let shared = Shared::new(settings, cache, Arc::clone(&guard), exchange, clock.clone());
         let counters = (0..=workers).map(|_| Arc::default()).collect();
         let state = Arc::new(State::starting());
-        Ok(Self { shared, routes, guard, clock, counters, state })
+        Ok(Self { shared, routes, guard, clock, counters, state, pages: told.pages })
     }
 
     fn start_workers(
@@ -239,7 +243,7 @@ impl Core {
                 counters: Arc::clone(counters),
                 limits: config.listen.limits,
                 paths: Arc::clone(&paths),
-                pages: Arc::default(),
+                pages: Arc::clone(&self.pages),
                 drain: drain.clone(),
             };
             let id = WorkerId { index, generation };
@@ -292,10 +296,10 @@ impl Drop for Running {
 }
 
 /// What the gateway says of itself, by the doors as bound and the certificate that clients see who send no name.
-fn about(config: &Config, doors: &[BoundDoor], identity: &Identity) -> Vec<OwnName> {
+fn told(config: &Config, doors: &[BoundDoor], identity: &Identity) -> Told {
     let doors: Vec<_> = doors.iter().map(|door| (door.kind, door.address)).collect();
     let subjects = identity.certificates().into_iter().find(|facts| facts.default).map(|facts| facts.names);
-    outside::own_names(&outside::inputs(config, &doors, &subjects.unwrap_or_default()))
+    Told::of(&outside::inputs(config, &doors, &subjects.unwrap_or_default()), config.listen.setup_page)
 }
 
 /// The pipeline, with a query log around it where one is wanted.

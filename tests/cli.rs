@@ -16,6 +16,8 @@ mod certificates;
 mod dns;
 #[path = "cli/live.rs"]
 mod live;
+#[path = "cli/profile.rs"]
+mod profile;
 #[path = "cli/program.rs"]
 mod program;
 #[path = "cli/readme.rs"]

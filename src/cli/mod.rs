@@ -7,6 +7,7 @@ pub mod desk;
 pub mod explain;
 pub mod handshake;
 pub mod paint;
+pub mod profile;
 pub mod query;
 pub mod serve;
 
@@ -24,6 +25,7 @@ Examples:
   hushgate query tls://dns.quad9.net example.com AAAA
   hushgate explain example.com --door dot           the road a question takes in the running gateway
   hushgate cache show example.com                   what it holds for a name, and how old it is
+  hushgate profile android --qr                     how a phone is set up to ask it
 
 Exit status: 0 done, 1 failed, 2 a mistake in the configuration or the arguments.";
 
@@ -49,6 +51,8 @@ enum Command {
     Explain(explain::Options),
     /// Look into the running gateway's cache, or drop what is in it.
     Cache(cache::Options),
+    /// Print what a person installs or types so that a device asks this gateway.
+    Profile(profile::Args),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -99,6 +103,7 @@ pub fn run() -> ExitCode {
         Command::Query(args) => query::run(&args),
         Command::Explain(options) => explain_status(explain::run(&options)),
         Command::Cache(options) => cache::run(&options),
+        Command::Profile(args) => profile::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "hushgate", &mut std::io::stdout());
             0

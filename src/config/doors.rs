@@ -23,6 +23,8 @@ pub struct Doors {
     pub refuse: Refuse,
     /// Paths that DoH answers at.
     pub doh_paths: Vec<String>,
+    /// Is the set-up page there too?
+    pub setup_page: bool,
 }
 
 /// One door as it is written.
@@ -71,6 +73,7 @@ pub fn read(reader: &mut Reader<'_>, claims: &mut Claims) -> Doors {
         allow: entries.iter().map(|entry| entry.allow.as_ref().unwrap_or(&everywhere).networks.clone()).collect(),
         refuse,
         doh_paths: paths(reader),
+        setup_page: reader.read("doh.setup_page", kinds::flag),
     }
 }
 

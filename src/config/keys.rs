@@ -31,6 +31,7 @@ pub const KEYS: &[Key] = &[
     with("listen.doh", r#"["127.0.0.1:8443", "[::1]:8443"]"#),
     with("listen.doq", r#"["127.0.0.1:8853", "[::1]:8853"]"#),
     with("doh.paths", r#"["/dns-query"]"#),
+    with("doh.setup_page", "true"),
     with("tls.certificates", "[]"),
     with("tls.names", r#"["localhost", "127.0.0.1", "::1"]"#),
     with("tls.min_version", r#""1.2""#),

@@ -197,7 +197,12 @@ fn fill(reader: &mut Reader<'_>) -> Config {
         state_dir: tls.state_dir.clone(),
         tls,
         upstream,
-        listen: listen::Settings { doors: doors.list, doh_paths: doors.doh_paths, limits },
+        listen: listen::Settings {
+            doors: doors.list,
+            doh_paths: doors.doh_paths,
+            setup_page: doors.setup_page,
+            limits,
+        },
     };
     routes::check_loops(reader, &config.upstream, &config.listen.doors);
     config

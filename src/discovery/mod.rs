@@ -8,7 +8,10 @@ use std::net::IpAddr;
 mod covered;
 mod describe;
 mod inputs;
+pub mod page;
 mod problem;
+pub mod profile;
+pub mod qr;
 mod records;
 mod svcb;
 

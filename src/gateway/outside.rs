@@ -5,10 +5,13 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::config::{Config, machine_addresses};
+use crate::discovery::page::{Document, documents};
 use crate::discovery::{self, Covered, Door, Inputs, Protocol, Resolver};
 use crate::listen::DoorKind;
+use crate::listen::http::pages::Page;
 use crate::pipeline;
 
 /// Where the private authority's certificate is kept in the state directory.
@@ -37,13 +40,30 @@ pub fn configured(config: &Config, subjects: Option<&[String]>) -> Inputs {
     inputs(config, &doors, subjects.unwrap_or(&config.tls.names))
 }
 
-/// What a running gateway says of itself. Whatever keeps clients from finding its doors is logged.
-#[must_use]
-pub fn own_names(inputs: &Inputs) -> Vec<discovery::OwnName> {
-    for problem in discovery::problems(inputs) {
-        tracing::warn!(key = problem.key(), "discovery: {problem}");
+/// What a running gateway tells of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// To those who ask in DNS.
+    pub about: Vec<discovery::OwnName>,
+    /// To people, on the DoH doors.
+    pub pages: Arc<[Page]>,
+}
+
+impl Told {
+    /// By what is known of it. Whatever keeps clients from finding its doors is logged.
+    #[must_use]
+    pub fn of(inputs: &Inputs, setup_page: bool) -> Self {
+        for problem in discovery::problems(inputs) {
+            tracing::warn!(key = problem.key(), "discovery: {problem}");
+        }
+        let resolver = Resolver::describe(inputs);
+        let documents = if setup_page { documents(&resolver) } else { Vec::new() };
+        let page = |one: Document| Page { path: one.path, media_type: one.media_type, body: one.body.into() };
+        Self {
+            about: discovery::own_names(&resolver, &inputs.advertise, &pipeline::EXTENDED_ERRORS),
+            pages: documents.into_iter().map(page).collect(),
+        }
     }
-    discovery::own_names(&Resolver::describe(inputs), &inputs.advertise, &pipeline::EXTENDED_ERRORS)
 }
 
 /// None for clear-text DoH: what its clients see is the web server in front.

@@ -58,6 +58,8 @@ pub struct Settings {
     pub doors: Vec<Door>,
     /// Paths that DoH answers at. Default `/dns-query`.
     pub doh_paths: Vec<String>,
+    /// Is a page there that tells how devices are set up? Default true.
+    pub setup_page: bool,
     /// Bounds and deadlines.
     pub limits: Limits,
 }

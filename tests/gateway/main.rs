@@ -52,6 +52,7 @@ mod refreshes;
 mod refusals;
 mod routes;
 mod servers;
+mod setup_page;
 mod snapshot;
 mod special;
 mod stale;
