@@ -75,6 +75,7 @@ pub fn shared(size: usize) -> Arc<Shared> {
         outstanding_per_domain: 256,
         subnets: SubnetRule::Strip,
         keepalive: Duration::from_secs(10),
+        dns64: None,
     };
     let cache = cache::Settings { size, ..cache::Settings::default() };
     Shared::new(settings, cache, guard, Arc::new(Upstream), Clock::start())

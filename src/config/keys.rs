@@ -81,6 +81,8 @@ pub const KEYS: &[Key] = &[
     bare("cache.rule"),
     with("privacy.ecs", r#""strip""#),
     with("privacy.padding", "true"),
+    bare("dns64.prefix"),
+    with("dns64.exclude", r#"["::ffff:0:0/96"]"#),
     with("cookies.server", "true"),
     with("cookies.client", "true"),
     with("cookies.require", r#""when-busy""#),

@@ -11,6 +11,7 @@ use crate::{cache, guard, listen, pipeline, upstream};
 mod admin;
 mod capacity;
 mod claims;
+mod dns64;
 mod domains;
 mod doors;
 pub mod effect;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Reader;
 use super::capacity;
+use super::dns64;
 use super::kinds::{self, What};
 use super::node::{Node, Value};
 use crate::guard::Network;
@@ -28,6 +29,7 @@ pub fn read(reader: &mut Reader<'_>, timeout: Duration, keepalive: Duration) -> 
         subnets: reader.read("privacy.ecs", ecs),
         outstanding_per_domain: capacity::read_outstanding(reader),
         secrets: read_secrets(reader),
+        dns64: dns64::read(reader),
     };
     if let Some(node) = reader.values.get("cookies.require")
         && settings.require_cookie == CookieRule::Always

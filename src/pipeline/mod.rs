@@ -13,6 +13,7 @@ mod admission;
 mod cookie;
 mod crowd;
 mod digest;
+mod dns64;
 mod ecs;
 mod exchange;
 mod finish;
@@ -32,6 +33,7 @@ mod sudden;
 mod tests;
 mod walk;
 
+pub use dns64::{Dns64, Prefix, PrefixError};
 pub use keys::NOT_RECURSIVE;
 pub use settings::{CookieRule, Settings, SubnetRule};
 pub use shared::Shared;

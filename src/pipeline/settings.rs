@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::dns64::Dns64;
+
 /// When a UDP client must show a valid cookie (RFC 7873 5.2.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CookieRule {
@@ -47,13 +49,15 @@ pub struct Settings {
     pub subnets: SubnetRule,
     /// The idle time told to TCP and DoT clients (RFC 7828).
     pub keepalive: Duration,
+    /// What AAAA records are made of where a name has none (RFC 6147). Default none: they are not.
+    pub dns64: Option<Dns64>,
 }
 
 // By hand, because a derived one would put the keys into logs.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { timeout, cookies, require_cookie, secrets, padding, datagram_limit, .. } = self;
-        let Self { outstanding_per_domain, subnets, keepalive, .. } = self;
+        let Self { outstanding_per_domain, subnets, keepalive, dns64, .. } = self;
         f.debug_struct("Settings")
             .field("timeout", timeout)
             .field("cookies", cookies)
@@ -64,6 +68,7 @@ impl fmt::Debug for Settings {
             .field("outstanding_per_domain", outstanding_per_domain)
             .field("subnets", subnets)
             .field("keepalive", keepalive)
+            .field("dns64", dns64)
             .finish()
     }
 }

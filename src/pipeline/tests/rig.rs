@@ -36,6 +36,7 @@ pub fn settings() -> Settings {
         outstanding_per_domain: 256,
         subnets: SubnetRule::Strip,
         keepalive: Duration::from_secs(10),
+        dns64: None,
     }
 }
 
