@@ -3,6 +3,7 @@
 use super::shared::Shared;
 use super::walk::Walk;
 use crate::cache::{Bits, Cache, Key, Reach};
+use crate::upstream::Ask;
 use crate::wire::registry::rtype;
 use crate::wire::{Flags, Subnet};
 
@@ -33,14 +34,23 @@ impl Keys {
     #[must_use]
     pub fn new(shared: &Shared, walk: &Walk<'_>) -> Self {
         let bits = Bits { dnssec_ok: walk.dnssec_ok(), checking_disabled: walk.asks(Flags::CD) };
-        let route = shared.exchange.route(walk.question).fingerprint;
-        let mut answer = Key::new(walk.question, bits, VIEW, route);
-        let sent = walk.subnet_sent();
+        Self::with(shared, walk.question, bits, (walk.subnet_sent(), walk.asks(Flags::RD)))
+    }
+
+    /// The keys of a question of our own, asked in a client's stead.
+    #[must_use]
+    pub fn of(shared: &Shared, ask: &Ask) -> Self {
+        let bits = Bits { dnssec_ok: ask.dnssec_ok, checking_disabled: ask.checking_disabled };
+        Self::with(shared, &ask.question, bits, (ask.subnet, ask.recursion_desired))
+    }
+
+    fn with(shared: &Shared, question: &[u8], bits: Bits, (sent, recursive): (Option<Subnet>, bool)) -> Self {
+        let mut answer = Key::new(question, bits, VIEW, shared.exchange.route(question).fingerprint);
         if let Some(sent) = sent {
             // What is said to those who want nothing told of them is kept apart from what is said of all networks (ECS-09).
             answer = answer.reaching(if sent.length() > 0 { Reach::Everyone } else { Reach::Only(sent) });
         }
-        Self { answer, sent, recursive: walk.asks(Flags::RD), dnssec_ok: bits.dnssec_ok }
+        Self { answer, sent, recursive, dnssec_ok: bits.dnssec_ok }
     }
 
     /// Where its answer is kept: what was learned with recursion answers both.

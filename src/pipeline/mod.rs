@@ -99,7 +99,7 @@ impl Answer for Pipeline {
                 Err(fault) => return Now::Sent(self.refuse(&mut walk, &rcode::of_fault(fault), Source::Error, out)),
             }
         }
-        match decide(&query, &mut walk) {
+        match decide(&query, &mut walk, self.shared.settings.dns64.as_ref()) {
             Decided::Local(stored) => return Now::Sent(self.relay(&mut walk, &stored, Source::Local, out)),
             Decided::Problem(problem) => {
                 let source = if problem.rcode == codes::NOERROR { Source::Local } else { Source::Error };
@@ -336,13 +336,16 @@ impl Pipeline {
 }
 
 /// Cookies alone, zone transfers and special names end here.
-fn decide(query: &Query<'_>, walk: &mut Walk<'_>) -> Decided {
+fn decide(query: &Query<'_>, walk: &mut Walk<'_>, dns64: Option<&Dns64>) -> Decided {
     walk.trail.decision = Decision::Local;
     let Some(question) = query.question() else { return Decided::Problem(cookie_alone(walk)) };
     if matches!(question.rtype, rtype::AXFR | rtype::IXFR) {
         return Decided::Problem(rcode::TRANSFER);
     }
-    if let Some(stored) = special::answer(query.message(), question, query.arrival()) {
+    let (message, now) = (query.message(), query.arrival());
+    let is_pointer = dns64.is_some_and(|dns64| dns64.is_pointer(message, question));
+    let special = if is_pointer { None } else { special::answer(message, question, now) };
+    if let Some(stored) = special.or_else(|| dns64?.answer(message, question, now)) {
         return Decided::Local(stored);
     }
     walk.trail.decision = Decision::Forward;
