@@ -25,6 +25,7 @@ mod cache_hands;
 mod clock;
 mod conformance;
 mod cookies;
+mod dns64;
 mod dnssec;
 mod doors;
 mod edns;

@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn d64_08_names_are_turned_into_addresses_and_back_into_names() {
-        let digits = "1.2.0.0.2.0.0.c.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.b.9.F.f.4.6.0.0";
+        let digits = "1.2.2.0.0.0.0.c.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.b.9.F.f.4.6.0.0";
         let wire = |text: &str| from_text(text).unwrap();
         let v6 = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0xc000, 0x221);
         assert_eq!(name(Ipv4Addr::new(192, 0, 2, 33)), wire("33.2.0.192.in-addr.arpa"));
