@@ -97,7 +97,7 @@ const ZERO: usize = 8;
 
 /// What is not the same network everywhere, or no host's address (RFC 6890).
 const NOT_GLOBAL: [(Ipv4Addr, u32); 11] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),

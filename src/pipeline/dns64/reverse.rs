@@ -48,7 +48,7 @@ mod tests {
         for other in [
             format!("{digits}.ip6.int"),
             format!("x.{digits}.ip6.arpa"),
-            format!("{}.ip6.arpa", &digits[2..]),
+            format!("{}.ip6.arpa", digits.trim_start_matches("1.")),
             digits.replace('F', "g") + ".ip6.arpa",
             digits.replacen("1.2", "12", 1) + ".ip6.arpa",
             "33.2.0.192.in-addr.arpa".to_owned(),

@@ -545,7 +545,7 @@ async fn more_than_a_message_holds_is_not_made() {
     let many: Say = |ask| {
         let end = wire(&format!("{0}.{0}.{0}.example", "x".repeat(60)));
         let at = 12 + u16::try_from(ask.question.len()).unwrap() + 10;
-        let pointer = (0xc000 | at + 2).to_be_bytes();
+        let pointer = (0xc000 | (at + 2)).to_be_bytes();
         let alias = Built::to(ask).record(Section::Answer, &[0xc0, 12], (rtype::CNAME, 60), &end);
         Play::Answer((0..2000_u16).fold(alias, |built, n| {
             let [high, low] = n.to_be_bytes();
