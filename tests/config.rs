@@ -21,7 +21,7 @@ use hushgate::config::{Config, Loaded, Origin, Severity, Source, Surroundings, e
 use hushgate::discovery::{Advertise, Port};
 use hushgate::guard::Network;
 use hushgate::listen::DoorKind;
-use hushgate::pipeline::AnyRule;
+use hushgate::pipeline::{AnyRule, Prefix};
 use hushgate::upstream::SubnetRule;
 use hushgate::upstream::address::Host;
 use hushgate::upstream::settings::{ProxyKind, Strategy};
@@ -619,4 +619,12 @@ fn the_unit_gives_the_gateway_time_to_drain_and_files_to_serve() {
     let around = Surroundings { open_files: value("LimitNOFILE").parse().unwrap(), ..machine() };
     assert_eq!(crate::config(&load_in(&Source::default(), &around)).guard.connections, 20_000);
     assert_eq!(value("StateDirectoryMode"), "0700");
+}
+
+#[test]
+fn d64_01_dns64_is_off_until_a_prefix_is_named() {
+    assert_eq!(config(&load_sets(&[])).pipeline.dns64, None);
+    let loaded = load_sets(&["dns64.prefix=64:ff9b::/96"]);
+    let dns64 = config(&loaded).pipeline.dns64.clone().unwrap();
+    assert_eq!((dns64.prefix, dns64.exclude), (Prefix::WELL_KNOWN, vec!["::ffff:0:0/96".parse().unwrap()]));
 }

@@ -79,6 +79,7 @@ pub fn shared(size: usize) -> Arc<Shared> {
         nsid: None,
         pass: Vec::new(),
         about: Vec::new(),
+        dns64: None,
     };
     let cache = cache::Settings { size, ..cache::Settings::default() };
     Shared::new(settings, cache, guard, Arc::new(Upstream), Clock::start())

@@ -94,6 +94,8 @@ pub const KEYS: &[Key] = &[
     with("special.ask", "[]"),
     with("special.deny", "[]"),
     with("special.any", r#""minimal""#),
+    bare("dns64.prefix"),
+    with("dns64.exclude", r#"["::ffff:0:0/96"]"#),
     with("cookies.server", "true"),
     with("cookies.client", "true"),
     with("cookies.require", r#""when-busy""#),

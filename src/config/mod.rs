@@ -12,6 +12,7 @@ mod admin;
 mod advertise;
 mod capacity;
 mod claims;
+mod dns64;
 mod domains;
 mod doors;
 mod edns;

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::Reader;
 use super::capacity;
-use super::edns;
 use super::kinds::{self, What};
 use super::node::{Entry, Node, Value};
 use super::secrets::Secrets;
 use super::special;
+use super::{dns64, edns};
 use crate::guard::Network;
 use crate::pipeline::{CookieRule, Settings};
 use crate::upstream::{self, SubnetRule};
@@ -39,6 +39,7 @@ pub fn read(reader: &mut Reader<'_>, upstream: &upstream::Settings, keepalive: D
         secrets,
         nsid: edns::read_nsid(reader),
         pass: edns::read_pass(reader),
+        dns64: dns64::read(reader),
     };
     if let Some(node) = reader.values.get("cookies.require")
         && settings.require_cookie == CookieRule::Always

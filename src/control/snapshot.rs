@@ -27,6 +27,7 @@ use crate::telemetry::SnapshotGauge;
 use crate::trail::UpstreamId;
 use crate::upstream::timekeeper::Timekeeper;
 use crate::upstream::{Exchange as _, Routes};
+use crate::wire::registry::ede;
 
 /// The file in the state directory.
 pub const NAME: &str = "cache.snapshot";
@@ -191,6 +192,10 @@ impl Snapshot {
         let lifetime = stored.meta.lifetime.min(limits.ceiling(stored.meta.kind));
         let stale = stored.meta.stale.min(limits.stale_window);
         let age = age.saturating_add(away);
+        // What it was made with may be set otherwise by now.
+        if stored.meta.ede == Some(ede::SYNTHESIZED) {
+            return false;
+        }
         if limits.never || age >= Duration::from_secs(u64::from(lifetime) + u64::from(stale)) {
             return false;
         }

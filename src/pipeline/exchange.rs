@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
 use super::digest::digest;
+use super::dns64;
 use super::join::{Landed, Lead};
 use super::keys::Keys;
 use super::rcode::{self, Problem};
@@ -56,7 +57,7 @@ pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<K
     let flushes = lead.flushes();
     // As it is now: whoever comes back while this one is under way makes its failure worth another attempt.
     let comebacks = shared.exchange.comebacks(&ask.question);
-    let (ask, (result, mut attempts)) = tell_less(&pipeline, ask, deadline).await;
+    let (ask, (result, mut attempts)) = dns64::obtain(&pipeline, ask, deadline).await;
     let at = || At { now: shared.clock.now(), comebacks };
     let mut sudden = Sudden::No;
     let result = match result {
@@ -77,7 +78,7 @@ pub async fn exchange(pipeline: Pipeline, lead: Lead, ask: Arc<Ask>, keys: Arc<K
 
 /// Asks, and once more without any bit of the client's address where a server refuses because of it (RFC 7871 7.1.3; ECS-12). Answers
 /// how it was asked at last.
-async fn tell_less(pipeline: &Pipeline, ask: Arc<Ask>, deadline: Instant) -> (Arc<Ask>, Inquired) {
+pub async fn tell_less(pipeline: &Pipeline, ask: Arc<Ask>, deadline: Instant) -> (Arc<Ask>, Inquired) {
     let (told, (result, mut attempts)) = inquire_telling(pipeline, &ask, deadline).await;
     let is_refused = matches!(&result, Ok(stored) if stored.meta.rcode == codes::REFUSED);
     let Some(subnet) = told.filter(|told| is_refused && told.length() > 0) else {
@@ -91,8 +92,11 @@ async fn tell_less(pipeline: &Pipeline, ask: Arc<Ask>, deadline: Instant) -> (Ar
     (less, (result.map(|stored| StoredBuf { scope: u8::MAX, ..stored }), attempts))
 }
 
-/// The answer, or the reply in its stead and whether that is remembered; and the attempts.
-type Inquired = (Result<StoredBuf, (Problem, bool)>, Attempts);
+/// The answer, or the reply in its stead; and the attempts.
+pub type Inquired = (Result<StoredBuf, Unanswered>, Attempts);
+
+/// The reply in an answer's stead, and whether that is remembered.
+pub type Unanswered = (Problem, bool);
 
 /// Asks and digests; the reply in an answer's stead says whether it is remembered.
 pub async fn inquire(pipeline: &Pipeline, ask: &Arc<Ask>, deadline: Instant) -> Inquired {
@@ -112,10 +116,12 @@ async fn inquire_telling(
     let rules = (&shared.cache_settings, shared.settings.any);
     let told = result.as_ref().ok().and_then(|answered| answered.told);
     let result = match result {
-        Ok(answered) => digest(&answered, ask, rules, shared.clock.now()).map_err(|flaw| {
-            tracing::debug!(upstream = answered.upstream.0, ?flaw, "unusable answer");
-            (rcode::of_flaw(flaw), rcode::is_flaw_remembered(flaw))
-        }),
+        Ok(answered) => digest(&answered, ask, rules, shared.clock.now())
+            .map(|stored| dns64::filtered(shared, ask, stored))
+            .map_err(|flaw| {
+                tracing::debug!(upstream = answered.upstream.0, ?flaw, "unusable answer");
+                (rcode::of_flaw(flaw), rcode::is_flaw_remembered(flaw))
+            }),
         Err(error) => {
             tracing::debug!(upstream = error.upstream.0, cause = ?error.cause, "no answer");
             Err((rcode::of_error(error), rcode::is_remembered(error.cause)))

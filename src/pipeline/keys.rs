@@ -6,8 +6,8 @@ use super::options::Sent;
 use super::shared::Shared;
 use super::walk::Walk;
 use crate::cache::{Bits, Cache, Key, Reach};
-use crate::upstream::Route;
-use crate::upstream::ask::Passed;
+use crate::upstream::ask::{Passed, Telling};
+use crate::upstream::{Ask, Route};
 use crate::wire::registry::rtype;
 use crate::wire::{Flags, Subnet};
 
@@ -40,13 +40,33 @@ impl Keys {
     #[must_use]
     pub fn new(route: Route, walk: &Walk<'_>) -> Self {
         let bits = Bits { dnssec_ok: walk.dnssec_ok(), checking_disabled: walk.asks(Flags::CD) };
-        let mut answer = Key::new(walk.question, bits, VIEW, route.fingerprint);
-        let sent = walk.subnet_sent().map(|sent| sent.subnet);
+        let telling = (walk.subnet_sent(), None);
+        Self::made(walk.question, bits, route, telling, walk.asks(Flags::RD))
+    }
+
+    /// The keys of a question of our own, asked in a client's stead.
+    #[must_use]
+    pub fn of(shared: &Shared, ask: &Ask) -> Self {
+        let bits = Bits { dnssec_ok: ask.dnssec_ok, checking_disabled: ask.checking_disabled };
+        let route = shared.exchange.route(&ask.question);
+        let options = ask.passed.as_ref().map(|passed| shared.passing.marked(Arc::clone(passed)));
+        Self::made(&ask.question, bits, route, (ask.subnet, options), ask.recursion_desired)
+    }
+
+    fn made(
+        question: &[u8],
+        bits: Bits,
+        route: Route,
+        (sent, options): (Option<Telling>, Option<Sent>),
+        recursive: bool,
+    ) -> Self {
+        let mut answer = Key::new(question, bits, VIEW, route.fingerprint);
+        let sent = sent.map(|sent| sent.subnet);
         if let Some(sent) = sent {
             // What is said to those who want nothing told of them is kept apart from what is said of all networks (ECS-09).
             answer = answer.reaching(if sent.length() > 0 { Reach::Everyone } else { Reach::Only(sent) });
         }
-        Self { answer, sent, options: None, recursive: walk.asks(Flags::RD), dnssec_ok: bits.dnssec_ok }
+        Self { answer, sent, options, recursive, dnssec_ok: bits.dnssec_ok }
     }
 
     /// The same of a question with these options that pass (EDN-14).

@@ -1,6 +1,6 @@
 //! Answers made here, record by record: of special names, of the gateway itself, of what is synthesised.
 //!
-//! Owners are QNAME, by a pointer to the question, or a name in full; no other compression. The TTLs are noted as those of an
+//! Owners are QNAME, by a pointer to the question, or a name, in full once; no other compression. The TTLs are noted as those of an
 //! upstream's answer are, so that what is made here may be kept and aged too.
 
 use bytes::BufMut as _;
@@ -48,6 +48,8 @@ pub struct Local {
     kind: Kind,
     lifetime: u32,
     additional_at: Option<u16>,
+    /// Where the owner that was last written in full is.
+    last_owner: Option<u16>,
 }
 
 impl Local {
@@ -59,7 +61,16 @@ impl Local {
         message.put_slice(question);
         let flags = Flags(Flags::QR | Flags::RA | Flags::AA).with_rcode(rcode);
         let header = Header { flags, questions: 1, ..Header::default() };
-        Self { message, ttls: Vec::new(), header, rcode, kind, lifetime: u32::MAX, additional_at: None }
+        Self {
+            message,
+            ttls: Vec::new(),
+            header,
+            rcode,
+            kind,
+            lifetime: u32::MAX,
+            additional_at: None,
+            last_owner: None,
+        }
     }
 
     /// Adds to the answer section.
@@ -72,11 +83,16 @@ impl Local {
         self.record(Section::Additional, owner, data);
     }
 
+    /// Adds to the authority section.
+    pub fn authority(&mut self, owner: Owner<'_>, data: Data<'_>) {
+        self.record(Section::Authority, owner, data);
+    }
+
     fn record(&mut self, section: Section, owner: Owner<'_>, Data { rtype, class, ttl, rdata }: Data<'_>) {
         let start = narrow(self.message.len());
         match owner {
             Owner::Question => self.message.put_u16(QNAME),
-            Owner::Name(name) => self.message.put_slice(name),
+            Owner::Name(name) => self.name(name, start),
         }
         self.message.put_u16(rtype);
         self.message.put_u16(class);
@@ -91,6 +107,20 @@ impl Local {
             Section::Additional => {
                 self.header.additionals += 1;
                 self.additional_at.get_or_insert(start);
+            }
+        }
+    }
+
+    /// Writes the owner `name` at `at`, by a pointer where it is that of an earlier record too: the last that was written in full.
+    fn name(&mut self, name: &[u8], at: u16) {
+        let known = self.last_owner.filter(|&last| {
+            last < 0x4000 && self.message.get(last.into()..).is_some_and(|rest| rest.starts_with(name))
+        });
+        match known {
+            Some(last) if name.len() > 2 => self.message.put_u16(0xc000 | last),
+            _ => {
+                self.message.put_slice(name);
+                self.last_owner = Some(at);
             }
         }
     }

@@ -13,6 +13,7 @@ mod admission;
 mod cookie;
 mod crowd;
 mod digest;
+mod dns64;
 mod ecs;
 mod exchange;
 mod finish;
@@ -35,6 +36,7 @@ mod tests;
 mod walk;
 
 pub use cookie::Cookies;
+pub use dns64::{Dns64, Prefix, PrefixError};
 pub use keys::NOT_RECURSIVE;
 pub use rcode::EXTENDED_ERRORS;
 pub use settings::{AnyRule, CookieRule, Settings, Special};
@@ -345,7 +347,21 @@ fn decide(shared: &Shared, query: &Query<'_>, walk: &mut Walk<'_>) -> Decided {
     if matches!(question.rtype, rtype::AXFR | rtype::IXFR) {
         return Decided::Problem(rcode::TRANSFER);
     }
-    if let Some(stored) = shared.own.answer(query.message(), question, query.arrival()) {
+    let (message, now) = (query.message(), query.arrival());
+    if let Some(stored) = shared.own.answer(message, question, now) {
+        return Decided::Local(stored);
+    }
+    if let Some(dns64) = &shared.settings.dns64 {
+        // The prefix may lie in a private network, whose names are otherwise nobody's.
+        if dns64.is_pointer(message, question) {
+            walk.trail.decision = Decision::Forward;
+            return Decided::Forward;
+        }
+        if let Some(stored) = dns64.answer(message, question, now) {
+            return Decided::Local(stored);
+        }
+    }
+    if let Some(stored) = shared.special.answer(message, question, walk.dnssec_ok(), now) {
         return Decided::Local(stored);
     }
     if let Some(stored) = shared.special.answer(query.message(), question, walk.dnssec_ok(), query.arrival()) {

@@ -50,8 +50,13 @@ impl Passing {
         if codes().filter(|&code| others(code)).count() <= passed.count() {
             walk.trail.cut.0 &= !Cut::OPTIONS;
         }
+        (!passed.octets.is_empty()).then(|| self.marked(Arc::new(passed)))
+    }
+
+    /// `passed`, and what tells them from others.
+    pub fn marked(&self, passed: Arc<Passed>) -> Sent {
         let mark = self.hasher.hash_one(&passed.octets);
-        (!passed.octets.is_empty()).then(|| Sent { passed: Arc::new(passed), mark })
+        Sent { passed, mark }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::digest::Flaw;
 use crate::cache::Failure;
+use crate::reply::Meta;
 use crate::upstream::ExchangeError;
 use crate::upstream::error::Cause;
 use crate::wire::FaultKind;
@@ -160,6 +161,13 @@ pub fn of_failure(failure: Failure) -> Problem {
     let original = (failure.ede != ede::OTHER).then_some(Extended { code: failure.ede, text: "" });
     let cached = Extended { code: ede::CACHED_ERROR, text: "" };
     Problem { rcode: failure.rcode, extras: [Some(cached), original], retry: Retry::No }
+}
+
+/// A failure that an upstream told of another question, which stands for this one.
+#[must_use]
+pub fn of_answer(meta: &Meta) -> Problem {
+    let reason = meta.ede.map(|code| Extended { code, text: "" });
+    Problem { rcode: meta.rcode, extras: [reason, None], retry: Retry::No }
 }
 
 /// The RCODE a client sees for an upstream's: what belongs to the hop between us and the upstream, as BADVERS and BADCOOKIE

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::dns64::Dns64;
 use crate::discovery::OwnName;
 
 /// When a UDP client must show a valid cookie (RFC 7873 5.2.3).
@@ -67,13 +68,15 @@ pub struct Settings {
     pub pass: Vec<u16>,
     /// What the gateway says of itself. None: nothing.
     pub about: Vec<OwnName>,
+    /// What AAAA records are made of where a name has none (RFC 6147). Default none: they are not.
+    pub dns64: Option<Dns64>,
 }
 
 // By hand, because a derived one would put the keys into logs.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { timeout, cookies, require_cookie, secrets, padding, datagram_limit, .. } = self;
-        let Self { outstanding_per_domain, special, any, keepalive, nsid, pass, about, .. } = self;
+        let Self { outstanding_per_domain, special, any, keepalive, nsid, pass, about, dns64, .. } = self;
         f.debug_struct("Settings")
             .field("timeout", timeout)
             .field("cookies", cookies)
@@ -88,6 +91,7 @@ impl fmt::Debug for Settings {
             .field("nsid", nsid)
             .field("pass", pass)
             .field("about", about)
+            .field("dns64", dns64)
             .finish()
     }
 }

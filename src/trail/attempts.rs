@@ -46,6 +46,8 @@ pub enum Why {
     Fallback,
     /// A server had denied what was there a moment ago, so another was asked whether that is so.
     Doubt,
+    /// What was asked for does not exist, but can be made of something else (RFC 6147).
+    Dns64,
 }
 
 impl Why {
@@ -59,6 +61,7 @@ impl Why {
             Self::Rescue => "rescue",
             Self::Fallback => "fallback",
             Self::Doubt => "doubt",
+            Self::Dns64 => "dns64",
         }
     }
 }

@@ -120,4 +120,6 @@ pub mod ede {
     pub const NETWORK_ERROR: u16 = 23;
     /// Invalid data.
     pub const INVALID_DATA: u16 = 24;
+    /// Synthesized: made here of what an upstream said.
+    pub const SYNTHESIZED: u16 = 29;
 }

@@ -26,6 +26,7 @@ mod clock;
 mod conformance;
 mod cookies;
 mod discovery;
+mod dns64;
 mod dnssec;
 mod doors;
 mod edns;

@@ -5,6 +5,7 @@ mod base;
 mod crowded;
 mod denials;
 mod digested;
+mod dns64;
 mod edns;
 mod failures;
 mod foreign;

@@ -40,6 +40,7 @@ pub fn settings() -> Settings {
         nsid: None,
         pass: Vec::new(),
         about: Vec::new(),
+        dns64: None,
     }
 }
 
