@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hushgate::config::{Source, Surroundings, load_in};
+use hushgate::config::{Severity, Source, Surroundings, load_in};
 
 use crate::program::Home;
 
@@ -45,7 +45,10 @@ fn configuration_in_the_documents_loads() {
                 .problems
                 .iter()
                 .filter(|problem| {
-                    !(problem.key_path.starts_with("tls.certificates[") && problem.what.contains("cannot be read"))
+                    // Advice is no problem of what is written.
+                    problem.severity != Severity::Notice
+                        && !(problem.key_path.starts_with("tls.certificates[")
+                            && problem.what.contains("cannot be read"))
                 })
                 .map(ToString::to_string)
                 .collect();

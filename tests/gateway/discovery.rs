@@ -94,6 +94,10 @@ fn sections(reply: &[u8]) -> [Vec<Raw>; 3] {
             let owner = if rest.starts_with(&[0xc0, 12]) {
                 take(rest, 2);
                 "@".to_owned()
+            } else if rest[0] & 0xc0 == 0xc0 {
+                // An owner may point at one before it.
+                let at = usize::from(number(rest) & 0x3fff);
+                name(&mut &reply[at..])
             } else {
                 name(rest)
             };

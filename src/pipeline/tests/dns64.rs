@@ -322,39 +322,46 @@ fn pointer(address: &str) -> Built {
 #[tokio::test]
 async fn d64_08_a_pointer_behind_the_prefix_is_an_alias_of_the_one_before_it() {
     let gateway = gateway(nothing, |ask| {
-        assert!(ask.question.starts_with(b"\x011\x012\x010\x03192\x07in-addr\x04arpa\0"), "{ask:?}");
+        assert!(ask.question.starts_with(b"\x0214\x03215\x03184\x0293\x07in-addr\x04arpa\0"), "{ask:?}");
         let target = [&b"\x04host\x07example"[..], &[0]].concat();
         Play::Answer(Built::to(ask).record(Section::Answer, &[0xc0, 12], (rtype::PTR, 80), &target).record(
             Section::Authority,
-            &wire("192.in-addr.arpa"),
+            &wire("93.in-addr.arpa"),
             (rtype::NS, 9),
             &wire("ns.example"),
         ))
     });
-    let query = pointer("64:ff9b::192.0.2.1");
+    let query = pointer("64:ff9b::93.184.215.14");
     let first = gateway.udp(&query).await;
     for got in [first, gateway.begin(Transport::Udp, &query.0).at_once()] {
-        let alias = wire("1.2.0.192.in-addr.arpa");
+        let alias = wire("14.215.184.93.in-addr.arpa");
         assert_eq!((got.types(), got.ttls()), (vec![rtype::CNAME, rtype::PTR], vec![80, 80]));
         assert_eq!((got.rdata(0), got.owner(1), got.rdata(1)), (&*alias, alias.clone(), &*wire("host.example")));
         assert!(!got.has(Flags::AD) && !got.has(Flags::AA));
     }
-    let plain = gateway.begin(Transport::Udp, &Built::query("1.2.0.192.in-addr.arpa", rtype::PTR).0).at_once();
+    let plain = gateway.begin(Transport::Udp, &Built::query("14.215.184.93.in-addr.arpa", rtype::PTR).0).at_once();
     assert_eq!((plain.types()[0], asked(&gateway)), (rtype::PTR, vec![rtype::PTR]), "asked once for both");
+}
+
+#[tokio::test]
+async fn d64_08_and_sud_08_a_pointer_into_a_private_network_leads_to_what_is_said_of_it_here() {
+    let gateway = gateway(nothing, nothing);
+    let got = gateway.udp(&pointer("64:ff9b::10.1.2.3")).await;
+    assert_eq!((got.rcode(), got.types(), gateway.asked()), (rcode::NXDOMAIN, vec![rtype::CNAME, rtype::SOA], 0));
 }
 
 #[tokio::test]
 async fn d64_08_denials_and_failures_of_the_alias_are_those_of_its_target() {
     let denying =
-        gateway(nothing, |ask| Play::Answer(Built::to(ask).rcode(rcode::NXDOMAIN).soa("192.in-addr.arpa", 70, 70)));
-    let first = denying.udp(&pointer("64:ff9b::192.0.2.1")).await;
-    for got in [first, denying.begin(Transport::Udp, &pointer("64:ff9b::192.0.2.1").0).at_once()] {
+        gateway(nothing, |ask| Play::Answer(Built::to(ask).rcode(rcode::NXDOMAIN).soa("93.in-addr.arpa", 70, 70)));
+    let first = denying.udp(&pointer("64:ff9b::93.184.215.14")).await;
+    for got in [first, denying.begin(Transport::Udp, &pointer("64:ff9b::93.184.215.14").0).at_once()] {
         assert_eq!((got.rcode(), got.types()), (rcode::NXDOMAIN, vec![rtype::CNAME, rtype::SOA]));
-        assert_eq!((got.ttls(), got.owner(1)), (vec![70, 70], wire("192.in-addr.arpa")));
+        assert_eq!((got.ttls(), got.owner(1)), (vec![70, 70], wire("93.in-addr.arpa")));
     }
     let failing = gateway(nothing, |_| Play::Fail(Cause::Connect));
     for _ in 0..2 {
-        let got = failing.udp(&pointer("64:ff9b::192.0.2.1").opt(0, false, &[])).await;
+        let got = failing.udp(&pointer("64:ff9b::93.184.215.14").opt(0, false, &[])).await;
         assert_eq!((got.rcode(), got.records.len()), (rcode::SERVFAIL, 0));
         assert!(got.edes().contains(&22), "{:?}", got.edes());
     }
@@ -364,12 +371,12 @@ async fn d64_08_denials_and_failures_of_the_alias_are_those_of_its_target() {
 #[tokio::test]
 async fn d64_08_other_pointers_and_other_types_are_forwarded() {
     let gateway = gateway(nothing, nothing);
-    let behind = pointer("64:ff9b::192.0.2.1");
+    let behind = pointer("64:ff9b::93.184.215.14");
     let mut text = behind.clone();
     let at = text.0.len() - 4;
     patch::put_u16(&mut text.0, at, rtype::TXT);
     let validating = behind.clone().flags(Flags::CD, true).opt(0, true, &[]);
-    for query in [pointer("2001:db8::192.0.2.1"), pointer("64:ff9b:0:1::1"), text, validating] {
+    for query in [pointer("2001:4860::93.184.215.14"), pointer("64:ff9b:0:1::1"), text, validating] {
         assert_eq!(gateway.udp(&query).await.types(), [rtype::SOA]);
         let asked = gateway.upstream.asked.lock().unwrap().last().unwrap().clone();
         assert!(query.0[12..].starts_with(&asked.question), "{asked:?}");
