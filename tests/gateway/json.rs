@@ -318,7 +318,7 @@ async fn mutated_variables_get_an_answer_or_a_refusal_and_the_next_good_question
     over_all!(HTTP, |transport| {
         for _ in 0..40 {
             let length = noise.below(60);
-            let octets: String = noise.octets(length).iter().map(|octet| format!("%{octet:02x}")).collect();
+            let octets = noise.octets(length).iter().fold(String::new(), |text, octet| text + &format!("%{octet:02x}"));
             let key = ["name", "type", "cd", "edns_client_subnet", "ct"][noise.below(5)];
             let target = format!("/dns-query?{key}={octets}&name=a.example.org");
             let (status, _, _) = send(&rig, transport, request(&rig, Method::GET, &target, Some(JSON))).await;

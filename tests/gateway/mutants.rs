@@ -136,13 +136,12 @@ impl Way {
     async fn over_http_1(self, rig: &Rig, mutants: Vec<Vec<u8>>) {
         let mut kept: Option<http1::SendRequest<Full<Bytes>>> = None;
         for mutant in mutants {
-            let mut sender = match kept.take().filter(|sender| !sender.is_closed()) {
-                Some(sender) => sender,
-                None => {
-                    let (sender, driver) = http1::handshake(TokioIo::new(rig.https(b"http/1.1").await)).await.unwrap();
-                    tokio::spawn(driver);
-                    sender
-                }
+            let mut sender = if let Some(sender) = kept.take().filter(|sender| !sender.is_closed()) {
+                sender
+            } else {
+                let (sender, driver) = http1::handshake(TokioIo::new(rig.https(b"http/1.1").await)).await.unwrap();
+                tokio::spawn(driver);
+                sender
             };
             let mut request = self.request(rig, &mutant);
             *request.uri_mut() = request.uri().path_and_query().unwrap().as_str().parse().unwrap();
