@@ -19,7 +19,7 @@ use hushgate::reply::{Now, Out, Verdict};
 use hushgate::telemetry::Counters;
 use hushgate::trail::{Attempts, UpstreamId};
 use hushgate::upstream::error::{Cause, ExchangeError};
-use hushgate::upstream::{Answered, Ask, Ended, Exchange, Exchanging, Route};
+use hushgate::upstream::{Answered, Ask, Ended, Exchange, Exchanging, Route, SubnetRule};
 use hushgate::wire::{Header, Record, Records};
 
 /// The server answers with what it was given, put behind the question asked.
@@ -45,12 +45,16 @@ pub fn ask(mode: u8, message: &[u8], answer: &[u8]) {
 }
 
 thread_local! {
-    static RIGS: [Rig; 2] = [Rig::new("strip"), Rig::new("forward")];
+    static RIGS: [Rig; 2] = [
+        Rig::new(SubnetRule::Strip, &[]),
+        Rig::new(SubnetRule::Forward, &["privacy.ecs=\"forward\"", "dns64.prefix=\"64:ff9b::/96\"", "edns.pass=[65001]", "edns.nsid=\"here\""]),
+    ];
 }
 
 /// A server that says what it is told to.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Scripted {
+    rule: SubnetRule,
     mode: Mutex<u8>,
     says: Mutex<Bytes>,
 }
@@ -67,7 +71,8 @@ impl Exchange for Scripted {
         };
         let upstream = UpstreamId(0);
         let result = if mode & FAILING == 0 {
-            Ok(Answered { message, upstream, age: u32::from(mode & 1), trusted: mode & 2 != 0 })
+            let told = ask.subnet.map(|telling| telling.subnet);
+            Ok(Answered { message, upstream, age: u32::from(mode & 1), trusted: mode & 2 != 0, told })
         } else {
             Err(ExchangeError { upstream, cause: Cause::Timeout })
         };
@@ -75,7 +80,7 @@ impl Exchange for Scripted {
     }
 
     fn route(&self, _: &[u8]) -> Route {
-        Route { fingerprint: 1, is_forwarded: false }
+        Route { fingerprint: 1, is_forwarded: false, subnets: self.rule }
     }
 
     fn is_down(&self, _: &[u8]) -> bool {
@@ -100,13 +105,14 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(subnets: &str) -> Self {
-        let sets = vec![format!("privacy.ecs=\"{subnets}\""), "limits.queries_per_second=0".into()];
+    fn new(rule: SubnetRule, sets: &[&str]) -> Self {
+        let sets = sets.iter().chain(&["limits.queries_per_second=0"]).map(ToString::to_string).collect();
         let config = config::load(&Source { file: None, environment: None, sets }).config.expect("a configuration");
         // Nothing of this machine is in it, and memory stays small.
         let mut cache = config.cache;
         cache.size = 4 << 20;
-        let (upstream, clock) = (Arc::new(Scripted::default()), Clock::start());
+        let (upstream, clock) =
+            (Arc::new(Scripted { rule, mode: Mutex::default(), says: Mutex::default() }), Clock::start());
         let asked: Arc<dyn Exchange> = Arc::clone(&upstream) as _;
         let shared = Shared::new(config.pipeline, cache, Guard::new(config.guard), asked, clock.clone());
         let pipeline = Pipeline::new(shared, Arc::new(Counters::default()));
