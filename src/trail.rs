@@ -56,10 +56,43 @@ pub enum Decision {
     /// The message was no query to decide about.
     #[default]
     Rejected,
-    /// Answered here: a special name, a refused type, a cookie alone.
-    Local,
+    /// Answered here.
+    Local(Here),
     /// Looked up and, where needed, asked upstream.
     Forward,
+}
+
+/// Why a question is answered here, whatever an upstream would say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Here {
+    /// It has no question section: a cookie is asked for (RFC 7873 5.4).
+    NoQuestion,
+    /// It asks for what is not served: a zone transfer, or over a datagram all there is (RFC 8482 4.4).
+    Type,
+    /// It asks what the gateway says of itself (RFC 9462, RFC 9606).
+    Own,
+    /// It asks how addresses are synthesised: ipv4only.arpa (RFC 7050).
+    Dns64,
+    /// Its name is special (RFC 6761, RFC 6303), or one that the operator denies.
+    Special,
+}
+
+impl Here {
+    /// All, in the order of their counters.
+    pub const ALL: [Self; 5] = [Self::NoQuestion, Self::Type, Self::Own, Self::Dns64, Self::Special];
+
+    /// For metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoQuestion => "no_question",
+            Self::Type => "type",
+            Self::Own => "discovery",
+            Self::Dns64 => "ipv4only",
+            Self::Special => "special",
+        }
+    }
 }
 
 /// What the cache had.

@@ -15,7 +15,8 @@ use super::request::type_name;
 use crate::reply::{Facts, Why};
 use crate::telemetry::names;
 use crate::trail::{
-    Access, Added, AttemptEnd, Cookie, Cut, Decision, Join, Limit, Recall, Refresh, Stale, Sudden, Trail, UpstreamId,
+    Access, Added, AttemptEnd, Cookie, Cut, Decision, Here, Join, Limit, Recall, Refresh, Stale, Sudden, Trail,
+    UpstreamId,
 };
 use crate::wire::name::Shown;
 
@@ -306,8 +307,18 @@ const fn limit(limit: Limit) -> &'static str {
 const fn decision(decision: Decision) -> &'static str {
     match decision {
         Decision::Rejected => "rejected",
-        Decision::Local => "answered here",
+        Decision::Local(here) => stayed(here),
         Decision::Forward => "looked up, asked upstream where needed",
+    }
+}
+
+const fn stayed(here: Here) -> &'static str {
+    match here {
+        Here::NoQuestion => "answered here: there is no question",
+        Here::Type => "answered here: this type is not served, or not over this transport",
+        Here::Own => "answered here: what the gateway says of itself (see [advertise])",
+        Here::Dns64 => "answered here: how addresses are synthesised (see [dns64])",
+        Here::Special => "answered here: a special name (see [special])",
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::peer::Transport;
 use crate::reply::Source;
-use crate::trail::{Stale, Sudden};
+use crate::trail::{Here, Stale, Sudden};
 
 /// A counter (or gauge) with one writer.
 #[derive(Debug, Default)]
@@ -52,6 +52,8 @@ pub struct Counters {
     pub rcodes: [Counter; RCODES],
     /// Questions not answered: no query, access, limit (in the order of `Why`).
     pub dropped: [Counter; 3],
+    /// Questions answered here whatever an upstream would say (in the order of `Here`).
+    pub local: [Counter; Here::ALL.len()],
     /// Replies that had to be truncated.
     pub truncated: Counter,
     /// Questions that waited for an upstream.
@@ -118,6 +120,13 @@ impl Counters {
     /// Counts a question over `transport`.
     pub fn asked(&self, transport: Transport) {
         if let Some(counter) = self.questions.get(transport as usize) {
+            counter.add_one();
+        }
+    }
+
+    /// Counts a question that is answered here.
+    pub fn stayed(&self, here: Here) {
+        if let Some(counter) = self.local.get(here as usize) {
             counter.add_one();
         }
     }

@@ -14,7 +14,7 @@ use super::upstreams::{self, UpstreamFacts};
 use super::{names, totals};
 use crate::peer::Transport;
 use crate::reply::Source;
-use crate::trail::{Stale, Sudden};
+use crate::trail::{Here, Stale, Sudden};
 
 /// What is measured at the moment of a scrape, not counted.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -129,6 +129,8 @@ impl Scrape {
             ("reason", &["no_query", "access", "limit"]),
             &totals.dropped,
         )?;
+        let help = "Questions answered here whatever an upstream would say, by why";
+        page.counters("local", help, ("reason", &Here::ALL.map(Here::name)), &totals.local)?;
         page.counter("truncated", "Answers sent with TC because they did not fit", &totals.truncated)?;
         let reasons = Stale::ALL.map(Stale::name);
         let help = "Expired answers that stood in, by why no fresh one was to be had";
@@ -368,11 +370,12 @@ mod tests {
         // Each counter of each worker gets a weight of its own, so that a missing or repeated one shows in the total.
         let mut expected = 0;
         for worker in &workers {
-            let arrays: [&[Counter]; 8] = [
+            let arrays: [&[Counter]; 9] = [
                 &worker.questions,
                 &worker.answers,
                 &worker.rcodes,
                 &worker.dropped,
+                &worker.local,
                 &worker.sudden,
                 &worker.upstream_micros,
                 &worker.connections,

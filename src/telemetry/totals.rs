@@ -22,6 +22,7 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
         answers,
         rcodes,
         dropped,
+        local,
         truncated,
         waited,
         joined,
@@ -48,8 +49,8 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
         send_failed,
         overflow,
     } = counters;
-    let arrays: [&[Counter]; 9] =
-        [questions, answers, rcodes, dropped, stale, sudden, upstream_micros, connections, connections_open];
+    let arrays: [&[Counter]; 10] =
+        [questions, answers, rcodes, dropped, local, stale, sudden, upstream_micros, connections, connections_open];
     let singles = [
         truncated,
         waited,
