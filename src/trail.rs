@@ -4,7 +4,7 @@
 
 mod attempts;
 
-pub use attempts::{Attempt, AttemptEnd, Attempts, Why};
+pub use attempts::{Attempt, AttemptEnd, Attempts, Told, Why};
 
 use crate::peer::{DoorId, Transport};
 
@@ -251,29 +251,31 @@ impl Sudden {
 
 /// What `finish` and the legs added, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Added(pub u8);
+pub struct Added(pub u16);
 
 impl Added {
     /// Our OPT record.
-    pub const OPT: u8 = 1;
+    pub const OPT: u16 = 1;
     /// A server cookie.
-    pub const COOKIE: u8 = 2;
+    pub const COOKIE: u16 = 2;
     /// The idle time (RFC 7828).
-    pub const KEEPALIVE: u8 = 4;
+    pub const KEEPALIVE: u16 = 4;
     /// An extended error (RFC 8914).
-    pub const EDE: u8 = 8;
+    pub const EDE: u16 = 8;
     /// Padding (RFC 7830).
-    pub const PADDING: u8 = 16;
+    pub const PADDING: u16 = 16;
     /// The client's subnet, and for how much of it the reply holds (RFC 7871).
-    pub const ECS: u8 = 32;
+    pub const ECS: u16 = 32;
     /// The gateway's name (RFC 5001).
-    pub const NSID: u8 = 64;
+    pub const NSID: u16 = 64;
     /// Options of the server's that pass from end to end.
-    pub const PASSED: u8 = 128;
+    pub const PASSED: u16 = 128;
+    /// Options of the client's that pass from end to end, to the question.
+    pub const SENT_ON: u16 = 256;
 
     /// Is `bit` set?
     #[must_use]
-    pub const fn has(self, bit: u8) -> bool {
+    pub const fn has(self, bit: u16) -> bool {
         self.0 & bit != 0
     }
 }

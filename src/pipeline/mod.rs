@@ -116,6 +116,9 @@ impl Answer for Pipeline {
         }
         walk.trail.cut = ecs::strip(walk.edns, walk.told);
         let options = self.shared.passing.sent(query.message(), &mut walk);
+        if options.is_some() {
+            self.counters.options_passed.add_one();
+        }
         let keys = Keys::new(route, &walk).with(options);
         let recalled = self.recall(&keys, query.arrival(), &mut walk, out);
         match recalled.or_else(|| self.stand_in_for_the_down(&keys, &mut walk, out)) {

@@ -54,6 +54,12 @@ pub struct Counters {
     pub dropped: [Counter; 3],
     /// Questions answered here whatever an upstream would say (in the order of `Here`).
     pub local: [Counter; Here::ALL.len()],
+    /// Answers made of A records because there was no AAAA (RFC 6147).
+    pub synthesised: Counter,
+    /// Answers from servers that were told some bits of a client's network (RFC 7871).
+    pub subnets_told: Counter,
+    /// Questions that took options of their client's along.
+    pub options_passed: Counter,
     /// Replies that had to be truncated.
     pub truncated: Counter,
     /// Questions that waited for an upstream.
@@ -96,6 +102,8 @@ pub struct Counters {
     pub handshakes_failed: Counter,
     /// Connections closed for breaking their protocol.
     pub protocol_errors: Counter,
+    /// Changes of the file of cookie secrets that are in force.
+    pub secrets_taken: Counter,
     /// Changes of the file of cookie secrets that could not be used.
     pub secrets_refused: Counter,
     /// Turns that panicked and were caught.

@@ -23,6 +23,9 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
         rcodes,
         dropped,
         local,
+        synthesised,
+        subnets_told,
+        options_passed,
         truncated,
         waited,
         joined,
@@ -44,6 +47,7 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
         handshakes,
         handshakes_failed,
         protocol_errors,
+        secrets_taken,
         secrets_refused,
         panics,
         send_failed,
@@ -52,6 +56,9 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
     let arrays: [&[Counter]; 10] =
         [questions, answers, rcodes, dropped, local, stale, sudden, upstream_micros, connections, connections_open];
     let singles = [
+        synthesised,
+        subnets_told,
+        options_passed,
         truncated,
         waited,
         joined,
@@ -68,6 +75,7 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
         handshakes,
         handshakes_failed,
         protocol_errors,
+        secrets_taken,
         secrets_refused,
         panics,
         send_failed,
