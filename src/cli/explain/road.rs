@@ -82,7 +82,7 @@ fn cache(lines: &mut Lines<'_>, cache: &Cache) -> fmt::Result {
 fn attempts(lines: &mut Lines<'_>, road: &Explained) -> fmt::Result {
     let said = |attempt: &Attempt| {
         let Attempt { server, why, told, end, micros } = attempt;
-        let why = (!matches!(why.as_ref(), "" | "first")).then(|| format!(" ({why})")).unwrap_or_default();
+        let why = if matches!(why.as_ref(), "" | "first") { String::new() } else { format!(" ({why})") };
         let told = told.as_ref().map(|told| format!(", {told}")).unwrap_or_default();
         format!("{server}: {end} after {}{why}{told}", time(*micros))
     };
