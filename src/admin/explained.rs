@@ -311,18 +311,12 @@ const fn limit(limit: Limit) -> &'static str {
 const fn decision(decision: Decision) -> &'static str {
     match decision {
         Decision::Rejected => "rejected",
-        Decision::Local(here) => stayed(here),
+        Decision::Local(Here::NoQuestion) => "answered here: there is no question",
+        Decision::Local(Here::Type) => "answered here: this type is not served, or not over this transport",
+        Decision::Local(Here::Own) => "answered here: what the gateway says of itself (see [advertise])",
+        Decision::Local(Here::Dns64) => "answered here: how addresses are synthesised (see [dns64])",
+        Decision::Local(Here::Special) => "answered here: a special name (see [special])",
         Decision::Forward => "looked up, asked upstream where needed",
-    }
-}
-
-const fn stayed(here: Here) -> &'static str {
-    match here {
-        Here::NoQuestion => "answered here: there is no question",
-        Here::Type => "answered here: this type is not served, or not over this transport",
-        Here::Own => "answered here: what the gateway says of itself (see [advertise])",
-        Here::Dns64 => "answered here: how addresses are synthesised (see [dns64])",
-        Here::Special => "answered here: a special name (see [special])",
     }
 }
 

@@ -196,7 +196,10 @@ async fn a_question_that_joined_an_equal_one_says_so() {
 async fn what_is_answered_here_is_told_as_such() {
     let rig = Rig::start().await;
     let road = explain(&rig, "name=localhost&type=AAAA").await;
-    assert_eq!((road.decision.as_ref(), road.cache.outcome.as_ref()), ("answered here", "not asked"));
+    assert_eq!(
+        (road.decision.as_ref(), road.cache.outcome.as_ref()),
+        ("answered here: a special name (see [special])", "not asked")
+    );
     let (rcode, _, source, answer) = replied(&road);
     assert_eq!((rcode, source), ("NOERROR", "local"));
     assert!(answer[0].ends_with("::1"), "{answer:?}");
@@ -222,7 +225,7 @@ async fn what_is_answered_here_is_told_with_its_reason_and_counted() {
     for (query, expected) in [
         ("name=printer.local", "a special name"),
         ("name=ipv4only.arpa&type=AAAA", "how addresses are synthesised"),
-        ("name=resolver.arpa&type=64", "a special name"),
+        ("name=a.onion", "a special name"),
         ("name=_dns.resolver.arpa&type=64", "what the gateway says of itself"),
         ("name=example.org&type=AXFR", "this type is not served"),
     ] {
