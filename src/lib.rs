@@ -55,6 +55,18 @@
 //!   no answer, and a client is looked for under few lengths all the same. See [`cache::Reach`].
 //! - **What a server is told of a client's network is that server's own rule**, applied where one attempt is made; the pipeline works out
 //!   only what at most any server of the route may know, and keeps answers apart by that. See [`upstream::SubnetRule`].
+//!   A server's own `ecs` stands in its table, and no client is believed about a network it does not ask from where its address is
+//!   told.
+//! - **What the gateway says of itself is described once**, in [`discovery`], which is pure: DDR and RESINFO records, profiles, options
+//!   for DHCP and the set-up page are made from the doors as bound and the default certificate. [`pipeline`] answers with the records
+//!   and [`listen::http::pages`] serves the pages, and neither knows what they say. A door or name that its certificate does not cover is
+//!   not told of.
+//! - **DNS64 lies between the exchange and the cache**, not in digest: it asks a second question by the road of a client's, so that
+//!   what is made is kept, joined and refreshed like any other answer, and a hit knows nothing of it. See [`pipeline::Dns64`].
+//! - **Options that pass from end to end pass uncached**: their answers are for who sent them, and the join table tells them apart.
+//! - **Secrets of cookies are read again every two seconds** while the gateway runs, by [`control`]: a rollover needs no reload.
+//! - **Keys beside the shared contract**: `[advertise]`, `[special]`, `[dns64]`, `[edns]`, and `doh.setup_page`. Each has its default in
+//!   [`config::keys`] and its words in `deploy/hushgate.toml`.
 //! - **Each worker keeps copies of the few answers it is asked for most**, good until anything leaves their shard, so that workers do not
 //!   queue for one lock. They are part of the cache's size. See [`cache::Front`].
 //! - **A flush parts the questions under way**: what was asked before it is answered, not kept, and joined by nobody who asks after it.
@@ -62,7 +74,7 @@
 //! - **The snapshot's checksum is for damage, not for forgery**: who can write to the state directory holds the keys as well. See
 //!   [`cache::codec`].
 //! - **Records are put into words by layouts of our own**, not by the DNS library: clients that ask in JSON read them, and must be able to
-//!   ask again with what they have read. See [`presentation`] and [`listen::http::json`].
+//!   ask again with what they have read. `listen`, `admin` and `cli` share them. See [`presentation`] and [`listen::http::json`].
 //! - `telemetry` may import `answer`: the query log stands around the pipeline as an `Answer` of its own, so that a gateway without one
 //!   has nothing of it in its path. `upstream` may import `peer` for the name of a transport.
 

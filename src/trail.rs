@@ -4,7 +4,7 @@
 
 mod attempts;
 
-pub use attempts::{Attempt, AttemptEnd, Attempts, Why};
+pub use attempts::{Attempt, AttemptEnd, Attempts, Told, Why};
 
 use crate::peer::{DoorId, Transport};
 
@@ -56,10 +56,43 @@ pub enum Decision {
     /// The message was no query to decide about.
     #[default]
     Rejected,
-    /// Answered here: a special name, a refused type, a cookie alone.
-    Local,
+    /// Answered here.
+    Local(Here),
     /// Looked up and, where needed, asked upstream.
     Forward,
+}
+
+/// Why a question is answered here, whatever an upstream would say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Here {
+    /// It has no question section: a cookie is asked for (RFC 7873 5.4).
+    NoQuestion,
+    /// It asks for what is not served: a zone transfer, or over a datagram all there is (RFC 8482 4.4).
+    Type,
+    /// It asks what the gateway says of itself (RFC 9462, RFC 9606).
+    Own,
+    /// It asks how addresses are synthesised: ipv4only.arpa (RFC 7050).
+    Dns64,
+    /// Its name is special (RFC 6761, RFC 6303), or one that the operator denies.
+    Special,
+}
+
+impl Here {
+    /// All, in the order of their counters.
+    pub const ALL: [Self; 5] = [Self::NoQuestion, Self::Type, Self::Own, Self::Dns64, Self::Special];
+
+    /// For metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoQuestion => "no_question",
+            Self::Type => "type",
+            Self::Own => "discovery",
+            Self::Dns64 => "ipv4only",
+            Self::Special => "special",
+        }
+    }
 }
 
 /// What the cache had.
@@ -218,29 +251,31 @@ impl Sudden {
 
 /// What `finish` and the legs added, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Added(pub u8);
+pub struct Added(pub u16);
 
 impl Added {
     /// Our OPT record.
-    pub const OPT: u8 = 1;
+    pub const OPT: u16 = 1;
     /// A server cookie.
-    pub const COOKIE: u8 = 2;
+    pub const COOKIE: u16 = 2;
     /// The idle time (RFC 7828).
-    pub const KEEPALIVE: u8 = 4;
+    pub const KEEPALIVE: u16 = 4;
     /// An extended error (RFC 8914).
-    pub const EDE: u8 = 8;
+    pub const EDE: u16 = 8;
     /// Padding (RFC 7830).
-    pub const PADDING: u8 = 16;
+    pub const PADDING: u16 = 16;
     /// The client's subnet, and for how much of it the reply holds (RFC 7871).
-    pub const ECS: u8 = 32;
+    pub const ECS: u16 = 32;
     /// The gateway's name (RFC 5001).
-    pub const NSID: u8 = 64;
+    pub const NSID: u16 = 64;
     /// Options of the server's that pass from end to end.
-    pub const PASSED: u8 = 128;
+    pub const PASSED: u16 = 128;
+    /// Options of the client's that pass from end to end, to the question.
+    pub const SENT_ON: u16 = 256;
 
     /// Is `bit` set?
     #[must_use]
-    pub const fn has(self, bit: u8) -> bool {
+    pub const fn has(self, bit: u16) -> bool {
         self.0 & bit != 0
     }
 }

@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::ExplainRequest;
 use super::held::Key;
-use super::request::type_name;
+use crate::presentation::{extended_error, type_name};
 use crate::reply::{Facts, Why};
 use crate::telemetry::names;
 use crate::trail::{
-    Access, Added, AttemptEnd, Cookie, Cut, Decision, Join, Limit, Recall, Refresh, Stale, Sudden, Trail, UpstreamId,
+    Access, Added, AttemptEnd, Cookie, Cut, Decision, Here, Join, Limit, Recall, Refresh, Stale, Sudden, Told, Trail,
+    UpstreamId,
 };
 use crate::wire::name::Shown;
 
@@ -94,9 +95,12 @@ pub struct Cache {
 pub struct Attempt {
     /// At whom.
     pub server: String,
-    /// Why: `first`, `retry`, `hedge`, `rescue`, `fallback`, `doubt`.
+    /// Why: `first`, `retry`, `hedge`, `rescue`, `fallback`, `doubt`, `dns64`.
     #[serde(default)]
     pub why: Words,
+    /// What it was told of the client's network; none: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<Words>,
     /// How it ended.
     pub end: Words,
     /// After how many microseconds.
@@ -170,6 +174,7 @@ pub fn explained(
     let attempts = trail.attempts.kept().iter().map(|attempt| Attempt {
         server: named(attempt.upstream),
         why: attempt.why.name().into(),
+        told: told(attempt.told),
         end: end(attempt.end).into(),
         micros: attempt.micros,
     });
@@ -216,7 +221,7 @@ fn outcome(reached: Reached<'_>) -> Outcome {
             };
             Outcome::Replied {
                 rcode: names::rcode(facts.rcode),
-                ede: facts.trail.ede.map(|code| format!("{code} ({})", names::extended(code))),
+                ede: facts.trail.ede.map(|code| format!("{code} ({})", extended_error(code))),
                 source: facts.source.name().into(),
                 octets: message.len(),
                 answer,
@@ -306,7 +311,11 @@ const fn limit(limit: Limit) -> &'static str {
 const fn decision(decision: Decision) -> &'static str {
     match decision {
         Decision::Rejected => "rejected",
-        Decision::Local => "answered here",
+        Decision::Local(Here::NoQuestion) => "answered here: there is no question",
+        Decision::Local(Here::Type) => "answered here: this type is not served, or not over this transport",
+        Decision::Local(Here::Own) => "answered here: what the gateway says of itself (see [advertise])",
+        Decision::Local(Here::Dns64) => "answered here: how addresses are synthesised (see [dns64])",
+        Decision::Local(Here::Special) => "answered here: a special name (see [special])",
         Decision::Forward => "looked up, asked upstream where needed",
     }
 }
@@ -337,6 +346,15 @@ const fn end(end: AttemptEnd) -> &'static str {
     }
 }
 
+fn told(told: Told) -> Option<Words> {
+    Some(match told {
+        Told::Nothing => return None,
+        Told::OptOut => "told to tell nothing of the client's network".into(),
+        Told::Bits(bits) => format!("told /{bits} of the client's network").into(),
+        Told::Fixed => "told the network of privacy.ecs or its own ecs".into(),
+    })
+}
+
 fn sudden(sudden: Sudden) -> Option<String> {
     Some(match sudden {
         Sudden::No => return None,
@@ -360,6 +378,7 @@ fn added(added: Added) -> Vec<Words> {
         (Added::ECS, "client subnet"),
         (Added::NSID, "name of this server"),
         (Added::PASSED, "options of the upstream's"),
+        (Added::SENT_ON, "to the question, options of the client's (edns.pass)"),
     ];
     all.into_iter().filter(|(bit, _)| added.has(*bit)).map(|(_, words)| words.into()).collect()
 }
@@ -426,6 +445,7 @@ mod tests {
         let attempt = trail::Attempt {
             upstream: UpstreamId(0),
             why: trail::Why::Rescue,
+            told: Told::Bits(24),
             end: AttemptEnd::Timeout,
             micros: 1_500_000,
         };
@@ -445,9 +465,10 @@ mod tests {
         assert_eq!((road.attempts_made, road.attempts.len()), (6, 4));
         assert_eq!((road.attempts[0].server.as_str(), road.attempts[0].end.as_ref()), ("upstream 0", "timed out"));
         assert_eq!(road.attempts[0].why, "rescue");
+        assert_eq!(road.attempts[0].told.as_deref(), Some("told /24 of the client's network"));
         assert_eq!((road.added, road.cut.len()), (vec!["OPT".into(), "padding".into()], 1));
         let Outcome::Replied { rcode, ede, source, answer, .. } = road.outcome else { panic!("a reply was given") };
-        assert_eq!((rcode.as_ref(), ede.as_deref(), source.as_ref()), ("NOERROR", Some("3 (stale answer)"), "cache"));
+        assert_eq!((rcode.as_ref(), ede.as_deref(), source.as_ref()), ("NOERROR", Some("3 (Stale Answer)"), "cache"));
         assert_eq!(answer.len(), 1);
         assert!(answer[0].contains("300 IN A 192.0.2.1"), "{answer:?}");
     }

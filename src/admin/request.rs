@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 
-use hickory_proto::rr::RecordType;
-
 use crate::peer::Transport;
+use crate::presentation::{type_name, type_number};
 use crate::upstream::ask::UDP_SIZE;
-use crate::wire::registry::class;
+use crate::wire::registry::{class, rtype};
 use crate::wire::{Flags, Header, OptWriter, name, patch};
 
 /// A question to explain.
@@ -51,7 +50,7 @@ impl ExplainRequest {
     /// # Errors
     /// What is not understood.
     pub fn parse(query: &str) -> Result<Self, BadRequest> {
-        let mut request = Self { name: Box::default(), rtype: RecordType::A.into(), from: None, door: None };
+        let mut request = Self { name: Box::default(), rtype: rtype::A, from: None, door: None };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = decode(value);
@@ -118,18 +117,7 @@ pub fn qname(text: &str) -> Result<Box<[u8]>, BadRequest> {
 /// A record type by mnemonic, `TYPE65` (RFC 3597) or number.
 #[must_use]
 pub fn rtype(text: &str) -> Option<u16> {
-    let text = text.to_ascii_uppercase();
-    let digits = text.strip_prefix("TYPE").unwrap_or(&text);
-    digits.parse().ok().or_else(|| text.parse::<RecordType>().ok().map(Into::into))
-}
-
-/// The mnemonic of a record type, or `TYPE65` (RFC 3597).
-#[must_use]
-pub fn type_name(rtype: u16) -> String {
-    match RecordType::from(rtype) {
-        RecordType::Unknown(_) => format!("TYPE{rtype}"),
-        known => known.to_string(),
-    }
+    type_number(text).or_else(|| text.parse().ok())
 }
 
 /// A transport by name.

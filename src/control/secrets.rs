@@ -38,6 +38,7 @@ fn take(cookies: &Cookies, read: Result<Secrets, String>, trouble: &mut Option<S
         Ok(secrets) => {
             *trouble = None;
             if cookies.replace(&secrets) {
+                counters.secrets_taken.add_one();
                 tracing::info!(secrets = secrets.len(), "new cookie secrets are in force");
             }
         }
@@ -96,6 +97,7 @@ mod tests {
         assert!(states() == [Invalid, Valid] && signs(new), "stage 3");
         std::fs::remove_file(&file).unwrap();
         take(&cookies, read_file(&file), &mut trouble, &counters);
+        assert_eq!(counters.secrets_taken.value(), 3, "one for each stage");
         assert_eq!((states(), counters.secrets_refused.value()), ([Invalid, Valid], 7));
         assert!(!trouble.unwrap().contains(&hex(new)));
     }

@@ -136,7 +136,10 @@ async fn complete(
         Ok(a) if !is_failure(a.meta.rcode) => {
             let now = pipeline.shared.clock.now();
             match synthesis::addresses(dns64, &ask.question, &a, ceiling, now) {
-                Some(made) => Ok(made),
+                Some(made) => {
+                    pipeline.counters.synthesised.add_one();
+                    Ok(made)
+                }
                 None => in_its_stead(a, result),
             }
         }

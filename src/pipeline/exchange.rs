@@ -115,6 +115,7 @@ async fn inquire_telling(
     count(counters, &attempts);
     let rules = (&shared.cache_settings, shared.settings.any);
     let told = result.as_ref().ok().and_then(|answered| answered.told);
+    counters.subnets_told.add(told.is_some_and(|told| told.length() > 0).into());
     let result = match result {
         Ok(answered) => digest(&answered, ask, rules, shared.clock.now())
             .map(|stored| dns64::filtered(shared, ask, stored))

@@ -88,7 +88,7 @@ impl Finish {
     /// Appends our OPT; answers what went into it, and whether an extended error did not. Its room was reserved. The options take what
     /// is left: our name is the first to go, then extended errors go before a cookie does, and on a stream, where no answer is cut short,
     /// a cookie goes before records do (TCP-17).
-    fn append_opt(&self, walk: &Walk<'_>, edns: Edns, seal: &Seal, out: &mut Out<'_>) -> (u8, bool) {
+    fn append_opt(&self, walk: &Walk<'_>, edns: Edns, seal: &Seal, out: &mut Out<'_>) -> (u16, bool) {
         let mut length = out.len() + opt::OPT_LEN;
         let (mut added, mut unsaid) = (Added::OPT, false);
         let mut writer = OptWriter::start(out.tail(), UDP_SIZE, seal.rcode, edns.dnssec_ok);

@@ -50,7 +50,7 @@ use crate::peer::Peer;
 use crate::query::{Origin, Query, Reject};
 use crate::reply::{Facts, Freshness, Meta, Now, Out, Pending, Reply, Scope, Source, StoredBuf, Verdict, Why};
 use crate::telemetry::Counters;
-use crate::trail::{Cookie, Cut, Decision, Join, Stale};
+use crate::trail::{Cookie, Cut, Decision, Here, Join, Stale};
 use crate::wire::Flags;
 use crate::wire::registry::{rcode as codes, rtype};
 use admission::Admission;
@@ -74,9 +74,9 @@ pub struct Pipeline {
 /// What `decide` chose.
 enum Decided {
     /// An answer made here.
-    Local(StoredBuf),
+    Local(Here, StoredBuf),
     /// A reply without data.
-    Problem(Problem),
+    Problem(Here, Problem),
     /// The cache, then the upstream.
     Forward,
 }
@@ -102,16 +102,23 @@ impl Answer for Pipeline {
             Ok(told) => walk.told = told,
             Err(fault) => return Now::Sent(self.refuse(&mut walk, &rcode::of_fault(fault), Source::Error, out)),
         }
-        match decide(&self.shared, &query, &mut walk) {
-            Decided::Local(stored) => return Now::Sent(self.relay(&mut walk, &stored, Source::Local, out)),
-            Decided::Problem(problem) => {
+        match decide(&self.shared, &query, &walk) {
+            Decided::Local(here, stored) => {
+                self.stay(here, &mut walk);
+                return Now::Sent(self.relay(&mut walk, &stored, Source::Local, out));
+            }
+            Decided::Problem(here, problem) => {
+                self.stay(here, &mut walk);
                 let source = if problem.rcode == codes::NOERROR { Source::Local } else { Source::Error };
                 return Now::Sent(self.refuse(&mut walk, &problem, source, out));
             }
-            Decided::Forward => {}
+            Decided::Forward => walk.trail.decision = Decision::Forward,
         }
         walk.trail.cut = ecs::strip(walk.edns, walk.told);
         let options = self.shared.passing.sent(query.message(), &mut walk);
+        if options.is_some() {
+            self.counters.options_passed.add_one();
+        }
         let keys = Keys::new(route, &walk).with(options);
         let recalled = self.recall(&keys, query.arrival(), &mut walk, out);
         match recalled.or_else(|| self.stand_in_for_the_down(&keys, &mut walk, out)) {
@@ -159,6 +166,11 @@ impl Pipeline {
         }
         let rate = guard.rate(peer.ip(), admission::source(walk), arrival);
         admission::limit(rate, guard.refuse(), settings, walk)
+    }
+
+    fn stay(&self, here: Here, walk: &mut Walk<'_>) {
+        walk.trail.decision = Decision::Local(here);
+        self.counters.stayed(here);
     }
 
     /// The rest of the way, as a future that owns all it needs.
@@ -341,36 +353,30 @@ impl Pipeline {
 }
 
 /// Cookies alone, zone transfers, what is asked of the gateway itself and special names end here.
-fn decide(shared: &Shared, query: &Query<'_>, walk: &mut Walk<'_>) -> Decided {
-    walk.trail.decision = Decision::Local;
-    let Some(question) = query.question() else { return Decided::Problem(cookie_alone(walk)) };
+fn decide(shared: &Shared, query: &Query<'_>, walk: &Walk<'_>) -> Decided {
+    let Some(question) = query.question() else { return Decided::Problem(Here::NoQuestion, cookie_alone(walk)) };
     if matches!(question.rtype, rtype::AXFR | rtype::IXFR) {
-        return Decided::Problem(rcode::TRANSFER);
+        return Decided::Problem(Here::Type, rcode::TRANSFER);
     }
     let (message, now) = (query.message(), query.arrival());
     if let Some(stored) = shared.own.answer(message, question, now) {
-        return Decided::Local(stored);
+        return Decided::Local(Here::Own, stored);
     }
     if let Some(dns64) = &shared.settings.dns64 {
         // The prefix may lie in a private network, whose names are otherwise nobody's.
         if dns64.is_pointer(message, question) {
-            walk.trail.decision = Decision::Forward;
             return Decided::Forward;
         }
         if let Some(stored) = dns64.answer(message, question, now) {
-            return Decided::Local(stored);
+            return Decided::Local(Here::Dns64, stored);
         }
     }
     if let Some(stored) = shared.special.answer(message, question, walk.dnssec_ok(), now) {
-        return Decided::Local(stored);
-    }
-    if let Some(stored) = shared.special.answer(query.message(), question, walk.dnssec_ok(), query.arrival()) {
-        return Decided::Local(stored);
+        return Decided::Local(Here::Special, stored);
     }
     if question.rtype == rtype::ANY && shared.settings.any == AnyRule::Full && walk.transport.is_datagram() {
-        return Decided::Problem(rcode::ANY);
+        return Decided::Problem(Here::Type, rcode::ANY);
     }
-    walk.trail.decision = Decision::Forward;
     Decided::Forward
 }
 

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use super::walk::Walk;
-use crate::trail::Cut;
+use crate::trail::{Added, Cut};
 use crate::upstream::ask::Passed;
 use crate::wire::registry::{option, rtype};
 use crate::wire::{Header, Options, Record, Records};
@@ -50,7 +50,11 @@ impl Passing {
         if codes().filter(|&code| others(code)).count() <= passed.count() {
             walk.trail.cut.0 &= !Cut::OPTIONS;
         }
-        (!passed.octets.is_empty()).then(|| self.marked(Arc::new(passed)))
+        if passed.octets.is_empty() {
+            return None;
+        }
+        walk.trail.added.0 |= Added::SENT_ON;
+        Some(self.marked(Arc::new(passed)))
     }
 
     /// `passed`, and what tells them from others.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::peer::Transport;
 use crate::reply::Source;
-use crate::trail::{Stale, Sudden};
+use crate::trail::{Here, Stale, Sudden};
 
 /// A counter (or gauge) with one writer.
 #[derive(Debug, Default)]
@@ -52,6 +52,14 @@ pub struct Counters {
     pub rcodes: [Counter; RCODES],
     /// Questions not answered: no query, access, limit (in the order of `Why`).
     pub dropped: [Counter; 3],
+    /// Questions answered here whatever an upstream would say (in the order of `Here`).
+    pub local: [Counter; Here::ALL.len()],
+    /// Answers made of A records because there was no AAAA (RFC 6147).
+    pub synthesised: Counter,
+    /// Answers from servers that were told some bits of a client's network (RFC 7871).
+    pub subnets_told: Counter,
+    /// Questions that took options of their client's along.
+    pub options_passed: Counter,
     /// Replies that had to be truncated.
     pub truncated: Counter,
     /// Questions that waited for an upstream.
@@ -94,6 +102,8 @@ pub struct Counters {
     pub handshakes_failed: Counter,
     /// Connections closed for breaking their protocol.
     pub protocol_errors: Counter,
+    /// Changes of the file of cookie secrets that are in force.
+    pub secrets_taken: Counter,
     /// Changes of the file of cookie secrets that could not be used.
     pub secrets_refused: Counter,
     /// Turns that panicked and were caught.
@@ -118,6 +128,13 @@ impl Counters {
     /// Counts a question over `transport`.
     pub fn asked(&self, transport: Transport) {
         if let Some(counter) = self.questions.get(transport as usize) {
+            counter.add_one();
+        }
+    }
+
+    /// Counts a question that is answered here.
+    pub fn stayed(&self, here: Here) {
+        if let Some(counter) = self.local.get(here as usize) {
             counter.add_one();
         }
     }

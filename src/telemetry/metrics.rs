@@ -14,7 +14,7 @@ use super::upstreams::{self, UpstreamFacts};
 use super::{names, totals};
 use crate::peer::Transport;
 use crate::reply::Source;
-use crate::trail::{Stale, Sudden};
+use crate::trail::{Here, Stale, Sudden};
 
 /// What is measured at the moment of a scrape, not counted.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -129,6 +129,10 @@ impl Scrape {
             ("reason", &["no_query", "access", "limit"]),
             &totals.dropped,
         )?;
+        let help = "Questions answered here whatever an upstream would say, by why";
+        page.counters("local", help, ("reason", &Here::ALL.map(Here::name)), &totals.local)?;
+        let help = "Answers made of A records because there was no AAAA record (DNS64)";
+        page.counter("synthesised", help, &totals.synthesised)?;
         page.counter("truncated", "Answers sent with TC because they did not fit", &totals.truncated)?;
         let reasons = Stale::ALL.map(Stale::name);
         let help = "Expired answers that stood in, by why no fresh one was to be had";
@@ -139,6 +143,10 @@ impl Scrape {
     }
 
     fn upstreams(&self, page: &mut Page<'_>) -> fmt::Result {
+        let help = "Answers from servers that were told some bits of a client's network";
+        page.counter("subnets_told", help, &self.totals.subnets_told)?;
+        let help = "Questions asked with options of their client's that pass from end to end";
+        page.counter("options_passed", help, &self.totals.options_passed)?;
         let totals = &self.totals;
         page.counter("waited", "Questions that waited for an upstream", &totals.waited)?;
         page.counter("joined", "Questions that joined an equal one in flight", &totals.joined)?;
@@ -176,6 +184,8 @@ impl Scrape {
     fn troubles(&self, page: &mut Page<'_>) -> fmt::Result {
         let totals = &self.totals;
         page.counter("protocol_errors", "Connections closed for breaking their protocol", &totals.protocol_errors)?;
+        let help = "Changes of the file of cookie secrets that are in force";
+        page.counter("secrets_taken", help, &totals.secrets_taken)?;
         let help = "Changes of the file of cookie secrets that could not be used";
         page.counter("secrets_refused", help, &totals.secrets_refused)?;
         page.counter("panics", "Turns that panicked and were caught", &totals.panics)?;
@@ -368,17 +378,21 @@ mod tests {
         // Each counter of each worker gets a weight of its own, so that a missing or repeated one shows in the total.
         let mut expected = 0;
         for worker in &workers {
-            let arrays: [&[Counter]; 8] = [
+            let arrays: [&[Counter]; 9] = [
                 &worker.questions,
                 &worker.answers,
                 &worker.rcodes,
                 &worker.dropped,
+                &worker.local,
                 &worker.sudden,
                 &worker.upstream_micros,
                 &worker.connections,
                 &worker.connections_open,
             ];
             let singles = [
+                &worker.synthesised,
+                &worker.subnets_told,
+                &worker.options_passed,
                 &worker.truncated,
                 &worker.waited,
                 &worker.joined,
@@ -394,6 +408,7 @@ mod tests {
                 &worker.handshakes,
                 &worker.handshakes_failed,
                 &worker.protocol_errors,
+                &worker.secrets_taken,
                 &worker.secrets_refused,
                 &worker.panics,
                 &worker.send_failed,

@@ -1,4 +1,4 @@
-//! Names of RCODEs and of extended errors, as metrics and `explain` show them (the IANA DNS parameters).
+//! Names of RCODEs, as metrics and `explain` show them (the IANA DNS parameters).
 
 use std::borrow::Cow;
 
@@ -30,35 +30,6 @@ const RCODES: [&str; super::counters::RCODES] = [
     "BADCOOKIE",
 ];
 
-/// Extended errors 0 to 24 (RFC 8914 4).
-const EXTENDED: [&str; 25] = [
-    "other error",
-    "unsupported DNSKEY algorithm",
-    "unsupported DS digest type",
-    "stale answer",
-    "forged answer",
-    "DNSSEC indeterminate",
-    "DNSSEC bogus",
-    "signature expired",
-    "signature not yet valid",
-    "DNSKEY missing",
-    "RRSIGs missing",
-    "no zone key bit set",
-    "NSEC missing",
-    "cached error",
-    "not ready",
-    "blocked",
-    "censored",
-    "filtered",
-    "prohibited",
-    "stale NXDOMAIN answer",
-    "not authoritative",
-    "not supported",
-    "no reachable authority",
-    "network error",
-    "invalid data",
-];
-
 /// The names of those with a counter, in its order.
 #[must_use]
 pub const fn rcodes() -> &'static [&'static str] {
@@ -70,11 +41,4 @@ pub const fn rcodes() -> &'static [&'static str] {
 pub fn rcode(code: u16) -> Cow<'static, str> {
     let known = RCODES.get(usize::from(code));
     known.map_or_else(|| Cow::Owned(format!("RCODE{code}")), |&name| Cow::Borrowed(name))
-}
-
-/// What an extended error means.
-#[must_use]
-pub fn extended(code: u16) -> Cow<'static, str> {
-    let known = EXTENDED.get(usize::from(code));
-    known.map_or_else(|| Cow::Owned(format!("extended error {code}")), |&name| Cow::Borrowed(name))
 }

@@ -9,6 +9,7 @@ use crate::clock::Moment;
 use crate::peer::Peer;
 use crate::query::{Query, Reject};
 use crate::reply::{Facts, Now, Out, Pending, Verdict, Why};
+use crate::trail::Decision;
 use crate::wire::name::{self, Shown};
 use crate::wire::registry::rcode;
 
@@ -112,6 +113,7 @@ impl Line {
             rcode = facts.rcode,
             ede = facts.trail.ede,
             source = facts.source.name(),
+            here = here(facts.trail.decision),
             sudden = facts.trail.sudden.name(),
             attempts = facts.trail.attempts.made(),
             last_attempt = facts.trail.attempts.last().map(|attempt| attempt.why.name()),
@@ -144,6 +146,13 @@ impl Line {
 
     fn client(&self) -> Option<String> {
         (self.extent == Extent::Full).then(|| self.peer.ip().to_string())
+    }
+}
+
+const fn here(decision: Decision) -> Option<&'static str> {
+    match decision {
+        Decision::Local(here) => Some(here.name()),
+        Decision::Rejected | Decision::Forward => None,
     }
 }
 

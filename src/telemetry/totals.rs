@@ -22,6 +22,10 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
         answers,
         rcodes,
         dropped,
+        local,
+        synthesised,
+        subnets_told,
+        options_passed,
         truncated,
         waited,
         joined,
@@ -43,34 +47,19 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
         handshakes,
         handshakes_failed,
         protocol_errors,
+        secrets_taken,
         secrets_refused,
         panics,
         send_failed,
         overflow,
     } = counters;
-    let arrays: [&[Counter]; 9] =
-        [questions, answers, rcodes, dropped, stale, sudden, upstream_micros, connections, connections_open];
-    let singles = [
-        truncated,
-        waited,
-        joined,
-        join_full,
-        crowded,
-        refreshes,
-        refreshes_done,
-        refreshes_dropped,
-        failures_recalled,
-        attempts,
-        attempts_failed,
-        upstream_micros_sum,
-        connections_refused,
-        handshakes,
-        handshakes_failed,
-        protocol_errors,
-        secrets_refused,
-        panics,
-        send_failed,
-        overflow,
-    ];
+    let arrays: [&[Counter]; 10] =
+        [questions, answers, rcodes, dropped, local, stale, sudden, upstream_micros, connections, connections_open];
+    let answering = [synthesised, truncated, waited, joined, join_full, crowded, failures_recalled];
+    let refreshing = [refreshes, refreshes_done, refreshes_dropped];
+    let asking = [subnets_told, options_passed, attempts, attempts_failed, upstream_micros_sum];
+    let connecting = [connections_refused, handshakes, handshakes_failed, protocol_errors];
+    let troubles = [secrets_taken, secrets_refused, panics, send_failed, overflow];
+    let singles = answering.into_iter().chain(refreshing).chain(asking).chain(connecting).chain(troubles);
     arrays.into_iter().flatten().chain(singles)
 }

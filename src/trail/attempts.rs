@@ -66,6 +66,20 @@ impl Why {
     }
 }
 
+/// What a server was told of the client's network (RFC 7871).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Told {
+    /// Nothing: no such option was sent.
+    #[default]
+    Nothing,
+    /// That it is to tell others nothing either (7.1.2).
+    OptOut,
+    /// So many bits of its address.
+    Bits(u8),
+    /// A network that is the same for all clients.
+    Fixed,
+}
+
 /// One attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attempt {
@@ -73,6 +87,8 @@ pub struct Attempt {
     pub upstream: UpstreamId,
     /// Why.
     pub why: Why,
+    /// What it was told of the client's network.
+    pub told: Told,
     /// How it ended.
     pub end: AttemptEnd,
     /// After how many microseconds.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut as _, BytesMut};
 
-use crate::trail::UpstreamId;
+use crate::trail::{Told, UpstreamId};
 use crate::wire::registry::{class, option, rtype};
 use crate::wire::{Flags, Header, OptWriter, Options, Question, Records, Span, Subnet, opt, patch};
 
@@ -51,6 +51,18 @@ pub struct Telling {
     pub subnet: Subnet,
     /// How it is known.
     pub basis: Basis,
+}
+
+impl Telling {
+    /// The same for the trail.
+    #[must_use]
+    pub const fn noted(self) -> Told {
+        match (self.subnet.length(), self.basis) {
+            (0, _) => Told::OptOut,
+            (_, Basis::Nobody) => Told::Fixed,
+            (bits, Basis::Client | Basis::Address) => Told::Bits(bits),
+        }
+    }
 }
 
 /// How a client's network is known.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::ask::Telling;
 use super::choice::{Candidate, choose};
 use super::delivery::{Delivered, Window};
 use super::error::{Cause, ExchangeError};
@@ -21,7 +22,7 @@ use super::server::Upstream;
 use super::settings::Strategy;
 use super::verdict::Verdict;
 use super::{Answered, Ask};
-use crate::trail::{Attempt, AttemptEnd, Attempts, UpstreamId, Why};
+use crate::trail::{Attempt, AttemptEnd, Attempts, Told, UpstreamId, Why};
 
 /// Sends a pass over the servers may use at each: together the three that RFC 9520 3.1 allows (NEG-15).
 const PASSES: [u8; 2] = [2, 1];
@@ -346,7 +347,8 @@ impl<'a> Round<'a> {
             let Some(server) = self.server(running.place) else { continue };
             let micros = u32::try_from(running.since.elapsed().as_micros()).unwrap_or(u32::MAX);
             let (upstream, why, end) = (server.id(), running.why, AttemptEnd::Overtaken);
-            self.attempts.push(Attempt { upstream, why, end, micros });
+            let told = server.ecs().told(self.ask.subnet).map_or(Told::Nothing, Telling::noted);
+            self.attempts.push(Attempt { upstream, why, told, end, micros });
         }
     }
 }

@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::Ask;
+use super::ask::Telling;
 use super::delivery::{Delivered, Window};
 use super::doh::Version;
 use super::error::{Cause, ExchangeError};
@@ -24,7 +25,7 @@ use super::spell::Spell;
 use super::tally::Tally;
 use super::tls::TlsError;
 use super::verdict::{Verdict, judge};
-use crate::trail::{Attempt, AttemptEnd, Attempts, UpstreamId};
+use crate::trail::{Attempt, AttemptEnd, Attempts, Told, UpstreamId};
 
 /// Why a server of the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -202,7 +203,7 @@ impl Upstream {
     ) -> Result<(Delivered, Verdict), ExchangeError> {
         self.tally.questions.add_one();
         let flight = Flight::depart(self);
-        let mut log = Log { upstream: self.id, since: Instant::now(), attempts };
+        let mut log = Log { upstream: self.id, told: Told::Nothing, since: Instant::now(), attempts };
         match self.ask(&self.ecs.narrow(ask), window, &mut log).await {
             Ok(delivered) => {
                 // It lives and spoke to the question: what cannot be read may be the fault of that name's own servers.
@@ -237,7 +238,7 @@ impl Upstream {
     /// Why there is no answer; any answer that can be read proves that it lives.
     pub async fn probe(&self, ask: &Arc<Ask>, until: Instant) -> Result<(), Cause> {
         let mut attempts = Attempts::default();
-        let mut log = Log { upstream: self.id, since: Instant::now(), attempts: &mut attempts };
+        let mut log = Log { upstream: self.id, told: Told::Nothing, since: Instant::now(), attempts: &mut attempts };
         let sends = if self.line.is_kept() { 2 } else { 1 };
         let delivered = self.line.ask(ask, Window { until, sends }, &mut log).await?;
         judge(&delivered.message).map(drop).map_err(|_| Cause::Malformed)
@@ -284,6 +285,7 @@ impl Upstream {
         if !ask.dnssec_ok && self.without_edns.lasts() {
             return self.line.ask(&without(), window, log).await;
         }
+        log.told = ask.subnet.map_or(Told::Nothing, Telling::noted);
         let refused = self.line.ask(ask, window, log).await?;
         if !Hop::read(&refused.message).is_without_edns() {
             return Ok(refused);
@@ -292,6 +294,7 @@ impl Upstream {
             return Err(Cause::Malformed);
         }
         log.end(AttemptEnd::Failed);
+        log.told = Told::Nothing;
         let delivered = self.line.ask(&without(), Window { sends: 1, ..window }, log).await?;
         // The same again: the question itself is what the server takes exception to. An option of the client's may be, too.
         if ask.passed.is_none() && !Hop::read(&delivered.message).is_without_edns() {
@@ -304,6 +307,7 @@ impl Upstream {
 /// Where attempts are written.
 pub(super) struct Log<'a> {
     upstream: UpstreamId,
+    told: Told,
     since: Instant,
     attempts: &'a mut Attempts,
 }
@@ -312,7 +316,8 @@ impl Log<'_> {
     /// Writes how the attempt under way ended; what follows is another.
     pub(super) fn end(&mut self, end: AttemptEnd) {
         let micros = u32::try_from(self.since.elapsed().as_micros()).unwrap_or(u32::MAX);
-        self.attempts.push(Attempt { upstream: self.upstream, end, micros, ..Attempt::default() });
+        let Self { upstream, told, .. } = *self;
+        self.attempts.push(Attempt { upstream, told, end, micros, ..Attempt::default() });
         self.since = Instant::now();
     }
 }

@@ -118,7 +118,7 @@ async fn clients_outside_access_are_told_apart_from_those_inside() {
     assert_eq!((outside.access.as_ref(), outside.client.to_string().as_str()), ("denied", "203.0.113.9"));
     let (rcode, ede, source, answer) = replied(&outside);
     assert_eq!((rcode, source, answer.len()), ("REFUSED", "error", 0));
-    assert_eq!(ede, Some("18 (prohibited)"));
+    assert_eq!(ede, Some("18 (Prohibited)"));
     assert_eq!(outside.cache.outcome, "not asked");
     assert_eq!(rig.upstream.count(), 0);
     let inside = explain(&rig, "name=a.example.org&from=198.51.100.9").await;
@@ -158,7 +158,7 @@ async fn ede_06_a_failure_that_is_remembered_is_told_with_the_time_it_has_left()
     rig.pass(2);
     let second = explain(&rig, "name=broken.example.org").await;
     assert_eq!((second.cache.outcome.as_ref(), second.cache.ttl_left), ("failure", Some(3)));
-    assert_eq!((replied(&second).0, replied(&second).1), ("SERVFAIL", Some("13 (cached error)")));
+    assert_eq!((replied(&second).0, replied(&second).1), ("SERVFAIL", Some("13 (Cached Error)")));
     assert_eq!((second.attempts_made, rig.upstream.count()), (0, asked));
     assert!(second.added.iter().any(|words| words == "extended error"), "{second:?}");
 }
@@ -196,7 +196,10 @@ async fn a_question_that_joined_an_equal_one_says_so() {
 async fn what_is_answered_here_is_told_as_such() {
     let rig = Rig::start().await;
     let road = explain(&rig, "name=localhost&type=AAAA").await;
-    assert_eq!((road.decision.as_ref(), road.cache.outcome.as_ref()), ("answered here", "not asked"));
+    assert_eq!(
+        (road.decision.as_ref(), road.cache.outcome.as_ref()),
+        ("answered here: a special name (see [special])", "not asked")
+    );
     let (rcode, _, source, answer) = replied(&road);
     assert_eq!((rcode, source), ("NOERROR", "local"));
     assert!(answer[0].ends_with("::1"), "{answer:?}");
@@ -211,4 +214,49 @@ async fn what_cannot_be_explained_is_an_error_in_json() {
         assert_eq!(page.status, 400, "{query}");
         assert!(page.json()["error"].is_string());
     }
+}
+
+#[tokio::test]
+async fn what_is_answered_here_is_told_with_its_reason_and_counted() {
+    let rig = Rig::with(
+        "[dns64]\nprefix = \"64:ff9b::/96\"\n[tls]\nnames = [\"localhost\", \"dns.example\", \"127.0.0.1\"]\n",
+    )
+    .await;
+    for (query, expected) in [
+        ("name=printer.local", "a special name"),
+        ("name=ipv4only.arpa&type=AAAA", "how addresses are synthesised"),
+        ("name=a.onion", "a special name"),
+        ("name=_dns.resolver.arpa&type=64", "what the gateway says of itself"),
+        ("name=example.org&type=AXFR", "this type is not served"),
+    ] {
+        let road = explain(&rig, query).await;
+        assert!(road.decision.starts_with("answered here: ") && road.decision.contains(expected), "{query}: {road:?}");
+    }
+    assert_eq!(rig.upstream.count(), 0);
+    scrape_until(rig.admin(), |now| {
+        now.value("local_total{reason=\"special\"}") > 1.5 && now.value("local_total{reason=\"type\"}") > 0.5
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_server_was_told_of_a_client_and_what_was_synthesised_is_told() {
+    let rig = Rig::with("[dns64]\nprefix = \"64:ff9b::/96\"\n[privacy]\necs = { fixed = \"203.0.113.0/24\" }\n").await;
+    rig.upstream.script(|asked| {
+        Act::Answer(match asked.rtype() {
+            1 => Answer::new().a(120, [192, 0, 2, 1]),
+            _ => Answer::new().soa("example", 200, 200),
+        })
+    });
+    let road = explain(&rig, "name=v4.example&type=AAAA").await;
+    assert_eq!(road.attempts.iter().map(|attempt| attempt.why.as_ref()).collect::<Vec<_>>(), ["first", "dns64"]);
+    for attempt in &road.attempts {
+        assert_eq!(attempt.told.as_deref(), Some("told the network of privacy.ecs or its own ecs"));
+    }
+    for _ in 0..2 {
+        let road = explain(&rig, "name=v4.example&type=AAAA").await;
+        assert_eq!(replied(&road).1, Some("29 (Synthesized)"), "{road:?}");
+    }
+    scrape_until(rig.admin(), |now| now.value("synthesised_total") > 0.5 && now.value("subnets_told_total") > 1.5)
+        .await;
 }

@@ -1,7 +1,8 @@
 //! What the cache is asked by way of the admin API: paths and queries read, and written by the client.
 
-use super::super::request::{BadRequest, decode, encode, qname, rtype, type_name};
+use super::super::request::{BadRequest, decode, encode, qname, rtype};
 use crate::cache::Selection;
+use crate::presentation::type_name;
 use crate::wire::name::Shown;
 
 /// Something to be told of the cache, or to be done to it.

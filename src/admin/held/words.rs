@@ -4,7 +4,6 @@
 
 use hickory_proto::rr::RecordType;
 
-use super::super::request::type_name;
 use super::{Entry, Failure, Held, Key};
 use crate::cache::{self, KeyView};
 use crate::clock::Moment;
@@ -168,7 +167,11 @@ pub fn failure(octets: &[u8], failure: cache::Failure, apart: u64, names: &Names
 fn key(view: &KeyView<'_>, names: &Names<'_>) -> Key {
     Key {
         name: Shown(view.name).to_string(),
-        rtype: if view.rtype == u16::from(RecordType::ZERO) { "any".to_owned() } else { type_name(view.rtype) },
+        rtype: if view.rtype == u16::from(RecordType::ZERO) {
+            "any".to_owned()
+        } else {
+            presentation::type_name(view.rtype)
+        },
         class: presentation::class_name(view.class),
         dnssec_ok: view.bits.dnssec_ok,
         checking_disabled: view.bits.checking_disabled,
@@ -178,7 +181,7 @@ fn key(view: &KeyView<'_>, names: &Names<'_>) -> Key {
 }
 
 fn extended(code: u16) -> String {
-    format!("{code} ({})", names::extended(code))
+    format!("{code} ({})", presentation::extended_error(code))
 }
 
 /// The records of `message` as they would go out at this age, and how many are left out once `text` octets are spent.
@@ -291,6 +294,6 @@ mod tests {
         };
         assert!(told(7).recursive && !told(7 ^ 0xff).recursive);
         assert_eq!(told(7).key, told(7 ^ 0xff).key);
-        assert_eq!((told(7).rcode.as_ref(), told(7).ede.as_str()), ("SERVFAIL", "22 (no reachable authority)"));
+        assert_eq!((told(7).rcode.as_ref(), told(7).ede.as_str()), ("SERVFAIL", "22 (No Reachable Authority)"));
     }
 }

@@ -189,7 +189,7 @@ mod tests {
         let failure = Failure {
             key: key(None),
             rcode: "SERVFAIL".into(),
-            ede: "23 (network error)".into(),
+            ede: "23 (Network Error)".into(),
             left: 4,
             recursive: true,
         };
@@ -208,7 +208,7 @@ A DO          NOERROR   fresh  288 s                   12 s  5     184     tls:/
     and 2 more records
 A DO by home  nxdomain  stale  -7 s, stands in for 60 s  12 s  5     184     tls://dns.quad9.net, sudden
 and 3 more answers
-A DO by servers of before  failed: SERVFAIL, 23 (network error); tried again in 4 s
+A DO by servers of before  failed: SERVFAIL, 23 (Network Error); tried again in 4 s
 ";
         let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(squeezed(&held(&list, Paint::Plain)), squeezed(expected));

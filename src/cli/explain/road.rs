@@ -81,9 +81,10 @@ fn cache(lines: &mut Lines<'_>, cache: &Cache) -> fmt::Result {
 
 fn attempts(lines: &mut Lines<'_>, road: &Explained) -> fmt::Result {
     let said = |attempt: &Attempt| {
-        let Attempt { server, why, end, micros } = attempt;
-        let text = format!("{server}: {end} after {}", time(*micros));
-        if matches!(why.as_ref(), "" | "first") { text } else { format!("{text} ({why})") }
+        let Attempt { server, why, told, end, micros } = attempt;
+        let why = if matches!(why.as_ref(), "" | "first") { String::new() } else { format!(" ({why})") };
+        let told = told.as_ref().map(|told| format!(", {told}")).unwrap_or_default();
+        format!("{server}: {end} after {}{why}{told}", time(*micros))
     };
     let Some((first, others)) = road.attempts.split_first() else {
         return lines.stage("upstream", "not asked for this client");
@@ -235,14 +236,16 @@ reply       NOERROR, 56 octets, from cache, in 0.021 ms
     fn attempts_are_listed_and_the_rest_counted() {
         let attempt = |why: &'static str, end: &'static str, micros| {
             let server = "udp://192.0.2.53:53".into();
-            Attempt { server, why: why.into(), end: end.into(), micros }
+            let told = (why == "hedge").then(|| "told /24 of the client's network".into());
+            Attempt { server, why: why.into(), told, end: end.into(), micros }
         };
         let attempts = vec![attempt("first", "timed out", 1_500_000), attempt("hedge", "answered", 12_345)];
         let text = render(&Explained { attempts_made: 5, attempts, ..road() });
         assert!(text.contains("\nupstream    udp://192.0.2.53:53: timed out after 1500 ms\n"), "{text}");
         assert!(
             text.contains(
-                "\n            and 3 more\n            udp://192.0.2.53:53: answered after 12.3 ms (hedge)\n"
+                "\n            and 3 more\n            udp://192.0.2.53:53: answered after 12.3 ms (hedge), \
+                 told /24 of the client's network\n"
             ),
             "{text}"
         );

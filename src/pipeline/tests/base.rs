@@ -5,7 +5,7 @@ use crate::cache;
 use crate::peer::Transport;
 use crate::pipeline::tests::rig::Begun;
 use crate::reply::{Scope, Source, Why};
-use crate::trail::{Cut, Decision, Recall, UpstreamId};
+use crate::trail::{Cut, Decision, Here, Recall, UpstreamId};
 use crate::wire::registry::{rcode, rtype};
 use crate::wire::{Flags, HEADER_LEN, Header, Section, name, patch};
 use std::time::Duration;
@@ -239,15 +239,17 @@ async fn sec_06_07_ad_is_for_those_who_ask_and_only_from_trusted_legs() {
 #[tokio::test]
 async fn sud_and_ddr_special_names_are_answered_here_with_authority() {
     let gateway = simple();
+    let here = Here::Special;
     let names = [("LocalHost", 0), ("x.invalid", 3), ("abc.onion", 3), ("_dns.resolver.arpa", 0)];
     for (name, rcode) in names {
         let got = gateway.begin(Transport::Dot, &Built::query(name, rtype::A).0).at_once();
         assert_eq!(got.rcode(), rcode, "{name}");
         assert!(got.has(Flags::AA | Flags::RA | Flags::RD));
-        assert_eq!((got.facts.source, got.facts.trail.decision), (Source::Local, Decision::Local));
+        assert_eq!((got.facts.source, got.facts.trail.decision), (Source::Local, Decision::Local(here)));
         assert_eq!(got.facts.freshness.max_age, 10_800);
         assert_eq!(got.message[HEADER_LEN..HEADER_LEN + wire(name).len()], wire(name));
         assert!(name::is_under(&wire(name), &got.owner(0).to_ascii_lowercase()));
     }
     assert_eq!(gateway.asked(), 0);
+    assert_eq!(gateway.counters.local[here as usize].value(), 4);
 }

@@ -86,6 +86,7 @@ async fn d64_01_a_name_without_aaaa_gets_what_its_a_records_make_and_all_of_it_i
     gateway.pass(20);
     let hit = gateway.begin(Transport::Tcp, &query().0).at_once();
     assert_eq!((addresses(&hit), hit.ttls(), hit.facts.source), (vec![MADE.to_owned()], vec![100], Source::Cache));
+    assert_eq!((hit.facts.trail.ede, gateway.counters.synthesised.value()), (Some(29), 1), "told, and made once");
     let a = gateway.begin(Transport::Udp, &Built::query("www.example", rtype::A).0).at_once();
     assert_eq!((a.rdata(0), a.ttls()), (&[192, 0, 2, 1][..], vec![100]), "the other answer is kept too");
     gateway.pass(100);

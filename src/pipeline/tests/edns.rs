@@ -7,7 +7,7 @@ use crate::pipeline::cookie::Cookies;
 use crate::pipeline::tests::rig::Begun;
 use crate::pipeline::{CookieRule, Settings};
 use crate::reply::{Source, Why};
-use crate::trail::{Access, Cookie, Cut};
+use crate::trail::{Access, Added, Cookie, Cut};
 use crate::wire::registry::{ede, option, rcode, rtype};
 use crate::wire::{Flags, Header, Section, patch};
 
@@ -130,11 +130,14 @@ async fn edn_14_what_may_pass_goes_both_ways_and_to_nobody_else() {
                 (Some(&b"back"[..]), None, vec![3])
             );
             assert!(got.facts.trail.cut.has(Cut::OPTIONS) && got.facts.source == Source::Upstream);
+            assert!(got.facts.trail.added.has(Added::SENT_ON));
             let plain = gateway.over(transport, &query(&[(65002, b"x")])).await;
+            assert!(!plain.facts.trail.added.has(Added::SENT_ON));
             assert_eq!((plain.options().len(), plain.facts.source), (1, Source::Cache));
         }
         assert_eq!(gateway.asked(), before + 2, "neither looked up nor kept");
     }
+    assert_eq!(gateway.counters.options_passed.value(), 2 * Transport::ALL.len() as u64);
     let passed = gateway.upstream.asked.lock().unwrap().last().unwrap().passed.clone().unwrap();
     assert_eq!(*passed.octets, *b"\xfd\xe9\0\x05there\x4f\x44\0\0\xfd\xe9\0\x05again");
     let all = gateway.udp(&query(&[(65001, b"x"), COOKIE, PADDING, (option::ECS, &[0, 1, 0, 0])])).await;

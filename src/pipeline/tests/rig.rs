@@ -17,9 +17,9 @@ use crate::pipeline::{AnyRule, CookieRule, Pipeline, Settings, Shared, Special};
 use crate::query::Query;
 use crate::reply::{Facts, Now, Out, Pending, Verdict, Why};
 use crate::telemetry::Counters;
-use crate::trail::{Attempt, AttemptEnd, Attempts, UpstreamId};
+use crate::trail::{self, Attempt, AttemptEnd, Attempts, UpstreamId};
 use crate::upstream::error::Cause;
-use crate::upstream::{Answered, Ask, Ended, Exchange, ExchangeError, Exchanging, Route, SubnetRule};
+use crate::upstream::{Answered, Ask, Ended, Exchange, ExchangeError, Exchanging, Route, SubnetRule, Telling};
 use crate::wire::registry::{option, rtype};
 use crate::wire::{Edns, Flags, Header, OptWriter, Options, Record, Records, Section, name, patch};
 
@@ -106,7 +106,8 @@ impl Exchange for Upstream {
             };
             let end = result.as_ref().map_or_else(ExchangeError::end, |_| AttemptEnd::Answered);
             let mut attempts = Attempts::default();
-            attempts.push(Attempt { upstream, end, micros: 1500, ..Attempt::default() });
+            let noted = ask.subnet.map_or(trail::Told::Nothing, Telling::noted);
+            attempts.push(Attempt { upstream, told: noted, end, micros: 1500, ..Attempt::default() });
             Ended { result, attempts }
         })
     }

@@ -4,6 +4,7 @@ use super::rig::{Begun, Built, Gateway, Got, Plan, Play};
 use crate::cache::Selection;
 use crate::peer::Transport;
 use crate::reply::{Scope, Source};
+use crate::trail::Told;
 use crate::upstream::error::Cause;
 use crate::upstream::{Ask, SubnetRule};
 use crate::wire::Subnet;
@@ -209,6 +210,8 @@ async fn ecs_04_and_ecs_05_so_many_bits_of_the_clients_own_address_are_added_and
     let got = ask_from(&gateway, "198.51.100.77", &plain).await;
     assert_eq!((told(&gateway), got.option(option::ECS)), (Some(vec![0, 1, 20, 0, 198, 51, 96]), None));
     assert_eq!((got.rdata(0)[3], got.facts.freshness.scope), (96, Scope::Private), "DOH-13");
+    let noted = got.facts.trail.attempts.last().map(|attempt| attempt.told);
+    assert_eq!((noted, gateway.counters.subnets_told.value()), (Some(Told::Bits(20)), 1));
     for (address, asked) in [("198.51.111.1", 1), ("198.51.112.1", 2), ("198.51.100.1", 2)] {
         ask_from(&gateway, address, &plain).await;
         assert_eq!(gateway.asked(), asked, "{address}");
