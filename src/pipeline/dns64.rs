@@ -51,6 +51,12 @@ impl Dns64 {
         is_asked && self.pointer(question.name(message)).is_some()
     }
 
+    /// The domain that the names of addresses behind the prefix lie in, in wire form.
+    #[must_use]
+    pub fn pointers(&self) -> Vec<u8> {
+        reverse::network(self.prefix.octets())
+    }
+
     fn pointer(&self, qname: &[u8]) -> Option<Ipv4Addr> {
         self.prefix.extract(reverse::address(qname)?)
     }
