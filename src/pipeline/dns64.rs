@@ -168,10 +168,16 @@ fn denied_for(stored: &StoredBuf) -> Option<u32> {
     denials.next().map(|soa| soa.ttl)
 }
 
-/// What is said where nothing could be made: what was heard first, but of two that deny one that says for how long.
+/// What is said where nothing could be made: what was heard first, but of two that deny one that says for how long, and rather than
+/// that nothing could be heard that there is no such name (RFC 6147 5.1.6). That there are no A records says nothing of AAAA.
 fn in_its_stead(a: StoredBuf, first: Result<StoredBuf, Unanswered>) -> Result<StoredBuf, Unanswered> {
     let is_open = |stored: &StoredBuf| stored.meta.rcode == codes::NOERROR && stored.meta.kind == Kind::Fleeting;
-    if a.meta.kind != Kind::NoData || !first.as_ref().is_ok_and(is_open) {
+    let says_more = match a.meta.kind {
+        Kind::NoData => first.as_ref().is_ok_and(is_open),
+        Kind::NxDomain => first.as_ref().map_or(true, |stored| is_failure(stored.meta.rcode)),
+        Kind::Positive | Kind::Fleeting => false,
+    };
+    if !says_more {
         return first;
     }
     let StoredBuf { mut meta, mut message, .. } = a;
