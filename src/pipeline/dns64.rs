@@ -89,6 +89,13 @@ enum Part {
     Other,
 }
 
+/// Is the answer to `ask` that to a question for another name? That one is asked, and its answer doubted, for itself; the name that
+/// `ask` has may lie in a private network and is never asked for.
+#[must_use]
+pub fn is_of_another_name(shared: &Shared, ask: &Ask) -> bool {
+    shared.settings.dns64.as_ref().is_some_and(|dns64| matches!(dns64.part(ask), Part::Pointer(_)))
+}
+
 /// Asks upstream, and makes what is missing where that is wanted. Answers how it was asked at last, as [`tell_less`].
 pub async fn obtain(pipeline: &Pipeline, ask: Arc<Ask>, deadline: Instant) -> (Arc<Ask>, Inquired) {
     let Some(dns64) = &pipeline.shared.settings.dns64 else { return tell_less(pipeline, ask, deadline).await };
