@@ -380,6 +380,7 @@ mod tests {
                 assert_eq!(data(&ask(name, rtype).unwrap()), [(rtype::PTR, "localhost.".to_owned())], "{name}");
             }
             assert!(data(&ask_class(name, rtype::PTR, 255).unwrap()).len() == 1);
+            assert_eq!(Header::parse(&ask_class(name, rtype::PTR, class::CH).unwrap().message).unwrap().answers, 0);
         }
         assert_denied(&ask("1.0.0.127.in-addr.arpa", rtype::TXT).unwrap(), rcode::NOERROR, "127.in-addr.arpa");
         assert_denied(&ask("0.0.127.in-addr.arpa", rtype::PTR).unwrap(), rcode::NOERROR, "127.in-addr.arpa");
