@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::rig::{Begun, Built, Gateway, Got, Plan, Play, settings, wire};
 use crate::cache;
 use crate::peer::Transport;
-use crate::pipeline::{Dns64, Settings};
+use crate::pipeline::{Dns64, Settings, keys};
 use crate::reply::{Source, Verdict};
 use crate::trail::{Recall, Sudden, Why};
 use crate::upstream::Ask;
@@ -324,14 +324,15 @@ async fn d64_08_a_pointer_behind_the_prefix_is_an_alias_of_the_one_before_it() {
     let gateway = gateway(nothing, |ask| {
         assert!(ask.question.starts_with(b"\x0214\x03215\x03184\x0293\x07in-addr\x04arpa\0"), "{ask:?}");
         let target = [&b"\x04host\x07example"[..], &[0]].concat();
-        Play::Answer(Built::to(ask).record(Section::Answer, &[0xc0, 12], (rtype::PTR, 80), &target).record(
+        let built = Built::to(ask).flags(Flags::AD, true);
+        Play::Answer(built.record(Section::Answer, &[0xc0, 12], (rtype::PTR, 80), &target).record(
             Section::Authority,
             &wire("93.in-addr.arpa"),
             (rtype::NS, 9),
             &wire("ns.example"),
         ))
     });
-    let query = pointer("64:ff9b::93.184.215.14");
+    let query = pointer("64:ff9b::93.184.215.14").flags(Flags::AD, true);
     let first = gateway.udp(&query).await;
     for got in [first, gateway.begin(Transport::Udp, &query.0).at_once()] {
         let alias = wire("14.215.184.93.in-addr.arpa");
@@ -635,4 +636,47 @@ async fn sud_08_names_of_a_private_network_that_pointers_are_made_of_exist() {
         assert_eq!((got.rcode(), got.types()), (expected, vec![rtype::SOA]));
     }
     assert_eq!(gateway.asked(), 0);
+}
+
+#[tokio::test]
+async fn ecs_01_and_d64_08_where_a_pointer_leads_to_nobody_is_told_of_the_client() {
+    let plan = Plan { ecs: SubnetRule::Forward, ..plan("64:ff9b::/96") };
+    let gateway = Gateway::with(plan, nothing);
+    let subnet = [0, 1, 24, 0, 198, 51, 1];
+    gateway.udp(&pointer("64:ff9b::93.184.215.14").opt(0, false, &[(option::ECS, &subnet)])).await;
+    gateway.udp(&query().opt(0, false, &[(option::ECS, &subnet)])).await;
+    let asked = gateway.upstream.asked.lock().unwrap();
+    assert_eq!(asked.iter().map(|ask| ask.subnet.is_some()).collect::<Vec<_>>(), [false, true, true]);
+}
+
+#[tokio::test]
+async fn d64_05_and_d64_08_aliases_are_kept_as_such_and_a_made_one_for_a_while_alone() {
+    let gateway = gateway(chained, |ask| match rtype_of(ask) {
+        rtype::PTR => {
+            Play::Answer(Built::to(ask).record(Section::Answer, &[0xc0, 12], (rtype::PTR, 9999), &wire("host.example")))
+        }
+        _ => chained(ask),
+    });
+    let shared = &gateway.pipeline.shared;
+    let (end, behind) = (Built::query("www.old.example", rtype::AAAA), pointer("64:ff9b::93.184.215.14"));
+    for query in [&end, &behind] {
+        gateway.udp(query).await;
+        // Nothing of another type stands in for a name that has become an alias (STL-09).
+        assert!(shared.cache.meta(&keys::plain(shared, &query.0[12..])).unwrap().is_alias);
+    }
+    gateway.pass(599);
+    assert_eq!(gateway.begin(Transport::Udp, &behind.0).at_once().ttls()[0], 1);
+    gateway.pass(1);
+    assert!(matches!(gateway.begin(Transport::Udp, &behind.0), Begun::Later(_)));
+}
+
+#[tokio::test]
+async fn of_what_is_never_kept_nothing_is_made_that_is() {
+    let mut cache = cache::Settings::default();
+    cache.rules.insert(&wire("example"), cache::Rule { never: true, ..cache::Rule::default() });
+    let gateway = Gateway::with(Plan { cache, ..plan("64:ff9b::/96") }, either(nothing, address));
+    for _ in 0..2 {
+        assert_eq!(addresses(&gateway.udp(&query()).await), [MADE]);
+    }
+    assert_eq!(asked(&gateway), [BOTH, BOTH].concat());
 }
