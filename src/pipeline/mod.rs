@@ -352,7 +352,8 @@ fn decide(shared: &Shared, query: &Query<'_>, walk: &mut Walk<'_>) -> Decided {
         return Decided::Local(stored);
     }
     if let Some(dns64) = &shared.settings.dns64 {
-        // The prefix may lie in a private network, whose names are otherwise nobody's; and so they are to those for whom nothing is made.
+        // The prefix may lie in a private network, whose names are otherwise nobody's; as they are to those for
+        // whom nothing is made.
         let validates = walk.dnssec_ok() && walk.asks(Flags::CD);
         if !validates && dns64.is_pointer(message, question) {
             walk.trail.decision = Decision::Forward;
