@@ -51,6 +51,12 @@ impl Dns64 {
         is_asked && self.pointer(question.name(message)).is_some()
     }
 
+    /// The domain that the names of addresses behind the prefix lie in, in wire form.
+    #[must_use]
+    pub fn pointers(&self) -> Vec<u8> {
+        reverse::network(self.prefix.octets())
+    }
+
     fn pointer(&self, qname: &[u8]) -> Option<Ipv4Addr> {
         self.prefix.extract(reverse::address(qname)?)
     }
@@ -81,6 +87,13 @@ enum Part {
     Pointer(Ipv4Addr),
     /// Nothing.
     Other,
+}
+
+/// Is the answer to `ask` that to a question for another name? That one is asked, and its answer doubted, for itself; the name that
+/// `ask` has may lie in a private network and is never asked for.
+#[must_use]
+pub fn is_of_another_name(shared: &Shared, ask: &Ask) -> bool {
+    shared.settings.dns64.as_ref().is_some_and(|dns64| matches!(dns64.part(ask), Part::Pointer(_)))
 }
 
 /// Asks upstream, and makes what is missing where that is wanted. Answers how it was asked at last, as [`tell_less`].
@@ -165,10 +178,16 @@ fn denied_for(stored: &StoredBuf) -> Option<u32> {
     denials.next().map(|soa| soa.ttl)
 }
 
-/// What is said where nothing could be made: what was heard first, but of two that deny one that says for how long.
+/// What is said where nothing could be made: what was heard first, but of two that deny one that says for how long, and rather than
+/// that nothing could be heard that there is no such name (RFC 6147 5.1.6). That there are no A records says nothing of AAAA.
 fn in_its_stead(a: StoredBuf, first: Result<StoredBuf, Unanswered>) -> Result<StoredBuf, Unanswered> {
     let is_open = |stored: &StoredBuf| stored.meta.rcode == codes::NOERROR && stored.meta.kind == Kind::Fleeting;
-    if a.meta.kind != Kind::NoData || !first.as_ref().is_ok_and(is_open) {
+    let says_more = match a.meta.kind {
+        Kind::NoData => first.as_ref().is_ok_and(is_open),
+        Kind::NxDomain => first.as_ref().map_or(true, |stored| is_failure(stored.meta.rcode)),
+        Kind::Positive | Kind::Fleeting => false,
+    };
+    if !says_more {
         return first;
     }
     let StoredBuf { mut meta, mut message, .. } = a;

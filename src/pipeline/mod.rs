@@ -363,8 +363,10 @@ fn decide(shared: &Shared, query: &Query<'_>, walk: &Walk<'_>) -> Decided {
         return Decided::Local(Here::Own, stored);
     }
     if let Some(dns64) = &shared.settings.dns64 {
-        // The prefix may lie in a private network, whose names are otherwise nobody's.
-        if dns64.is_pointer(message, question) {
+        // The prefix may lie in a private network, whose names are otherwise nobody's; as they are to those for
+        // whom nothing is made.
+        let validates = walk.dnssec_ok() && walk.asks(Flags::CD);
+        if !validates && dns64.is_pointer(message, question) {
             return Decided::Forward;
         }
         if let Some(stored) = dns64.answer(message, question, now) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Settings;
 use super::cookie::Cookies;
 use super::crowd::{Crowds, Place};
+use super::dns64::Dns64;
 use super::finish::Finish;
 use super::flushes::Flushes;
 use super::join::{FLIGHTS, FOLLOWERS, Joins, Ticket};
@@ -53,7 +54,7 @@ impl Shared {
             finish: Finish::new(&settings),
             own: Own::new(settings.about.clone()),
             cookies: settings.cookies.then(|| Cookies::new(&settings.secrets, clock.now())),
-            special: Zones::new(&settings.special),
+            special: Zones::new(&settings.special, &settings.about, settings.dns64.as_ref().map(Dns64::pointers)),
             passing: Passing::new(&settings.pass),
             cache: Cache::new(&cache_settings),
             failures: Failures::new(&cache_settings),

@@ -16,6 +16,7 @@ use self::zones::{ALWAYS, HOSTS, Says};
 use super::local::{Data, Local, Owner, TTL, soa};
 use super::settings::Special;
 use crate::clock::Moment;
+use crate::discovery::OwnName;
 use crate::reply::{Kind, StoredBuf};
 use crate::wire::registry::{class, rcode, rtype};
 use crate::wire::{Question, Suffixes, name};
@@ -45,24 +46,23 @@ struct Zone {
 }
 
 impl Zones {
-    /// The zones that `special` leaves here.
+    /// The zones that `special` leaves here. What the gateway says of itself in one of them exists (`own`), and so does what is made
+    /// below the domain `made`, at every turn.
     #[must_use]
-    pub fn new(special: &Special) -> Self {
-        let is_asked = |apex: &[u8]| special.asked.iter().any(|domain| name::is_under(apex, domain));
-        let always = ALWAYS.into_iter().map(|(apex, says)| Zone { apex: apex.into(), says });
-        let written = switchable().filter_map(|(text, says)| Some((name::from_text(&text).ok()?, says)));
-        let others = written.filter(|(apex, _)| !is_asked(apex)).map(|(apex, says)| Zone { apex: apex.into(), says });
-        // What is said of the longer domain holds.
-        let denied = special.denied.iter().map(|apex| Zone { apex: apex.clone(), says: Says::Nothing });
-        let all: Vec<Zone> = others.chain(denied).chain(always).collect();
-
+    pub fn new(special: &Special, own: &[OwnName], made: Option<Vec<u8>>) -> Self {
+        let all = kept(special, made);
         let lies_in_one = |domain: &[u8]| all.iter().any(|zone| name::is_under(domain, &zone.apex));
         let asked: Vec<&Box<[u8]>> = special.asked.iter().filter(|domain| lies_in_one(domain)).collect();
-        let hosts = HOSTS.into_iter().filter(|host| lies_in_one(host)).map(Box::from);
+        let told = HOSTS.into_iter().chain(own.iter().map(|own| &*own.name)).filter(|name| lies_in_one(name));
+        let is_within =
+            |inner: &Zone, outer: &Zone| inner.apex != outer.apex && name::is_under(&inner.apex, &outer.apex);
+        let inner =
+            all.iter().filter(|zone| zone.says != Says::Nothing && all.iter().any(|outer| is_within(zone, outer)));
+        let existing = told.map(Box::from).chain(inner.map(|zone| zone.apex.clone()));
         let mut zones = Self {
             tails: Vec::new(),
             places: Suffixes::default(),
-            existing: hosts.chain(asked.iter().copied().cloned()).collect(),
+            existing: existing.chain(asked.iter().copied().cloned()).collect(),
         };
         for domain in asked {
             zones.places.insert(domain, None);
@@ -123,6 +123,24 @@ impl Zones {
         let (rcode, kind) = if exists { (rcode::NOERROR, Kind::NoData) } else { (rcode::NXDOMAIN, Kind::NxDomain) };
         Some(Local::new(question.octets(message), rcode, kind).denied(apex, class, now))
     }
+}
+
+/// The zones that are answered here.
+fn kept(special: &Special, made: Option<Vec<u8>>) -> Vec<Zone> {
+    let is_asked = |apex: &[u8]| special.asked.iter().any(|domain| name::is_under(apex, domain));
+    let is_denied = |apex: &[u8]| special.denied.iter().any(|domain| domain.eq_ignore_ascii_case(apex));
+    let always = ALWAYS.into_iter().map(|(apex, says)| Zone { apex: apex.into(), says });
+    let written = switchable().filter_map(|(text, says)| Some((name::from_text(&text).ok()?, says)));
+    let others = written.filter(|(apex, _)| !is_asked(apex) && !is_denied(apex));
+    // What is said of the longer domain holds.
+    let denied = special.denied.iter().map(|apex| Zone { apex: apex.clone(), says: Says::Nothing });
+    let others = others.map(|(apex, says)| Zone { apex: apex.into(), says });
+    let mut all: Vec<Zone> = others.chain(denied).chain(always).collect();
+    let is_here = |apex: &Vec<u8>| !is_asked(apex) && all.iter().any(|zone| name::is_under(apex, &zone.apex));
+    if let Some(apex) = made.filter(is_here) {
+        all.push(Zone { apex: apex.into(), says: Says::NoData });
+    }
+    all
 }
 
 /// The answer of localhost (RFC 6761 6.3).
@@ -191,7 +209,7 @@ mod tests {
     /// The zones with these domains asked upstream, and these denied.
     fn zones(asked: &[&str], denied: &[&str]) -> Zones {
         let wire = |all: &[&str]| all.iter().map(|text| name::from_text(text).unwrap().into()).collect();
-        Zones::new(&Special { asked: wire(asked), denied: wire(denied) })
+        Zones::new(&Special { asked: wire(asked), denied: wire(denied) }, &[], None)
     }
 
     fn ask(text: &str, rtype: u16) -> Option<StoredBuf> {
@@ -362,6 +380,7 @@ mod tests {
                 assert_eq!(data(&ask(name, rtype).unwrap()), [(rtype::PTR, "localhost.".to_owned())], "{name}");
             }
             assert!(data(&ask_class(name, rtype::PTR, 255).unwrap()).len() == 1);
+            assert_eq!(Header::parse(&ask_class(name, rtype::PTR, class::CH).unwrap().message).unwrap().answers, 0);
         }
         assert_denied(&ask("1.0.0.127.in-addr.arpa", rtype::TXT).unwrap(), rcode::NOERROR, "127.in-addr.arpa");
         assert_denied(&ask("0.0.127.in-addr.arpa", rtype::PTR).unwrap(), rcode::NOERROR, "127.in-addr.arpa");
@@ -428,6 +447,51 @@ mod tests {
             assert_eq!(rcode_of(&denied, name), expected, "{name}");
         }
         assert_eq!(rcode_of(&zones(&["test"], &["test"]), "x.test"), Some(3), "the configuration refuses to say both");
+    }
+
+    #[test]
+    fn sud_06_what_lies_in_a_denied_zone_and_exists_all_the_same_keeps_the_names_above_it() {
+        let denied = zones(&[], &["arpa", "home.arpa", "16.172.in-addr.arpa"]);
+        for (name, expected) in [
+            ("arpa", Some(0)),
+            ("in-addr.arpa", Some(0)),
+            ("172.in-addr.arpa", Some(0)),
+            ("1.in-addr.arpa", Some(3)),
+            ("16.172.in-addr.arpa", Some(3)),
+            ("home.arpa", Some(3)),
+            ("x.arpa", Some(3)),
+            ("_dns.resolver.arpa", Some(0)),
+        ] {
+            assert_eq!(rcode_of(&denied, name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn sud_08_what_the_gateway_says_itself_in_a_zone_exists_with_all_above_it() {
+        let own = |text: &str| OwnName { name: name::from_text(text).unwrap().into(), sets: Vec::new(), apex: None };
+        let own = ["gw.office.home.arpa", "dns.test", "dns.example"].map(own);
+        let made = |text: &str| Some(name::from_text(text).unwrap());
+        let prefix = "4.6.0.0.0.0.d.f.ip6.arpa";
+        let all = Zones::new(&Special::default(), &own, made(prefix));
+        for (name, expected) in [
+            ("gw.office.HOME.arpa", Some(0)),
+            ("office.home.arpa", Some(0)),
+            ("x.gw.office.home.arpa", Some(3)),
+            ("xgw.office.home.arpa", Some(3)),
+            ("dns.test", Some(0)),
+            ("test", Some(0)),
+            ("dns.example", None),
+            ("0.d.f.ip6.arpa", Some(0)),
+            ("1.d.f.ip6.arpa", Some(3)),
+            (prefix, Some(0)),
+            ("1.0.0.4.6.0.0.0.0.d.f.ip6.arpa", Some(0)),
+        ] {
+            assert_eq!(rcode_of(&all, name), expected, "{name}");
+        }
+        let public = Zones::new(&Special::default(), &[], made("b.9.f.f.4.6.0.0.ip6.arpa"));
+        assert_eq!(rcode_of(&public, "1.b.9.f.f.4.6.0.0.ip6.arpa"), None, "it is asked upstream as before");
+        let asked = Special { asked: vec![made("d.f.ip6.arpa").unwrap().into()], denied: Vec::new() };
+        assert_eq!(rcode_of(&Zones::new(&asked, &[], made(prefix)), prefix), None);
     }
 
     #[test]

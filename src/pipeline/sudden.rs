@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Pipeline;
 use super::exchange::inquire;
 use super::keys::Keys;
 use super::rcode::is_failure;
+use super::{Pipeline, dns64};
 use crate::cache::Key;
 use crate::reply::{Kind, StoredBuf};
 use crate::trail::{Attempts, Sudden, UpstreamId};
@@ -48,7 +48,7 @@ pub struct Weighed {
 /// Looks whether `stored`, the answer to `ask`, is a sudden denial, and asks elsewhere if the name is under guard.
 pub async fn weigh(pipeline: &Pipeline, stored: StoredBuf, ask: &Arc<Ask>, keys: &Keys, deadline: Instant) -> Weighed {
     let shared = &pipeline.shared;
-    let before = keys.insert().filter(|_| is_denial(&stored));
+    let before = keys.insert().filter(|_| is_denial(&stored) && !dns64::is_of_another_name(shared, ask));
     let now = shared.clock.now();
     let within = |key: Key| shared.cache.data_within(&key, MOMENT, now);
     let others = |key: &Key| USUAL.map(|rtype| key.of_type(rtype)).into_iter().filter(|_| is_of_name(&stored));

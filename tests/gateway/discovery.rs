@@ -340,3 +340,19 @@ async fn res_03_resinfo_switched_off_is_nothing_and_not_another_resolvers() {
     });
     assert_eq!(rig.upstream.count(), 0);
 }
+
+#[tokio::test]
+async fn ddr_12_and_sud_07_what_the_gateway_is_called_exists_in_a_zone_where_nothing_else_does() {
+    let said = "[tls]\nnames = [\"localhost\", \"gw.home.arpa\", \"127.0.0.1\"]\n[advertise]\nname = \"gw.home.arpa\"\naddresses = [\"192.0.2.1\"]";
+    let rig = Rig::with(said).await;
+    over_all!(Transport::ALL, |transport| {
+        let asked = async |name: &str, rtype| rig.ask(transport, &Ask::new(name, rtype).id(0).bytes()).await.message;
+        assert_eq!(message::read(&asked("gw.home.arpa", 1).await).answers[0].data.to_string(), "192.0.2.1");
+        // A stub that asks for HTTPS records too must not hear that there is no such name (RFC 8020).
+        for rtype in [28, 65, 16] {
+            assert_eq!(message::rcode(&asked("GW.home.arpa", rtype).await), 0);
+        }
+        assert_eq!(message::rcode(&asked("other.home.arpa", 1).await), 3);
+    });
+    assert_eq!(rig.upstream.count(), 0);
+}

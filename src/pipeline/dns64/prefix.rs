@@ -33,6 +33,12 @@ impl Prefix {
     pub const WELL_KNOWN: Self =
         Self { address: [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], length: 12 };
 
+    /// The octets that are the prefix.
+    #[must_use]
+    pub fn octets(&self) -> &[u8] {
+        self.address.get(..self.length).unwrap_or_default()
+    }
+
     /// `v4` behind this prefix.
     #[must_use]
     pub fn embed(&self, v4: Ipv4Addr) -> Ipv6Addr {

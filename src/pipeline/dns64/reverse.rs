@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 #[must_use]
 pub fn address(qname: &[u8]) -> Option<Ipv6Addr> {
     let (digits, zone) = qname.split_at_checked(2 * DIGITS)?;
-    if !zone.eq_ignore_ascii_case(b"\x03ip6\x04arpa\0") {
+    if !zone.eq_ignore_ascii_case(ZONE) {
         return None;
     }
     // The last label is the first digit.
@@ -15,6 +15,14 @@ pub fn address(qname: &[u8]) -> Option<Ipv6Addr> {
         _ => None,
     });
     bits.map(Ipv6Addr::from_bits)
+}
+
+/// The wire name of the domain that the names of addresses lie in which begin with `octets`.
+#[must_use]
+pub fn network(octets: &[u8]) -> Vec<u8> {
+    let digits: Vec<u8> = octets.iter().flat_map(|octet| format!("{octet:02x}").into_bytes()).collect();
+    let labels = digits.iter().rev().flat_map(|digit| [1, *digit]);
+    labels.chain(*ZONE).collect()
 }
 
 /// The wire name that `v4` is looked up by.
@@ -29,6 +37,9 @@ pub fn name(v4: Ipv4Addr) -> Vec<u8> {
     name.extend_from_slice(b"\x07in-addr\x04arpa\0");
     name
 }
+
+/// Where the names of addresses lie.
+const ZONE: &[u8; 10] = b"\x03ip6\x04arpa\0";
 
 /// Digits of an address.
 const DIGITS: usize = 32;
@@ -45,6 +56,7 @@ mod tests {
         let v6 = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0xc000, 0x221);
         assert_eq!(name(Ipv4Addr::new(192, 0, 2, 33)), wire("33.2.0.192.in-addr.arpa"));
         assert_eq!(address(&wire(&format!("{digits}.IP6.arpa"))), Some(v6));
+        assert_eq!(network(&v6.octets()[..12]), wire(&format!("{}.ip6.arpa", digits[16..].to_lowercase())));
         for other in [
             format!("{digits}.ip6.int"),
             format!("x.{digits}.ip6.arpa"),

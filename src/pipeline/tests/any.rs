@@ -5,8 +5,8 @@ use crate::peer::Transport;
 use crate::pipeline::{AnyRule, Settings};
 use crate::upstream::Ask;
 use crate::wire::Section::{self, Additional, Answer, Authority};
-use crate::wire::registry::{rcode, rtype};
-use crate::wire::{Flags, u16_at};
+use crate::wire::registry::{class, rcode, rtype};
+use crate::wire::{Flags, patch, u16_at};
 
 const QNAME: &[u8] = &[0xc0, 12];
 
@@ -39,7 +39,7 @@ async fn any_01_one_set_is_told_and_kept_of_what_the_upstream_knows() {
     let gateway = Gateway::new(|ask| Play::Answer(three_sets(ask)));
     let got = gateway.udp(&any().flags(Flags::AD, true)).await;
     assert_eq!(got.types(), [rtype::MX, rtype::MX]);
-    assert!(!got.has(Flags::AD | Flags::TC), "SEC-06: AD vouches for an answer as it was sent");
+    assert!(!got.has(Flags::AD) && !got.has(Flags::TC), "SEC-06: AD vouches for an answer as it was sent");
     for transport in [Transport::Udp, Transport::Tcp, Transport::Doh2] {
         assert_eq!(gateway.begin(transport, &any().0).at_once().message[6..], got.message[6..]);
     }
@@ -106,4 +106,20 @@ async fn any_01_all_that_is_known_goes_over_streams_alone() {
     }
     assert_eq!(gateway.asked(), 0);
     assert_eq!(gateway.tcp(&any()).await.records.len(), 10);
+}
+
+#[tokio::test]
+async fn any_01_a_set_is_of_one_class_whatever_classes_were_asked_for() {
+    let gateway = Gateway::new(|ask| {
+        let mut built = Built::to(ask).a(60, 1);
+        let at = built.0.len() + QNAME.len() + 2;
+        built = built.a(60, 2);
+        patch::put_u16(&mut built.0, at, class::CH);
+        Play::Answer(built)
+    });
+    let mut query = any();
+    let at = query.0.len() - 2;
+    patch::put_u16(&mut query.0, at, class::ANY);
+    let got = gateway.udp(&query).await;
+    assert_eq!((got.types(), got.rdata(0)), (vec![rtype::A], &[192, 0, 2, 1][..]));
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::rig::{Begun, Built, Gateway, Got, Plan, Play, settings, wire};
 use crate::cache;
 use crate::peer::Transport;
-use crate::pipeline::{Dns64, Settings};
+use crate::pipeline::{Dns64, Settings, keys};
 use crate::reply::{Source, Verdict};
 use crate::trail::{Recall, Sudden, Why};
 use crate::upstream::Ask;
@@ -325,14 +325,15 @@ async fn d64_08_a_pointer_behind_the_prefix_is_an_alias_of_the_one_before_it() {
     let gateway = gateway(nothing, |ask| {
         assert!(ask.question.starts_with(b"\x0214\x03215\x03184\x0293\x07in-addr\x04arpa\0"), "{ask:?}");
         let target = [&b"\x04host\x07example"[..], &[0]].concat();
-        Play::Answer(Built::to(ask).record(Section::Answer, &[0xc0, 12], (rtype::PTR, 80), &target).record(
+        let built = Built::to(ask).flags(Flags::AD, true);
+        Play::Answer(built.record(Section::Answer, &[0xc0, 12], (rtype::PTR, 80), &target).record(
             Section::Authority,
             &wire("93.in-addr.arpa"),
             (rtype::NS, 9),
             &wire("ns.example"),
         ))
     });
-    let query = pointer("64:ff9b::93.184.215.14");
+    let query = pointer("64:ff9b::93.184.215.14").flags(Flags::AD, true);
     let first = gateway.udp(&query).await;
     for got in [first, gateway.begin(Transport::Udp, &query.0).at_once()] {
         let alias = wire("14.215.184.93.in-addr.arpa");
@@ -563,4 +564,120 @@ async fn more_than_a_message_holds_is_not_made() {
     let gateway = gateway(nothing, many);
     let got = gateway.tcp(&query()).await;
     assert_eq!((got.rcode(), got.types()), (rcode::NOERROR, vec![rtype::SOA]));
+}
+
+/// A prefix within fd00::/8, whose names are nobody's.
+const PRIVATE: &str = "fd00:64::/96";
+
+#[tokio::test]
+async fn d64_07_and_sud_08_who_validates_is_told_what_is_said_here_of_a_private_network() {
+    let gateway = Gateway::with(plan(PRIVATE), either(nothing, nothing));
+    let query = pointer("fd00:64::93.184.215.14");
+    let got = gateway.udp(&query.clone().flags(Flags::CD, true).opt(0, true, &[])).await;
+    assert_eq!((got.types(), got.facts.source, gateway.asked()), (vec![rtype::SOA], Source::Local, 0));
+    for query in [query.clone(), query.clone().flags(Flags::CD, true), query.opt(0, true, &[])] {
+        assert_eq!(gateway.udp(&query).await.types(), [rtype::CNAME, rtype::SOA]);
+    }
+    let asked = gateway.upstream.asked.lock().unwrap();
+    assert!(asked.iter().all(|ask| ask.question.starts_with(b"\x0214\x03215\x03184\x0293\x07in-addr\x04arpa\0")));
+}
+
+#[tokio::test]
+async fn sud_08_under_guard_a_pointer_that_is_gone_suddenly_is_doubted_where_it_leads_to_alone() {
+    let mut cache = cache::Settings::default();
+    cache.rules.insert(&wire("arpa"), cache::Rule { guard: true, ..cache::Rule::default() });
+    let gone = Arc::new(AtomicBool::new(false));
+    let is_gone = Arc::clone(&gone);
+    let gateway = Gateway::with(Plan { cache, ..plan(PRIVATE) }, move |ask| {
+        let built = Built::to(ask);
+        Play::Answer(if is_gone.load(Relaxed) {
+            built.rcode(rcode::NXDOMAIN).soa("93.in-addr.arpa", 60, 60)
+        } else {
+            built.record(Section::Answer, &[0xc0, 12], (rtype::PTR, 60), &wire("host.example"))
+        })
+    });
+    let query = pointer("fd00:64::93.184.215.14");
+    assert_eq!(gateway.udp(&query).await.types(), [rtype::CNAME, rtype::PTR]);
+    gone.store(true, Relaxed);
+    gateway.pass(61);
+    assert_eq!(gateway.udp(&query).await.rcode(), rcode::NXDOMAIN);
+    let asked = gateway.upstream.asked.lock().unwrap();
+    let names: Vec<bool> =
+        asked.iter().map(|ask| ask.question.ends_with(b"\x07in-addr\x04arpa\0\0\x0c\0\x01")).collect();
+    assert_eq!(names, [true; 3], "the second opinion is of the other name: {asked:?}");
+}
+
+#[tokio::test]
+async fn d64_04_where_aaaa_fails_and_a_says_that_there_is_no_such_name_there_is_none() {
+    let denies: Say =
+        |ask| Play::Answer(Built::to(ask).rcode(rcode::NXDOMAIN).soa("example", 60, 60).flags(Flags::AD, true));
+    for bad in [fails as Say, |_| Play::Fail(Cause::Timeout)] {
+        let gateway = gateway(bad, denies);
+        for _ in 0..2 {
+            let got = gateway.udp(&query().flags(Flags::AD, true)).await;
+            assert_eq!((got.rcode(), got.types(), got.has(Flags::AD)), (rcode::NXDOMAIN, vec![rtype::SOA], false));
+        }
+        assert_eq!((asked(&gateway), gateway.pipeline.shared.failures.is_empty()), (BOTH.to_vec(), true));
+        // That there are no A records says nothing of AAAA.
+        let empty = self::gateway(bad, nothing);
+        assert_eq!(empty.udp(&query()).await.rcode(), rcode::SERVFAIL);
+    }
+}
+
+#[tokio::test]
+async fn sud_08_names_of_a_private_network_that_pointers_are_made_of_exist() {
+    let gateway = Gateway::with(plan(PRIVATE), either(nothing, nothing));
+    let whole = Built::query("1.0.0.0.4.6.0.0.0.0.d.f.ip6.arpa", rtype::A);
+    let above = Built::query("0.0.d.f.ip6.arpa", rtype::NS);
+    let mut text = pointer("fd00:64::93.184.215.14");
+    let at = text.0.len() - 4;
+    patch::put_u16(&mut text.0, at, rtype::TXT);
+    for (query, expected) in [(text, rcode::NOERROR), (above, rcode::NOERROR), (whole, rcode::NXDOMAIN)] {
+        let got = gateway.begin(Transport::Udp, &query.0).at_once();
+        assert_eq!((got.rcode(), got.types()), (expected, vec![rtype::SOA]));
+    }
+    assert_eq!(gateway.asked(), 0);
+}
+
+#[tokio::test]
+async fn ecs_01_and_d64_08_where_a_pointer_leads_to_nobody_is_told_of_the_client() {
+    let plan = Plan { ecs: SubnetRule::Forward, ..plan("64:ff9b::/96") };
+    let gateway = Gateway::with(plan, nothing);
+    let subnet = [0, 1, 24, 0, 198, 51, 1];
+    gateway.udp(&pointer("64:ff9b::93.184.215.14").opt(0, false, &[(option::ECS, &subnet)])).await;
+    gateway.udp(&query().opt(0, false, &[(option::ECS, &subnet)])).await;
+    let asked = gateway.upstream.asked.lock().unwrap();
+    assert_eq!(asked.iter().map(|ask| ask.subnet.is_some()).collect::<Vec<_>>(), [false, true, true]);
+}
+
+#[tokio::test]
+async fn d64_05_and_d64_08_aliases_are_kept_as_such_and_a_made_one_for_a_while_alone() {
+    let gateway = gateway(chained, |ask| match rtype_of(ask) {
+        rtype::PTR => {
+            Play::Answer(Built::to(ask).record(Section::Answer, &[0xc0, 12], (rtype::PTR, 9999), &wire("host.example")))
+        }
+        _ => chained(ask),
+    });
+    let shared = &gateway.pipeline.shared;
+    let (end, behind) = (Built::query("www.old.example", rtype::AAAA), pointer("64:ff9b::93.184.215.14"));
+    for query in [&end, &behind] {
+        gateway.udp(query).await;
+        // Nothing of another type stands in for a name that has become an alias (STL-09).
+        assert!(shared.cache.meta(&keys::plain(shared, &query.0[12..])).unwrap().is_alias);
+    }
+    gateway.pass(599);
+    assert_eq!(gateway.begin(Transport::Udp, &behind.0).at_once().ttls()[0], 1);
+    gateway.pass(1);
+    assert!(matches!(gateway.begin(Transport::Udp, &behind.0), Begun::Later(_)));
+}
+
+#[tokio::test]
+async fn of_what_is_never_kept_nothing_is_made_that_is() {
+    let mut cache = cache::Settings::default();
+    cache.rules.insert(&wire("example"), cache::Rule { never: true, ..cache::Rule::default() });
+    let gateway = Gateway::with(Plan { cache, ..plan("64:ff9b::/96") }, either(nothing, address));
+    for _ in 0..2 {
+        assert_eq!(addresses(&gateway.udp(&query()).await), [MADE]);
+    }
+    assert_eq!(asked(&gateway), [BOTH, BOTH].concat());
 }
