@@ -364,9 +364,6 @@ fn decide(shared: &Shared, query: &Query<'_>, walk: &mut Walk<'_>) -> Decided {
     if let Some(stored) = shared.special.answer(message, question, walk.dnssec_ok(), now) {
         return Decided::Local(stored);
     }
-    if let Some(stored) = shared.special.answer(query.message(), question, walk.dnssec_ok(), query.arrival()) {
-        return Decided::Local(stored);
-    }
     if question.rtype == rtype::ANY && shared.settings.any == AnyRule::Full && walk.transport.is_datagram() {
         return Decided::Problem(rcode::ANY);
     }
