@@ -112,7 +112,7 @@ impl Answer for Pipeline {
         }
         walk.trail.cut = ecs::strip(walk.edns, walk.told);
         let options = self.shared.passing.sent(query.message(), &mut walk);
-        let keys = Keys::new(route, &walk).with(options);
+        let keys = Keys::new(route, &walk, options);
         let recalled = self.recall(&keys, query.arrival(), &mut walk, out);
         match recalled.or_else(|| self.stand_in_for_the_down(&keys, &mut walk, out)) {
             Some(facts) => Now::Sent(facts),
