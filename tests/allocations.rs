@@ -10,10 +10,14 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use hushgate::cache::Reach;
 use hushgate::config::{self, Source};
 use hushgate::gateway::{Gateway, Running};
 use hushgate::listen::DoorKind;
 use hushgate::peer::Transport;
+use hushgate::pipeline::{Dns64, Prefix};
+use hushgate::upstream::SubnetRule;
+use hushgate::wire::Subnet;
 use hushgate::wire::registry::option;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -24,8 +28,14 @@ mod rig;
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const NAMES: u64 = 500;
-const HITS: u64 = 1000;
+const HITS: u64 = 500;
 const ROUNDS: usize = 10;
+
+/// `www.example` A.
+const QUESTION: &[u8] = b"\x03www\x07example\0\0\x01\0\x01";
+
+/// What clients tell of their subnet: 192.0.2.0/24, as an option has it.
+const SUBNET: &[u8] = &[0, 1, 24, 0, 192, 0, 2];
 
 /// The tests take turns: what one allocates is not to be counted against the other.
 fn turn() -> MutexGuard<'static, ()> {
@@ -56,12 +66,23 @@ fn what_is_counted_is_what_is_allocated() {
 #[test]
 fn a_hit_allocates_nothing_over_any_transport() {
     let _turn = turn();
-    let shared = rig::shared(64 << 20);
+    let shared = rig::shared_by(64 << 20, SubnetRule::Strip, |settings| {
+        settings.nsid = Some((*b"one.example").into());
+        settings.pass = vec![65001];
+        settings.dns64 = Some(Dns64 { prefix: Prefix::WELL_KNOWN, exclude: Vec::new() });
+    });
     rig::fill(&shared, NAMES);
     let worker = rig::worker(&shared);
-    let cookie = b"8octets!".as_slice();
-    let all: [Option<rig::Options<'_>>; 4] =
-        [None, Some(&[]), Some(&[(option::COOKIE, cookie)]), Some(&[(option::PADDING, &[])])];
+    let all: [Option<rig::Options<'_>>; 8] = [
+        None,
+        Some(&[]),
+        Some(&[(option::COOKIE, b"8octets!")]),
+        Some(&[(option::PADDING, &[])]),
+        Some(&[(option::NSID, &[])]),
+        Some(&[(option::KEEPALIVE, &[])]),
+        Some(&[(option::ECS, SUBNET)]),
+        Some(&[(65002, b"what?")]),
+    ];
     for transport in Transport::ALL {
         for options in all {
             let mut client = rig::Client::new(worker.clone(), transport, options);
@@ -69,6 +90,33 @@ fn a_hit_allocates_nothing_over_any_transport() {
             assert_eq!(fewest, 0, "{transport:?}, {options:?}");
         }
     }
+}
+
+#[test]
+fn a_hit_allocates_nothing_where_servers_are_told_of_clients() {
+    let _turn = turn();
+    let within = |length| Reach::Within(Subnet::read(SUBNET).unwrap().0.within(length));
+    let rules = [SubnetRule::Forward, SubnetRule::Add { v4: 24, v6: 56 }];
+    let reaches = [Reach::Everyone, within(24), within(16)];
+    for (rule, reach) in rules.into_iter().flat_map(|rule| reaches.map(|reach| (rule, reach))) {
+        let shared = rig::shared_by(64 << 20, rule, |_| ());
+        rig::keep(&shared, QUESTION, Some(reach));
+        let asking = rig::Asking::about(QUESTION, Some(&[(option::ECS, SUBNET)]));
+        let mut client = rig::Client::asking(rig::worker(&shared), Transport::Udp, asking);
+        let fewest = fewest(|| (0..HITS).for_each(|_| client.hit_again()));
+        assert_eq!(fewest, 0, "{rule:?}, {reach:?}");
+    }
+}
+
+#[test]
+fn a_hit_of_a_name_that_ends_as_special_ones_do_allocates_nothing() {
+    let _turn = turn();
+    let question = b"\x011\x011\x011\x019\x07in-addr\x04arpa\0\0\x0c\0\x01";
+    let shared = rig::shared(64 << 20);
+    rig::keep(&shared, question, None);
+    let asking = rig::Asking::about(question, Some(&[]));
+    let mut client = rig::Client::asking(rig::worker(&shared), Transport::Udp, asking);
+    assert_eq!(fewest(|| (0..HITS).for_each(|_| client.hit_again())), 0);
 }
 
 /// A server that gives every name an address.

@@ -13,13 +13,13 @@ use std::time::Duration;
 use ahash::RandomState;
 use bytes::BytesMut;
 use hushgate::answer::Answer as _;
-use hushgate::cache::{self, Bits, Key};
+use hushgate::cache::{self, Bits, Key, Reach};
 use hushgate::clock::{Clock, Moment};
 use hushgate::guard::{self, Guard, Network, Refuse};
 use hushgate::peer::{DoorId, Peer, Transport};
 use hushgate::pipeline::{AnyRule, CookieRule, Pipeline, Settings, Shared, Special};
 use hushgate::query::Query;
-use hushgate::reply::{Kind, Meta, Now, Out, Stored};
+use hushgate::reply::{Kind, Meta, Now, Out, Source, Stored};
 use hushgate::telemetry::Counters;
 use hushgate::trail::UpstreamId;
 use hushgate::upstream::{Ask, Exchange, Exchanging, Route, SubnetRule};
@@ -28,9 +28,9 @@ use hushgate::wire::{Flags, OptWriter, patch};
 /// Of every name, what the scripted upstream's routes are known by.
 const ROUTE: u64 = 1;
 
-/// An upstream that is never heard of: all that is asked here is known.
+/// An upstream that is never heard of: all that is asked here is known. By this rule it would be told of clients.
 #[derive(Debug)]
-struct Upstream;
+struct Upstream(SubnetRule);
 
 impl Exchange for Upstream {
     fn exchange(&self, _: Arc<Ask>, _: tokio::time::Instant) -> Exchanging {
@@ -38,7 +38,7 @@ impl Exchange for Upstream {
     }
 
     fn route(&self, _: &[u8]) -> Route {
-        Route { fingerprint: ROUTE, is_forwarded: false, subnets: SubnetRule::Strip }
+        Route { fingerprint: ROUTE, is_forwarded: false, subnets: self.0 }
     }
 
     fn is_down(&self, _: &[u8]) -> bool {
@@ -56,6 +56,11 @@ impl Exchange for Upstream {
 
 /// What the pipelines of a gateway with a cache of `size` octets share.
 pub fn shared(size: usize) -> Arc<Shared> {
+    shared_by(size, SubnetRule::Strip, |_| ())
+}
+
+/// The same where upstreams are told of clients by the rule `subnets`, with settings as `change` leaves them.
+pub fn shared_by(size: usize, subnets: SubnetRule, change: impl FnOnce(&mut Settings)) -> Arc<Shared> {
     let any: Network = "0.0.0.0/0".parse().expect("a network");
     let guard = Guard::new(guard::Settings {
         allow: vec![vec![any]],
@@ -65,7 +70,7 @@ pub fn shared(size: usize) -> Arc<Shared> {
         queries_per_second: 0,
         exempt: Vec::new(),
     });
-    let settings = Settings {
+    let mut settings = Settings {
         timeout: Duration::from_secs(4),
         cookies: true,
         require_cookie: CookieRule::WhenBusy,
@@ -81,8 +86,9 @@ pub fn shared(size: usize) -> Arc<Shared> {
         about: Vec::new(),
         dns64: None,
     };
+    change(&mut settings);
     let cache = cache::Settings { size, ..cache::Settings::default() };
-    Shared::new(settings, cache, guard, Arc::new(Upstream), Clock::start())
+    Shared::new(settings, cache, guard, Arc::new(Upstream(subnets)), Clock::start())
 }
 
 /// One worker's pipeline.
@@ -117,7 +123,11 @@ fn number(place: &mut [u8], n: u64) {
 pub fn key(n: u64) -> Key {
     let mut question = *QUESTION;
     number(&mut question[NUMBER], n);
-    Key::new(&question, Bits::default(), 0, ROUTE)
+    key_of(&question)
+}
+
+fn key_of(question: &[u8]) -> Key {
+    Key::new(question, Bits::default(), 0, ROUTE)
 }
 
 /// The options of an OPT record.
@@ -130,8 +140,13 @@ pub struct Asking(Vec<u8>);
 impl Asking {
     /// With an OPT record that has these options, or with none.
     pub fn new(options: Option<Options<'_>>) -> Self {
+        Self::about(QUESTION, options)
+    }
+
+    /// The same of this question, which is left as it is.
+    pub fn about(question: &[u8], options: Option<Options<'_>>) -> Self {
         let mut message = b"\xbe\xef\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00".to_vec();
-        message.extend(QUESTION);
+        message.extend(question);
         if let Some(options) = options {
             let mut writer = OptWriter::start(&mut message, 1232, 0, false);
             for (code, data) in options {
@@ -151,14 +166,19 @@ impl Asking {
 }
 
 /// Octets of the message that is kept of every name: an A answer, as most are.
-pub const MESSAGE: usize = HEADER + QUESTION.len() + 16;
+pub const MESSAGE: usize = HEADER + QUESTION.len() + RECORD.len();
+
+/// The record of every name.
+const RECORD: &[u8; 16] = b"\xc0\x0c\0\x01\0\x01\0\0\x01\x2c\0\x04\xc0\0\x02\x01";
 
 fn message(n: u64) -> Vec<u8> {
-    let mut message = b"\0\0\x81\x80\0\x01\0\x01\0\0\0\0".to_vec();
-    message.extend(QUESTION);
-    number(&mut message[HEADER + NUMBER.start..HEADER + NUMBER.end], n);
-    message.extend(b"\xc0\x0c\0\x01\0\x01\0\0\x01\x2c\0\x04\xc0\0\x02\x01");
-    message
+    let mut question = *QUESTION;
+    number(&mut question[NUMBER], n);
+    message_to(&question)
+}
+
+fn message_to(question: &[u8]) -> Vec<u8> {
+    [b"\0\0\x81\x80\0\x01\0\x01\0\0\0\0", question, RECORD].concat()
 }
 
 /// Octets of a cache with room for `names`, and some to spare.
@@ -168,22 +188,31 @@ pub fn size_for(names: u64) -> usize {
 
 /// Keeps the answers of names `0..names`.
 pub fn fill(shared: &Shared, names: u64) {
-    let now = shared.clock().now();
     for n in 0..names {
-        let message = message(n);
-        let meta = Meta {
-            received: now,
-            lifetime: 86_400,
-            http_lifetime: 300,
-            flags: Flags(0x8180),
-            kind: Kind::Positive,
-            additional_at: u16::try_from(message.len()).expect("short"),
-            ..Meta::default()
-        };
-        let ttl_at = u16::try_from(MESSAGE - 10).expect("short").to_be_bytes();
-        shared.cache().insert(&key(n), Stored { meta, message: &message, ttls: &ttl_at }, now);
+        insert(shared, &key(n), &message(n));
     }
     assert_eq!(shared.cache().stats().entries, names, "room for all");
+}
+
+/// Keeps an answer to `question`: for those in `reach`, or for all who tell nothing of themselves.
+pub fn keep(shared: &Shared, question: &[u8], reach: Option<Reach>) {
+    let key = key_of(question);
+    insert(shared, &reach.map_or(key, |reach| key.reaching(reach)), &message_to(question));
+}
+
+fn insert(shared: &Shared, key: &Key, message: &[u8]) {
+    let now = shared.clock().now();
+    let meta = Meta {
+        received: now,
+        lifetime: 86_400,
+        http_lifetime: 300,
+        flags: Flags(0x8180),
+        kind: Kind::Positive,
+        additional_at: u16::try_from(message.len()).expect("short"),
+        ..Meta::default()
+    };
+    let ttl_at = u16::try_from(message.len() - 10).expect("short").to_be_bytes();
+    shared.cache().insert(key, Stored { meta, message, ttls: &ttl_at }, now);
 }
 
 /// What a cache is measured against: a map that hands out the same octets to be copied.
@@ -238,18 +267,29 @@ pub struct Client {
 impl Client {
     /// A client of `pipeline`.
     pub fn new(pipeline: Pipeline, transport: Transport, options: Option<Options<'_>>) -> Self {
-        let (asking, out) = (Asking::new(options), BytesMut::with_capacity(4096));
+        Self::asking(pipeline, transport, Asking::new(options))
+    }
+
+    /// A client of `pipeline` that asks this.
+    pub fn asking(pipeline: Pipeline, transport: Transport, asking: Asking) -> Self {
+        let out = BytesMut::with_capacity(4096);
         let arrival = pipeline.moment();
         Self { pipeline, peer: peer(transport), asking, out, arrival }
     }
 
     /// Asks for name `n`, as a front door does.
     pub fn hit(&mut self, n: u64) {
+        self.asking.of(n);
+        self.hit_again();
+    }
+
+    /// Asks what it asked before.
+    pub fn hit_again(&mut self) {
         let Self { pipeline, peer, asking, out, arrival } = self;
         out.clear();
-        let asked = Query::parse(asking.of(n), peer, *arrival);
+        let asked = Query::parse(&asking.0, peer, *arrival);
         let out = &mut if peer.transport.is_datagram() { Out::bare(out) } else { Out::framed(out) };
-        assert!(matches!(pipeline.now(asked, peer, out), Now::Sent(_)), "a hit");
+        assert!(matches!(pipeline.now(asked, peer, out), Now::Sent(facts) if facts.source == Source::Cache), "a hit");
         black_box(out);
     }
 

@@ -7,19 +7,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Cache, Key, Reach};
 use crate::wire::Subnet;
 
-/// The lengths of prefix that something has been kept under since the start, as bits: of IPv4, of IPv6.
+/// The lengths of prefix that something has been kept under since the start, as bits: of IPv4, of IPv6. Bit 0, which stands for no
+/// prefix, says that something has been kept for those who tell just the same.
 #[derive(Debug, Default)]
 pub struct Lengths([AtomicU64; 2]);
 
 impl Lengths {
     /// Something is about to be kept under `key`.
     pub fn note(&self, key: &Key) {
-        if let Some(Reach::Within(subnet)) = key.reach() {
-            let lengths = self.of(subnet);
-            let bit = 1 << subnet.length();
-            if lengths.load(Ordering::Relaxed) & bit == 0 {
-                lengths.fetch_or(bit, Ordering::Relaxed);
-            }
+        let (subnet, bit) = match key.reach() {
+            Some(Reach::Within(subnet)) => (subnet, 1 << subnet.length()),
+            Some(Reach::Only(subnet)) => (subnet, ONLY),
+            Some(Reach::Everyone) | None => return,
+        };
+        let lengths = self.of(subnet);
+        if lengths.load(Ordering::Relaxed) & bit == 0 {
+            lengths.fetch_or(bit, Ordering::Relaxed);
         }
     }
 
@@ -36,9 +39,13 @@ impl Cache {
         let lengths = self.lengths.of(subnet).load(Ordering::Relaxed);
         let kept = (1..=subnet.length()).rev().filter(move |length| lengths >> length & 1 == 1);
         let prefixes = kept.map(move |length| Reach::Within(subnet.within(length)));
-        std::iter::once(Reach::Only(subnet)).chain(prefixes).map(|reach| key.reaching(reach))
+        let only = (lengths & ONLY != 0).then_some(Reach::Only(subnet));
+        only.into_iter().chain(prefixes).map(|reach| key.reaching(reach))
     }
 }
+
+/// The bit of what is kept for those who tell just the same.
+const ONLY: u64 = 1;
 
 #[cfg(test)]
 mod tests {
@@ -62,15 +69,17 @@ mod tests {
         let key = Key::new(b"\x03www\x07example\0\0\x01\0\x01", Bits::default(), 0, 7);
         let client = subnet(&[0, 1, 24, 0, 198, 51, 100]);
         let reaches = |client| cache.near(&key, client).map(|key| key.reach().unwrap()).collect::<Vec<_>>();
-        assert_eq!(reaches(client), [Reach::Only(client)]);
+        assert_eq!(reaches(client), []);
         let other = subnet(&[0, 1, 24, 0, 9, 9, 9]);
         keep(&cache, &key.reaching(Reach::Within(other.within(16))));
         keep(&cache, &key.reaching(Reach::Within(other)));
         let all = [Reach::Only(client), Reach::Within(client), Reach::Within(client.within(16))];
+        assert_eq!(reaches(client), all[1..]);
+        keep(&cache, &key.reaching(Reach::Only(other)));
         assert_eq!(reaches(client), all);
         assert_eq!(reaches(client.within(20)), [Reach::Only(client.within(20)), all[2]]);
         let six = subnet(&[0, 2, 24, 0, 0x20, 1, 0xd]);
-        assert_eq!(reaches(six), [Reach::Only(six)], "families do not mix");
+        assert_eq!(reaches(six), [], "families do not mix");
         let (mut kept, now) = (cache.near(&key, client), Moment(0));
         assert!(kept.all(|key| cache.lookup(&key, now, |_| ()).is_none()), "nothing of another network");
     }

@@ -36,11 +36,11 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The keys of the question of `walk`, which takes this route.
+    /// The keys of the question of `walk`, which takes this route and has these options that pass (EDN-14).
     #[must_use]
-    pub fn new(route: Route, walk: &Walk<'_>) -> Self {
+    pub fn new(route: Route, walk: &Walk<'_>, options: Option<Sent>) -> Self {
         let bits = Bits { dnssec_ok: walk.dnssec_ok(), checking_disabled: walk.asks(Flags::CD) };
-        let telling = (walk.subnet_sent(), None);
+        let telling = (walk.subnet_sent(), options);
         Self::made(walk.question, bits, route, telling, walk.asks(Flags::RD))
     }
 
@@ -67,12 +67,6 @@ impl Keys {
             answer = answer.reaching(if sent.length() > 0 { Reach::Everyone } else { Reach::Only(sent) });
         }
         Self { answer, sent, options, recursive, dnssec_ok: bits.dnssec_ok }
-    }
-
-    /// The same of a question with these options that pass (EDN-14).
-    #[must_use]
-    pub fn with(self, options: Option<Sent>) -> Self {
-        Self { options, ..self }
     }
 
     /// Options of the client that pass. What is answered to them is not looked up, nor kept.
@@ -181,6 +175,7 @@ mod tests {
         Keys::new(
             shared.exchange.route(&question),
             &Walk { question: &question, ..Walk::bare(Header::default(), None, Transport::Udp) },
+            None,
         )
     }
 

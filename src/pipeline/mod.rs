@@ -119,7 +119,7 @@ impl Answer for Pipeline {
         if options.is_some() {
             self.counters.options_passed.add_one();
         }
-        let keys = Keys::new(route, &walk).with(options);
+        let keys = Keys::new(route, &walk, options);
         let recalled = self.recall(&keys, query.arrival(), &mut walk, out);
         match recalled.or_else(|| self.stand_in_for_the_down(&keys, &mut walk, out)) {
             Some(facts) => Now::Sent(facts),

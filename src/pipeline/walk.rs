@@ -98,7 +98,9 @@ impl<'a> Walk<'a> {
 
     /// The reply is what is kept under `key`.
     pub fn reached(&mut self, key: &Key) {
-        self.scoped(match key.reach() {
+        // Most hits are of clients of whom nothing is told: for them the key is not even read.
+        let Some(told) = &mut self.told else { return };
+        told.hold(match key.reach() {
             None | Some(Reach::Everyone) => 0,
             Some(Reach::Within(subnet) | Reach::Only(subnet)) => subnet.length(),
         });

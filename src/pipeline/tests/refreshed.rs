@@ -182,6 +182,7 @@ async fn what_is_being_asked_for_is_not_asked_for_again() {
         Keys::new(
             gateway.pipeline.shared.exchange.route(&[]),
             &Walk::of_query(&Query::parse(&message, &peer, Moment(0)).unwrap(), Transport::Udp, 1232),
+            None,
         )
     };
     let Ticket::Lead(lead) = gateway.pipeline.shared.join(&keys, || false) else { panic!("somebody else leads") };

@@ -122,7 +122,7 @@ async fn ttl_14_an_expired_answer_is_no_reason_to_look_again() {
     let query = Built::query("t.example", rtype::A);
     gateway.udp(&query).await;
     let walk = Walk::of_query(&Query::parse(&query.0, &peer(), Moment(0)).unwrap(), Transport::Udp, 1232);
-    let keys = Keys::new(gateway.pipeline.shared.exchange.route(&[]), &walk);
+    let keys = Keys::new(gateway.pipeline.shared.exchange.route(&[]), &walk, None);
     assert!(gateway.pipeline.is_known(&keys, gateway.clock.now()));
     gateway.pass(10);
     assert!(!gateway.pipeline.is_known(&keys, gateway.clock.now()));
