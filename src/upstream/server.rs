@@ -239,7 +239,7 @@ impl Upstream {
         let mut attempts = Attempts::default();
         let mut log = Log { upstream: self.id, since: Instant::now(), attempts: &mut attempts };
         let sends = if self.line.is_kept() { 2 } else { 1 };
-        let delivered = self.line.ask(ask, Window { until, sends }, &mut log).await?;
+        let delivered = self.line.ask(&self.ecs.narrow(ask), Window { until, sends }, &mut log).await?;
         judge(&delivered.message).map(drop).map_err(|_| Cause::Malformed)
     }
 
@@ -373,6 +373,21 @@ mod tests {
             assert_eq!(attempt(&upstream, &signed).await, (Err(Cause::Malformed), 1));
         }
         assert_eq!(heard.load(Ordering::SeqCst), 4);
+    }
+
+    #[tokio::test]
+    async fn ecs_16_a_probe_tells_what_every_question_there_does() {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let tell = std::sync::Mutex::new(Some(tell));
+        let heard = move |query: &[u8]| {
+            tell.lock().unwrap().take().map(|tell| tell.send(query.to_vec()));
+            reply(query, 0)
+        };
+        let (address, _) = udp_server(heard).await;
+        let upstream = upstream(&Server { ecs: SubnetRule::OptOut, ..plain("udp", address) });
+        let until = Instant::now() + Duration::from_secs(10);
+        assert_eq!(upstream.probe(&probe::question(), until).await, Ok(()));
+        assert!(told.await.unwrap().windows(8).any(|octets| octets == [0, 8, 0, 4, 0, 1, 0, 0]));
     }
 
     #[tokio::test]
