@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::Ask;
 use super::delivery::{Delivered, Window};
 use super::doh::Version;
 use super::error::{Cause, ExchangeError};
@@ -24,6 +23,7 @@ use super::spell::Spell;
 use super::tally::Tally;
 use super::tls::TlsError;
 use super::verdict::{Verdict, judge};
+use super::{Ask, Basis};
 use crate::trail::{Attempt, AttemptEnd, Attempts, UpstreamId};
 
 /// Why a server of the settings cannot be used.
@@ -294,7 +294,8 @@ impl Upstream {
         log.end(AttemptEnd::Failed);
         let delivered = self.line.ask(&without(), Window { sends: 1, ..window }, log).await?;
         // The same again: the question itself is what the server takes exception to. An option of the client's may be, too.
-        if ask.passed.is_none() && !Hop::read(&delivered.message).is_without_edns() {
+        let is_our_own = ask.passed.is_none() && ask.subnet.is_none_or(|told| told.basis != Basis::Client);
+        if is_our_own && !Hop::read(&delivered.message).is_without_edns() {
             self.without_edns.begin(WITHOUT_EDNS);
         }
         Ok(delivered)
@@ -323,7 +324,8 @@ mod tests {
 
     use super::super::testing::{ask as question, home, plain, reply, tcp_server, udp_server, window};
     use super::*;
-    use crate::wire::{Flags, Header};
+    use crate::upstream::Telling;
+    use crate::wire::{Flags, Header, Subnet};
 
     /// FORMERR to whatever has an OPT, as servers of before 1999 say it.
     fn old(query: &[u8]) -> Vec<u8> {
@@ -373,6 +375,21 @@ mod tests {
             assert_eq!(attempt(&upstream, &signed).await, (Err(Cause::Malformed), 1));
         }
         assert_eq!(heard.load(Ordering::SeqCst), 4);
+    }
+
+    /// FORMERR to whatever tells of a client's network.
+    fn averse(query: &[u8]) -> Vec<u8> {
+        let tells = query.windows(8).any(|octets| octets == [0, 8, 0, 7, 0, 1, 24, 0]);
+        reply(query, if tells { 1 } else { Flags::AA })
+    }
+
+    #[tokio::test]
+    async fn edn_16_what_a_client_tells_of_itself_does_not_have_all_others_asked_without_edns() {
+        let upstream = upstream(&Server { ecs: SubnetRule::Forward, ..plain("tcp", tcp_server(averse).await) });
+        let subnet = Some(Telling { subnet: Subnet::of([198, 51, 100, 0].into()).within(24), basis: Basis::Client });
+        let telling = Arc::new(Ask { subnet, ..(*question("a.example")).clone() });
+        assert_eq!(attempt(&upstream, &telling).await, (Ok(Flags::AA), 2));
+        assert!(!upstream.without_edns.lasts());
     }
 
     #[tokio::test]
