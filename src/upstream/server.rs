@@ -325,6 +325,7 @@ mod tests {
     use super::super::testing::{ask as question, home, plain, reply, tcp_server, udp_server, window};
     use super::*;
     use crate::upstream::Telling;
+    use crate::upstream::ask::Passed;
     use crate::wire::{Flags, Header, Subnet};
 
     /// FORMERR to whatever has an OPT, as servers of before 1999 say it.
@@ -387,9 +388,13 @@ mod tests {
     async fn edn_16_what_a_client_tells_of_itself_does_not_have_all_others_asked_without_edns() {
         let upstream = upstream(&Server { ecs: SubnetRule::Forward, ..plain("tcp", tcp_server(averse).await) });
         let subnet = Some(Telling { subnet: Subnet::of([198, 51, 100, 0].into()).within(24), basis: Basis::Client });
-        let telling = Arc::new(Ask { subnet, ..(*question("a.example")).clone() });
-        assert_eq!(attempt(&upstream, &telling).await, (Ok(Flags::AA), 2));
-        assert!(!upstream.without_edns.lasts());
+        let passed =
+            Some(Arc::new(Passed { codes: [8].into(), octets: [0, 8, 0, 7, 0, 1, 24, 0, 198, 51, 100].into() }));
+        let plain = question("a.example");
+        for telling in [Ask { subnet, ..(*plain).clone() }, Ask { passed, ..(*plain).clone() }] {
+            assert_eq!(attempt(&upstream, &Arc::new(telling)).await, (Ok(Flags::AA), 2));
+            assert!(!upstream.without_edns.lasts());
+        }
     }
 
     #[tokio::test]
@@ -397,7 +402,9 @@ mod tests {
         let (tell, told) = tokio::sync::oneshot::channel();
         let tell = std::sync::Mutex::new(Some(tell));
         let heard = move |query: &[u8]| {
-            tell.lock().unwrap().take().map(|tell| tell.send(query.to_vec()));
+            if let Some(tell) = tell.lock().unwrap().take() {
+                tell.send(query.to_vec()).unwrap();
+            }
             reply(query, 0)
         };
         let (address, _) = udp_server(heard).await;
