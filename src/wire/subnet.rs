@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// FAMILY of IPv4 and of IPv6.
 const V4: u16 = 1;
 const V6: u16 = 2;
-/// 2002::/16, where IPv6 addresses are made of IPv4 ones (RFC 3056).
+/// `2002::/16`, where IPv6 addresses are made of IPv4 ones (RFC 3056).
 const SIX_TO_FOUR: u16 = 0x2002;
 
 /// A network of clients: an address of which some first bits count, all others being zero.
