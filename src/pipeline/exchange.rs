@@ -28,7 +28,8 @@ use crate::wire::{Flags, Header, Subnet};
 #[must_use]
 pub fn ask(shared: &Shared, walk: &Walk<'_>, keys: &Keys) -> Arc<Ask> {
     Arc::new(Ask {
-        question: walk.question.into(),
+        // In lower case: how the first of those who wait spells it is a trait of its own, and nobody else's business.
+        question: keys.answer().question().into(),
         recursion_desired: walk.asks(Flags::RD),
         checking_disabled: walk.asks(Flags::CD),
         authentic_data: true,

@@ -18,7 +18,7 @@ pub const PADDING_BLOCK: usize = 128;
 /// A question to upstreams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
-    /// QNAME (in the letter case of the first asker), QTYPE, QCLASS.
+    /// QNAME (in lower case where a client asked), QTYPE, QCLASS.
     pub question: Box<[u8]>,
     /// RD, as the client set it (RFC 5625: passed on).
     pub recursion_desired: bool,

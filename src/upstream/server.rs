@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::Ask;
 use super::ask::Telling;
 use super::delivery::{Delivered, Window};
 use super::doh::Version;
@@ -25,6 +24,7 @@ use super::spell::Spell;
 use super::tally::Tally;
 use super::tls::TlsError;
 use super::verdict::{Verdict, judge};
+use super::{Ask, Basis};
 use crate::trail::{Attempt, AttemptEnd, Attempts, Told, UpstreamId};
 
 /// Why a server of the settings cannot be used.
@@ -240,7 +240,7 @@ impl Upstream {
         let mut attempts = Attempts::default();
         let mut log = Log { upstream: self.id, told: Told::Nothing, since: Instant::now(), attempts: &mut attempts };
         let sends = if self.line.is_kept() { 2 } else { 1 };
-        let delivered = self.line.ask(ask, Window { until, sends }, &mut log).await?;
+        let delivered = self.line.ask(&self.ecs.narrow(ask), Window { until, sends }, &mut log).await?;
         judge(&delivered.message).map(drop).map_err(|_| Cause::Malformed)
     }
 
@@ -297,7 +297,8 @@ impl Upstream {
         log.told = Told::Nothing;
         let delivered = self.line.ask(&without(), Window { sends: 1, ..window }, log).await?;
         // The same again: the question itself is what the server takes exception to. An option of the client's may be, too.
-        if ask.passed.is_none() && !Hop::read(&delivered.message).is_without_edns() {
+        let is_our_own = ask.passed.is_none() && ask.subnet.is_none_or(|told| told.basis != Basis::Client);
+        if is_our_own && !Hop::read(&delivered.message).is_without_edns() {
             self.without_edns.begin(WITHOUT_EDNS);
         }
         Ok(delivered)
@@ -328,7 +329,9 @@ mod tests {
 
     use super::super::testing::{ask as question, home, plain, reply, tcp_server, udp_server, window};
     use super::*;
-    use crate::wire::{Flags, Header};
+    use crate::upstream::Telling;
+    use crate::upstream::ask::Passed;
+    use crate::wire::{Flags, Header, Subnet};
 
     /// FORMERR to whatever has an OPT, as servers of before 1999 say it.
     fn old(query: &[u8]) -> Vec<u8> {
@@ -378,6 +381,42 @@ mod tests {
             assert_eq!(attempt(&upstream, &signed).await, (Err(Cause::Malformed), 1));
         }
         assert_eq!(heard.load(Ordering::SeqCst), 4);
+    }
+
+    /// FORMERR to whatever tells of a client's network.
+    fn averse(query: &[u8]) -> Vec<u8> {
+        let tells = query.windows(8).any(|octets| octets == [0, 8, 0, 7, 0, 1, 24, 0]);
+        reply(query, if tells { 1 } else { Flags::AA })
+    }
+
+    #[tokio::test]
+    async fn edn_16_what_a_client_tells_of_itself_does_not_have_all_others_asked_without_edns() {
+        let upstream = upstream(&Server { ecs: SubnetRule::Forward, ..plain("tcp", tcp_server(averse).await) });
+        let subnet = Some(Telling { subnet: Subnet::of([198, 51, 100, 0].into()).within(24), basis: Basis::Client });
+        let passed =
+            Some(Arc::new(Passed { codes: [8].into(), octets: [0, 8, 0, 7, 0, 1, 24, 0, 198, 51, 100].into() }));
+        let plain = question("a.example");
+        for telling in [Ask { subnet, ..(*plain).clone() }, Ask { passed, ..(*plain).clone() }] {
+            assert_eq!(attempt(&upstream, &Arc::new(telling)).await, (Ok(Flags::AA), 2));
+            assert!(!upstream.without_edns.lasts());
+        }
+    }
+
+    #[tokio::test]
+    async fn ecs_16_a_probe_tells_what_every_question_there_does() {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let tell = std::sync::Mutex::new(Some(tell));
+        let heard = move |query: &[u8]| {
+            if let Some(tell) = tell.lock().unwrap().take() {
+                tell.send(query.to_vec()).unwrap();
+            }
+            reply(query, 0)
+        };
+        let (address, _) = udp_server(heard).await;
+        let upstream = upstream(&Server { ecs: SubnetRule::OptOut, ..plain("udp", address) });
+        let until = Instant::now() + Duration::from_secs(10);
+        assert_eq!(upstream.probe(&probe::question(), until).await, Ok(()));
+        assert!(told.await.unwrap().windows(8).any(|octets| octets == [0, 8, 0, 4, 0, 1, 0, 0]));
     }
 
     #[tokio::test]

@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// FAMILY of IPv4 and of IPv6.
 const V4: u16 = 1;
 const V6: u16 = 2;
+/// `2002::/16`, where IPv6 addresses are made of IPv4 ones (RFC 3056).
+const SIX_TO_FOUR: u16 = 0x2002;
 
 /// A network of clients: an address of which some first bits count, all others being zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +72,8 @@ impl Subnet {
             V4 if v4.is_private() || v4.is_loopback() || v4.is_link_local() || (a == 100 && b & 0xc0 == 64) => None,
             V4 => Some(self.within(Self::LONGEST_V4)),
             _ if v6.is_unique_local() || v6.is_unicast_link_local() => None,
+            // 6to4: a whole IPv4 address follows the first 16 bits (RFC 3056 2).
+            _ if v6.segments().first() == Some(&SIX_TO_FOUR) => Some(self.within(16 + Self::LONGEST_V4)),
             _ => Some(self.within(Self::LONGEST)),
         }
     }
@@ -159,6 +163,14 @@ mod tests {
         assert_eq!(sent(&[0, 1, 20, 0, 198, 51, 96]), Some(vec![0, 1, 20, 0, 198, 51, 96]));
         let v6 = [0, 2, 64, 0, 0x20, 1, 0xd, 0xb8, 1, 2, 3, 4];
         assert_eq!(sent(&v6), Some(vec![0, 2, 56, 0, 0x20, 1, 0xd, 0xb8, 1, 2, 3]));
+    }
+
+    #[test]
+    fn ecs_05_of_an_ipv4_address_within_a_6to4_one_no_more_is_told_than_of_any_other() {
+        let told = Subnet::of("2002:c633:644d:1::1".parse().unwrap()).public();
+        assert_eq!(told, read(&[0, 2, 40, 0, 0x20, 2, 198, 51, 100]));
+        assert_eq!(sent(&[0, 2, 56, 0, 0x20, 2, 198, 51, 100, 77, 0]), Some(vec![0, 2, 40, 0, 0x20, 2, 198, 51, 100]));
+        assert_eq!(sent(&[0, 2, 32, 0, 0x20, 2, 198, 51]), Some(vec![0, 2, 32, 0, 0x20, 2, 198, 51]));
     }
 
     #[test]

@@ -40,6 +40,7 @@ mod herds;
 mod http;
 mod identity;
 mod json;
+mod leaks;
 mod lies;
 mod lifetimes;
 mod messages;

@@ -197,7 +197,11 @@ async fn prg_06_edn_13_what_goes_up_is_the_question_and_nothing_of_the_client() 
     }
     let asked = gateway.upstream.asked.lock().unwrap();
     for (ask, transport) in asked.iter().zip(Transport::ALL) {
-        assert_eq!(ask.question[..11], Built::query("T.example", rtype::A).0[12..23]);
+        assert_eq!(
+            ask.question[..11],
+            Built::query("t.example", rtype::A).0[12..23],
+            "not even how the client spells it"
+        );
         assert_eq!((ask.prefer_stream, ask.padding, ask.recursion_desired), (!transport.is_datagram(), true, true));
     }
 }
