@@ -299,7 +299,7 @@ impl Drop for Running {
 fn told(config: &Config, doors: &[BoundDoor], identity: &Identity) -> Told {
     let doors: Vec<_> = doors.iter().map(|door| (door.kind, door.address)).collect();
     let subjects = identity.certificates().into_iter().find(|facts| facts.default).map(|facts| facts.names);
-    Told::of(&outside::inputs(config, &doors, &subjects.unwrap_or_default()), config.listen.setup_page)
+    Told::of(&outside::inputs(config, &doors, &subjects.unwrap_or_default()), config)
 }
 
 /// The pipeline, with a query log around it where one is wanted.

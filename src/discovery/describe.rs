@@ -170,6 +170,23 @@ mod tests {
     }
 
     #[test]
+    fn ddr_07_addresses_that_can_be_verified_come_first_and_there_are_not_many() {
+        let mut many = inputs("10.0.0.1", &["dns.example", "192.0.2.12"]);
+        many.advertise.addresses = (1..=12).map(|last| [192, 0, 2, last].into()).collect();
+        let told = told(&Resolver::describe(&many));
+        assert_eq!((told.len(), &told[0], &told[1]), (8, &("192.0.2.12".into(), true), &("192.0.2.1".into(), false)));
+    }
+
+    #[test]
+    fn svc_05_a_path_that_no_option_holds_gives_way_to_one_that_fits() {
+        let mut long = inputs("192.0.2.1", &["dns.example", "192.0.2.1"]);
+        long.doh_paths = vec![format!("/{}", "x".repeat(128)), format!("/{}", "y".repeat(127))];
+        assert_eq!(Resolver::describe(&long).services[2].path.as_ref(), long.doh_paths.get(1));
+        long.doh_paths.pop();
+        assert_eq!(Resolver::describe(&long).services.len(), 2);
+    }
+
+    #[test]
     fn loopback_doors_are_told_of_only_where_every_door_is_one() {
         let local = inputs("127.0.0.1", &["localhost", "127.0.0.1"]);
         let resolver = Resolver::describe(&local);

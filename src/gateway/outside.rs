@@ -50,17 +50,17 @@ pub struct Told {
 }
 
 impl Told {
-    /// By what is known of it. Whatever keeps clients from finding its doors is logged.
+    /// By what is known of it and its `config`. Whatever keeps clients from finding its doors is logged.
     #[must_use]
-    pub fn of(inputs: &Inputs, setup_page: bool) -> Self {
+    pub fn of(inputs: &Inputs, config: &Config) -> Self {
         for problem in discovery::problems(inputs) {
             tracing::warn!(key = problem.key(), "discovery: {problem}");
         }
         let resolver = Resolver::describe(inputs);
-        let documents = if setup_page { documents(&resolver) } else { Vec::new() };
+        let documents = if config.listen.setup_page { documents(&resolver) } else { Vec::new() };
         let page = |one: Document| Page { path: one.path, media_type: one.media_type, body: one.body.into() };
         Self {
-            about: discovery::own_names(&resolver, &inputs.advertise, &pipeline::EXTENDED_ERRORS),
+            about: discovery::own_names(&resolver, &inputs.advertise, &pipeline::extended_errors(&config.pipeline)),
             pages: documents.into_iter().map(page).collect(),
         }
     }

@@ -78,6 +78,16 @@ mod tests {
     use crate::wire::Span;
 
     #[test]
+    fn ecs_15_what_a_client_claims_stayed_here_where_its_address_is_told() {
+        let edns = Some(Edns { client_subnet: Some(Span { start: 40, end: 47 }), ..Edns::default() });
+        let subnet = Subnet::of("198.51.100.9".parse().unwrap());
+        for (basis, cut) in [(Basis::Address, Cut(Cut::ECS)), (Basis::Client, Cut(0))] {
+            let told = Told { asked: Some(subnet), sent: Some(Telling { subnet, basis }), scope: 0 };
+            assert_eq!(strip(edns, Some(told)), cut);
+        }
+    }
+
+    #[test]
     fn ecs_01_the_trail_says_what_stayed_here() {
         assert_eq!(strip(None, None), Cut(0));
         assert_eq!(

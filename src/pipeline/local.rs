@@ -173,3 +173,28 @@ pub fn soa(apex: &[u8]) -> Vec<u8> {
 fn narrow(length: usize) -> u16 {
     u16::try_from(length).unwrap_or(u16::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::registry::{class, rcode};
+    use crate::wire::{Records, name};
+
+    #[test]
+    fn owners_past_what_a_pointer_reaches_are_written_in_full() {
+        let (first, second) = (b"\x01a\x07example\0", b"\x01b\x07example\0");
+        let mut local = Local::new(b"\x01q\x07example\0\0\x10\0\x01", rcode::NOERROR, Kind::Positive);
+        for (owner, octets) in [(&first[..], 1), (first, 0x4000), (second, 1), (second, 1), (first, 1)] {
+            let rdata = vec![0; octets];
+            local.answer(Owner::Name(owner), Data { rtype: rtype::TXT, class: class::IN, ttl: 60, rdata: &rdata });
+        }
+        let message = local.finish(Moment(7)).message;
+        let header = Header::parse(&message).unwrap();
+        let owners = Records::new(&message, &header).unwrap().map(|record| {
+            let mut owner = Vec::new();
+            name::expand(&message, record.unwrap().owner.into(), &mut owner).unwrap();
+            owner
+        });
+        assert_eq!(owners.collect::<Vec<_>>(), [first, first, second, second, first]);
+    }
+}

@@ -38,7 +38,7 @@ mod walk;
 pub use cookie::Cookies;
 pub use dns64::{Dns64, Prefix, PrefixError};
 pub use keys::NOT_RECURSIVE;
-pub use rcode::EXTENDED_ERRORS;
+pub use rcode::extended_errors;
 pub use settings::{AnyRule, CookieRule, Settings, Special};
 pub use shared::Shared;
 pub use special::{is_answered_here, switchable};

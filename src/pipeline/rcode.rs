@@ -3,6 +3,7 @@
 //! Texts are short and fixed: they name a kind of trouble, never an address, a name or a rule (EDE-02, EDE-04).
 
 use super::digest::Flaw;
+use super::settings::Settings;
 use crate::cache::Failure;
 use crate::reply::Meta;
 use crate::upstream::ExchangeError;
@@ -62,8 +63,15 @@ impl Problem {
     }
 }
 
-/// Every INFO-CODE that is given here or with a stale answer, ascending: what RESINFO tells of (RFC 9606 5).
-pub const EXTENDED_ERRORS: [u16; 8] = [
+/// Every INFO-CODE that is given by these `settings`, ascending: what RESINFO tells of (RFC 9606 5).
+#[must_use]
+pub fn extended_errors(settings: &Settings) -> Vec<u16> {
+    let made = settings.dns64.as_ref().map(|_| ede::SYNTHESIZED);
+    ALWAYS.into_iter().chain(made).collect()
+}
+
+/// Those given here or with a stale answer, whatever is configured.
+const ALWAYS: [u16; 8] = [
     ede::OTHER,
     ede::STALE,
     ede::CACHED_ERROR,
@@ -236,9 +244,9 @@ mod tests {
         let recalled = of_failure(Failure { rcode: 2, ede: ede::NETWORK_ERROR, left: 1, left_alone: 1 });
         let made = own.into_iter().chain(faults).chain(CAUSES.map(problem)).chain([recalled]);
         for extended in made.flat_map(|problem| problem.extras).flatten() {
-            assert!(EXTENDED_ERRORS.contains(&extended.code), "{extended:?}");
+            assert!(ALWAYS.contains(&extended.code), "{extended:?}");
         }
-        assert!(EXTENDED_ERRORS.is_sorted());
+        assert!(ALWAYS.is_sorted());
     }
 
     #[test]

@@ -267,6 +267,8 @@ mod tests {
             let records = Records::new(&stored.message, &header).unwrap().map(Result::unwrap);
             records.map(|record| (record.rtype, record.class)).collect()
         };
+        let chaos = ask_class("1.0.0.127.in-addr.arpa", rtype::PTR, class::CH).unwrap();
+        assert_eq!(classes(&chaos), [(rtype::SOA, class::CH)]);
         let any = ask_class("localhost", rtype::A, 255).unwrap();
         assert_eq!(classes(&any), [(rtype::A, class::IN)]);
         assert_eq!(classes(&ask_class("x.onion", rtype::A, 255).unwrap()), [(rtype::SOA, class::IN)]);

@@ -282,4 +282,61 @@ mod tests {
         }
         assert_eq!(Ask::new(&[0], rtype::A).reach(Some(elsewhere), 24), 0);
     }
+
+    #[test]
+    fn pad_04_pad_05_what_is_told_and_what_passes_count_in_blocks_on_encrypted_legs_alone() {
+        let subnet = Telling { subnet: Subnet::of([198, 51, 100, 9].into()).within(24), basis: Basis::Client };
+        let passed = Passed { codes: [65001].into(), octets: (*b"\xfd\xe9\0\x05there").into() };
+        for (subnet, passed) in
+            [(None, None), (Some(subnet), None), (None, Some(&passed)), (Some(subnet), Some(&passed))]
+        {
+            let ask = Ask { subnet, passed: passed.cloned().map(Arc::new), ..Ask::new(b"\x01a\0", rtype::A) };
+            for leg in [Leg::default(), Leg { cookie: Some(&[7; 8]), keepalive: true, ..Leg::default() }] {
+                let length = |encrypted| {
+                    let mut out = BytesMut::new();
+                    ask.compose(Leg { encrypted, ..leg }, &mut out);
+                    out.len()
+                };
+                assert_eq!(length(true) % PADDING_BLOCK, 0, "{ask:?} {leg:?}");
+                assert!(length(false) < PADDING_BLOCK);
+            }
+        }
+    }
+
+    #[test]
+    fn ecs_06_another_subnet_is_another_question_but_for_the_family_of_none() {
+        let told = Subnet::of([198, 51, 100, 9].into()).within(24);
+        let answer = |data: &[u8]| {
+            let header = Header { id: 7, flags: Flags(Flags::QR), questions: 1, additionals: 1, ..Header::default() };
+            let mut message = [&header.to_octets()[..], b"\x01a\0\0\x01\0\x01"].concat();
+            let mut opt = OptWriter::start(&mut message, UDP_SIZE, 0, false);
+            opt.option(option::ECS, &[data]);
+            opt.finish();
+            message
+        };
+        for (subnet, data, expected) in [
+            (told, &[0, 1, 24, 24, 198, 51, 100][..], Ok(())),
+            (told, &[0, 1, 24, 24, 198, 51, 101], Err(Mismatch::Subnet)),
+            (told, &[0, 1, 16, 16, 198, 51], Err(Mismatch::Subnet)),
+            (told, &[0, 2, 24, 0, 198, 51, 100], Err(Mismatch::Subnet)),
+            (told, &[0, 1, 24], Err(Mismatch::Subnet)),
+            (told.hidden(), &[0, 2, 0, 0], Ok(())),
+            (told.hidden(), &[0, 1, 8, 0, 198], Err(Mismatch::Subnet)),
+        ] {
+            let subnet = Some(Telling { subnet, basis: Basis::Client });
+            let ask = Ask { subnet, ..Ask::new(b"\x01a\0", rtype::A) };
+            assert_eq!(ask.check(&answer(data), 7), expected, "{data:?}");
+        }
+    }
+
+    #[test]
+    fn spf_01_only_an_error_without_records_may_leave_the_question_out() {
+        let ask = Ask::new(b"\x01a\0", rtype::A);
+        let checked = |rcode: u16, answers: u16| {
+            let header = Header { flags: Flags(Flags::QR).with_rcode(rcode), answers, ..Header::default() };
+            ask.check(&header.to_octets(), 0)
+        };
+        assert_eq!((checked(1, 0), checked(5, 0)), (Ok(()), Ok(())));
+        assert_eq!((checked(0, 0), checked(1, 1)), (Err(Mismatch::Question), Err(Mismatch::Question)));
+    }
 }

@@ -211,6 +211,11 @@ async fn ddr_05_other_types_and_names_are_empty_and_any_is_one_set() {
         assert!(is_denied(&ask(&rig, "_dns.dns.example", rtype).await, "_dns.dns.example."), "{rtype}");
     }
     assert_eq!(rig.upstream.count(), 0);
+    // The records are of class IN.
+    let mut chaos = Ask::new("_dns.dns.example", SVCB).id(0).bytes();
+    *chaos.last_mut().unwrap() = 3;
+    rig.ask(Transport::Tcp, &chaos).await;
+    assert_eq!(rig.upstream.count(), 1);
 }
 
 #[tokio::test]
@@ -355,4 +360,11 @@ async fn ddr_12_and_sud_07_what_the_gateway_is_called_exists_in_a_zone_where_not
         assert_eq!(message::rcode(&asked("other.home.arpa", 1).await), 3);
     });
     assert_eq!(rig.upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn res_02_made_addresses_are_among_the_extended_errors_where_they_are_made() {
+    let rig = Rig::with(&format!("{NAMED}\n[dns64]\nprefix = \"64:ff9b::/96\"")).await;
+    let [answers, ..] = sections(&ask(&rig, "resolver.arpa", RESINFO).await);
+    assert_eq!(strings(&answers[0].3), ["exterr=0,3,13,18-19,21-23,29"]);
 }

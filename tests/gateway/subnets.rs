@@ -239,3 +239,104 @@ async fn two_servers_asked_at_once_are_each_told_by_their_own_rule_and_the_answe
     mute.asked(1).await;
     assert_eq!(told(&mute.log()[0]), Some(vec![0, 1, 24, 0, 198, 51, 1]));
 }
+
+#[tokio::test]
+async fn ecs_03_what_breaks_the_form_of_the_option_is_formerr_with_an_opt_over_each_transport() {
+    let rig = Rig::with("[privacy]\necs = \"forward\"\n").await;
+    rig.upstream.script(tailored);
+    let broken = [
+        ("another family", &[0, 3, 8, 0, 1][..]),
+        ("too many bits of IPv4", &[0, 1, 33, 0, 198, 51, 100, 9, 0]),
+        ("too many bits of IPv6", &[0, 2, 129, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ("a scope", &[0, 1, 24, 24, 198, 51, 100]),
+        ("an octet too few", &[0, 1, 24, 0, 198, 51]),
+        ("an octet too many", &[0, 1, 24, 0, 198, 51, 100, 0]),
+        ("a bit behind the last", &[0, 1, 23, 0, 198, 51, 101]),
+        ("no length", &[0, 1]),
+        ("nothing", &[]),
+    ];
+    over_all!(Transport::ALL, |transport| {
+        for (what, option) in broken {
+            let reply = rig.ask(transport, &Ask::a("0.example.org").id(0).option(8, option).bytes()).await.message;
+            assert_eq!((message::rcode(&reply), message::counts(&reply)[1]), (1, 0), "{what}");
+            assert!(message::options(&reply).is_some() && message::option(&reply, 8).is_none(), "{what}");
+        }
+    });
+    assert_eq!(rig.upstream.count(), 0);
+    // No bit of any family is nothing told, and no fault.
+    let hidden = Ask::a("0.example.org").option(8, &[0, 9, 0, 0]).bytes();
+    assert_eq!(message::rcode(&rig.ask(Transport::Udp, &hidden).await.message), 0);
+    let log = rig.upstream.log();
+    let asked = log.iter().find(|asked| !asked.name().is_empty()).unwrap();
+    assert_eq!(told(asked), Some(NOTHING.to_vec()));
+}
+
+#[tokio::test]
+async fn ecs_02_ecs_07_ecs_09_and_ecs_13_whom_an_answer_for_all_and_a_denial_serve_over_each_transport() {
+    let rig = Rig::with("[privacy]\necs = \"forward\"\n").await;
+    rig.upstream.script(|asked| match asked.name().split('.').next() {
+        Some("none") => Act::Answer(Answer::new().a(300, [192, 0, 2, 1])),
+        Some("denied") => {
+            let mut data = told(asked).unwrap_or_default();
+            let Some(scope) = data.get_mut(3) else { return Act::Silence };
+            *scope = 24;
+            Act::Answer(Answer::new().rcode(3).soa("example.org", 60, 60).opt(&[(8, &data)]))
+        }
+        _ => tailored(asked),
+    });
+    over_all!(Transport::ALL, |transport| {
+        let asked = async |label: &str, option: &[u8]| {
+            let before = rig.upstream.count();
+            let ask = Ask::a(&format!("{label}.{}.example.org", transport.name())).id(0).option(8, option);
+            let reply = rig.ask(transport, &ask.bytes()).await.message;
+            (message::option(&reply, 8).map(|data| data[3]), rig.upstream.count() - before)
+        };
+        for label in ["none", "denied", "0"] {
+            assert_eq!(asked(label, &[0, 1, 24, 0, 198, 51, 1]).await, (Some(0), 1), "{label}");
+            assert_eq!(asked(label, &[0, 1, 24, 0, 203, 0, 113]).await, (Some(0), 0), "{label}");
+            assert_eq!(asked(label, &[0, 2, 32, 0, 0x20, 1, 0xd, 0xb8]).await, (Some(0), 0), "{label}");
+        }
+        // Who wants nothing told has its own answer, whoever asked before.
+        assert_eq!(asked("0", &NOTHING).await, (Some(0), 1));
+        assert_eq!(asked("0", &NOTHING).await, (Some(0), 0));
+        assert_eq!(told(rig.upstream.log().last().unwrap()), Some(NOTHING.to_vec()));
+    });
+}
+
+#[tokio::test]
+async fn ecs_12_a_server_that_refuses_to_know_is_asked_without_an_address_over_each_transport() {
+    let rig = Rig::with("[privacy]\necs = \"forward\"\n").await;
+    rig.upstream.script(|asked| match told(asked) {
+        Some(data) if data[2] > 0 => Act::Answer(Answer::new().rcode(5)),
+        Some(_) | None => Act::Answer(Answer::new().a(300, [192, 0, 2, 1])),
+    });
+    over_all!(Transport::ALL, |transport| {
+        let name = format!("{}.example.org", transport.name());
+        let (data, option) = ask(&rig, transport, &name, 1).await;
+        // Nothing says that what is told to nobody is for others.
+        assert_eq!((data, option), (1, Some(vec![0, 1, 32, 24, 198, 51, 1, 9])));
+        let log = rig.upstream.log();
+        let last: Vec<_> = log.iter().filter(|asked| asked.name() == name).map(told).collect();
+        assert_eq!(last.first(), Some(&Some(vec![0, 1, 24, 0, 198, 51, 1])));
+        assert!(last.len() == 2 && last[1].as_ref().is_none_or(|data| *data == NOTHING), "{last:?}");
+    });
+}
+
+#[tokio::test]
+async fn ecs_15_who_claims_another_network_and_whose_own_is_private_is_not_told_of_over_each_transport() {
+    let rig = Rig::with("[privacy]\necs = { add = { v4 = 24, v6 = 56 } }\n").await;
+    rig.upstream.script(tailored);
+    over_all!(Transport::ALL, |transport| {
+        for (client, option) in [
+            ("elsewhere", &[0, 1, 24, 0, 198, 51, 100][..]),
+            ("own", &[0, 1, 32, 0, 127, 0, 0, 1]),
+            ("six", &[0, 2, 56, 0, 0x20, 1, 0xd, 0xb8, 0, 0, 0]),
+        ] {
+            let name = format!("{client}.{}.example.org", transport.name());
+            let reply = rig.ask(transport, &Ask::a(&name).id(0).option(8, option).bytes()).await.message;
+            assert_eq!((message::rcode(&reply), message::option(&reply, 8).as_deref()), (0, Some(option)), "{name}");
+        }
+    });
+    assert!(rig.upstream.log().iter().all(|asked| told(asked).is_none()));
+    assert_eq!(rig.upstream.count(), 3 * Transport::ALL.len());
+}

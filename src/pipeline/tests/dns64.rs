@@ -150,6 +150,11 @@ async fn d64_03_excluded_addresses_count_as_absent_and_among_others_are_left_out
     assert_eq!((got.rcode(), got.types(), got.ttls()), (rcode::NOERROR, vec![rtype::SOA], vec![250]));
     let hit = gateway.begin(Transport::Udp, &query().0).at_once();
     assert_eq!(hit.types(), [rtype::SOA], "a denial that says for how long");
+
+    // That one is of another question: that it is authentic says nothing of this.
+    let proven: Say = |ask| Play::Answer(Built::to(ask).soa("example", 250, 250).flags(Flags::AD, true));
+    let gateway = Gateway::with(plan("64:ff9b::/96"), either(all, proven));
+    assert!(!gateway.udp(&query().flags(Flags::AD, true)).await.has(Flags::AD));
 }
 
 #[tokio::test]
@@ -368,6 +373,30 @@ async fn d64_08_denials_and_failures_of_the_alias_are_those_of_its_target() {
         assert!(got.edes().contains(&22), "{:?}", got.edes());
     }
     assert_eq!(failing.asked(), 1, "remembered where it was asked");
+}
+
+#[tokio::test]
+async fn d64_08_an_alias_lives_for_ten_minutes_at_most_and_claims_nothing() {
+    let gateway = gateway(nothing, |ask| {
+        let target = wire("host.example");
+        let built = Built::to(ask).record(Section::Answer, &[0xc0, 12], (rtype::PTR, 9000), &target);
+        Play::Answer(built.flags(Flags::AD, true))
+    });
+    let query = pointer("64:ff9b::93.184.215.14").flags(Flags::AD, true);
+    let got = gateway.udp(&query).await;
+    assert_eq!((got.ttls()[0], got.has(Flags::AD)), (600, false));
+    gateway.pass(600);
+    assert!(matches!(gateway.begin(Transport::Udp, &query.0), Begun::Later(_)));
+}
+
+#[tokio::test]
+async fn d64_08_and_ecs_16_servers_of_another_domain_are_told_nothing_of_the_client() {
+    let plan = Plan { ecs: SubnetRule::Forward, ..plan("64:ff9b::/96") };
+    let gateway = Gateway::with(plan, nothing);
+    let query = pointer("64:ff9b::93.184.215.14").opt(0, false, &[(option::ECS, &[0, 1, 24, 0, 198, 51, 100])]);
+    gateway.udp(&query).await;
+    let asked = gateway.upstream.asked.lock().unwrap();
+    assert_eq!((asked.len(), asked[0].subnet), (1, None));
 }
 
 #[tokio::test]
@@ -680,4 +709,25 @@ async fn of_what_is_never_kept_nothing_is_made_that_is() {
         assert_eq!(addresses(&gateway.udp(&query()).await), [MADE]);
     }
     assert_eq!(asked(&gateway), [BOTH, BOTH].concat());
+}
+
+#[tokio::test]
+async fn ecs_08_what_is_made_of_an_answer_for_those_who_tell_as_much_is_for_no_others() {
+    let plan = Plan { ecs: SubnetRule::Forward, ..plan("64:ff9b::/96") };
+    let gateway = Gateway::with(plan, |ask| {
+        let subnet = ask.subnet.unwrap().subnet;
+        // More bits count than were told.
+        let data = [&subnet.head(24)[..], subnet.address()].concat();
+        let built = Built::to(ask);
+        let built = if rtype_of(ask) == rtype::A { built.a(60, data[6]) } else { built.soa("example", 60, 60) };
+        Play::Answer(built.opt(0, false, &[(option::ECS, &data)]))
+    });
+    let from = |rtype, length, third| {
+        Built::query("www.example", rtype).opt(0, false, &[(option::ECS, &[0, 1, length, 0, 198, 51, third])])
+    };
+    gateway.udp(&from(rtype::A, 20, 16)).await;
+    for (length, third) in [(20, 16), (24, 17), (20, 32)] {
+        let got = gateway.udp(&from(rtype::AAAA, length, third)).await;
+        assert_eq!((got.rdata(0)[15], got.option(option::ECS).unwrap()[3]), (third, length));
+    }
 }

@@ -309,6 +309,22 @@ async fn ede_02_a_reason_goes_before_data_does_and_tc_tells_of_it() {
 }
 
 #[tokio::test]
+async fn ede_02_on_a_stream_a_reason_that_does_not_fit_is_no_truncation() {
+    // 27 of header and question, 10 + 2 of the record, 11 + 6 of the upstream's OPT: the largest message. Ours is as large without
+    // the reason, for the client asks how long it may stay.
+    let gateway = Gateway::new(|ask| {
+        let text = vec![0; 65_535 - 27 - 12 - 17];
+        let built = Built::to(ask).record(Section::Answer, &[0xc0, 12], (10, 300), &text);
+        Play::Answer(built.opt(0, false, &[(option::EDE, &[0, 3])]))
+    });
+    for (options, reasons) in [(&[][..], 1), (&[KEEPALIVE], 0)] {
+        let got = gateway.tcp(&query(options)).await;
+        assert_eq!((got.message.len(), got.records.len(), got.has(Flags::TC)), (65_535, 1, false));
+        assert_eq!(got.edes().len(), reasons);
+    }
+}
+
+#[tokio::test]
 async fn cki_02_08_12_13_23_cookies_are_of_this_hop_and_of_no_key() {
     let gateway = simple();
     for transport in Transport::ALL {

@@ -1,14 +1,15 @@
 //! Clients that tell their subnet: what servers hear of it, whom an answer serves, and what the reply says (RFC 7871).
 
-use super::rig::{Begun, Built, Gateway, Got, Plan, Play};
+use super::rig::{Begun, Built, Gateway, Got, Plan, Play, settings};
 use crate::cache::Selection;
 use crate::peer::Transport;
+use crate::pipeline::Settings;
 use crate::reply::{Scope, Source};
 use crate::trail::Told;
 use crate::upstream::error::Cause;
 use crate::upstream::{Ask, SubnetRule};
-use crate::wire::Subnet;
 use crate::wire::registry::{option, rcode, rtype};
+use crate::wire::{Flags, Section, Subnet};
 
 /// A gateway that forwards subnets.
 fn forwarding(script: impl Fn(&Ask) -> Play + Send + Sync + 'static) -> Gateway {
@@ -205,7 +206,9 @@ async fn ecs_01_what_no_server_is_told_is_neither_read_nor_said_again_and_one_an
 
 #[tokio::test(start_paused = true)]
 async fn ecs_04_and_ecs_05_so_many_bits_of_the_clients_own_address_are_added_and_fewer_where_it_says_so() {
-    let gateway = by(SubnetRule::Add { v4: 20, v6: 56 }, |ask| tailored(ask, 20));
+    let gateway = by(SubnetRule::Add { v4: 20, v6: 56 }, |ask| {
+        tailored(ask, if ask.question.starts_with(b"\x04near") { 24 } else { 20 })
+    });
     let plain = Built::query("a.example", rtype::A).sized(1232);
     let got = ask_from(&gateway, "198.51.100.77", &plain).await;
     assert_eq!((told(&gateway), got.option(option::ECS)), (Some(vec![0, 1, 20, 0, 198, 51, 96]), None));
@@ -215,6 +218,13 @@ async fn ecs_04_and_ecs_05_so_many_bits_of_the_clients_own_address_are_added_and
     for (address, asked) in [("198.51.111.1", 1), ("198.51.112.1", 2), ("198.51.100.1", 2)] {
         ask_from(&gateway, address, &plain).await;
         assert_eq!(gateway.asked(), asked, "{address}");
+    }
+    // Bits that no server is told do not split what is for those who tell as much.
+    let near = Built::query("near.example", rtype::A);
+    let before = gateway.asked();
+    for (address, asked) in [("198.51.96.1", 1), ("198.51.111.1", 1), ("198.51.112.1", 2)] {
+        ask_from(&gateway, address, &near).await;
+        assert_eq!(gateway.asked() - before, asked, "{address}");
     }
     let narrow = telling("b.example", &[0, 1, 16, 0, 198, 51]);
     let got = ask_from(&gateway, "198.51.100.77", &narrow).await;
@@ -408,4 +418,31 @@ async fn a_flush_of_the_name_means_the_answers_of_all_networks() {
         crate::cache::Fate::Goes
     }) {}
     assert_eq!((taken, cache.stats().entries), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pad_05_and_edn_10_the_subnet_and_what_passes_count_in_blocks_and_in_the_room_of_a_datagram() {
+    let settings = Settings { pass: vec![65001], ..settings() };
+    let plan = Plan { settings, ecs: SubnetRule::Forward, allow: "0.0.0.0/0", ..Plan::default() };
+    let gateway = Gateway::with(plan, |ask| {
+        let digits = std::str::from_utf8(&ask.question[1..5]).unwrap();
+        let text = vec![b'x'; digits.parse().unwrap()];
+        let built = Built::to(ask).record(Section::Answer, &[0xc0, 12], (rtype::TXT, 60), &text);
+        Play::Answer(built.opt(0, false, &[(65001, b"back")]))
+    });
+    let subnet = (option::ECS, &[0, 1, 24, 0, 198, 51, 100][..]);
+    let (passing, padding) = ((65001, &b"there"[..]), (option::PADDING, &[][..]));
+    for options in [&[subnet, padding][..], &[passing, padding], &[subnet, passing, padding]] {
+        let got = gateway.over(Transport::Dot, &Built::query("0100.example", rtype::TXT).opt(0, false, options)).await;
+        assert_eq!((got.message.len() % 468, got.options().len()), (0, options.len()), "{options:?}");
+    }
+    // The first label says how long the data are, in digits; header, question, record and our OPT take 12 + 20 + 12 + 11.
+    let (mut whole, mut cut) = (0, 0);
+    for octets in 1150..1190 {
+        let got = gateway.udp(&Built::query(&format!("{octets}.example"), rtype::TXT).opt(0, false, &[subnet])).await;
+        assert!(got.message.len() <= 1232, "{octets}: {}", got.message.len());
+        assert_eq!(got.option(option::ECS).map(|data| data.len()), Some(7));
+        if got.has(Flags::TC) { cut += 1 } else { whole += 1 }
+    }
+    assert!(whole > 0 && cut > 0, "{whole} {cut}");
 }
