@@ -53,7 +53,7 @@ impl Shared {
             finish: Finish::new(&settings),
             own: Own::new(settings.about.clone()),
             cookies: settings.cookies.then(|| Cookies::new(&settings.secrets, clock.now())),
-            special: Zones::new(&settings.special),
+            special: Zones::new(&settings.special, settings.about.iter().map(|place| &*place.name)),
             passing: Passing::new(&settings.pass),
             cache: Cache::new(&cache_settings),
             failures: Failures::new(&cache_settings),

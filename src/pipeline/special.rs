@@ -45,9 +45,9 @@ struct Zone {
 }
 
 impl Zones {
-    /// The zones that `special` leaves here.
+    /// The zones that `special` leaves here. The names in `own` are answered before, some of their types alone: they exist.
     #[must_use]
-    pub fn new(special: &Special) -> Self {
+    pub fn new<'a>(special: &Special, own: impl Iterator<Item = &'a [u8]>) -> Self {
         let is_asked = |apex: &[u8]| special.asked.iter().any(|domain| name::is_under(apex, domain));
         let always = ALWAYS.into_iter().map(|(apex, says)| Zone { apex: apex.into(), says });
         let written = switchable().filter_map(|(text, says)| Some((name::from_text(&text).ok()?, says)));
@@ -58,7 +58,7 @@ impl Zones {
 
         let lies_in_one = |domain: &[u8]| all.iter().any(|zone| name::is_under(domain, &zone.apex));
         let asked: Vec<&Box<[u8]>> = special.asked.iter().filter(|domain| lies_in_one(domain)).collect();
-        let hosts = HOSTS.into_iter().filter(|host| lies_in_one(host)).map(Box::from);
+        let hosts = HOSTS.into_iter().chain(own).filter(|host| lies_in_one(host)).map(Box::from);
         let mut zones = Self {
             tails: Vec::new(),
             places: Suffixes::default(),
@@ -191,7 +191,7 @@ mod tests {
     /// The zones with these domains asked upstream, and these denied.
     fn zones(asked: &[&str], denied: &[&str]) -> Zones {
         let wire = |all: &[&str]| all.iter().map(|text| name::from_text(text).unwrap().into()).collect();
-        Zones::new(&Special { asked: wire(asked), denied: wire(denied) })
+        Zones::new(&Special { asked: wire(asked), denied: wire(denied) }, std::iter::empty())
     }
 
     fn ask(text: &str, rtype: u16) -> Option<StoredBuf> {
@@ -270,6 +270,18 @@ mod tests {
         assert_denied(&ask("x.invalid", rtype::A).unwrap(), rcode::NXDOMAIN, "invalid");
         assert_denied(&ask("invalid", rtype::TXT).unwrap(), rcode::NXDOMAIN, "invalid");
         assert_denied(&ask("abc.ONION", rtype::AAAA).unwrap(), rcode::NXDOMAIN, "onion");
+    }
+
+    #[test]
+    fn own_name_in_a_special_zone_exists_as_do_those_above_it() {
+        let own = [name::from_text("dns.lan.home.arpa").unwrap(), name::from_text("dns.example").unwrap()];
+        let zones = Zones::new(&Special::default(), own.iter().map(Vec::as_slice));
+        for (name, rcode) in
+            [("Dns.Lan.home.arpa", 0), ("lan.home.arpa", 0), ("x.lan.home.arpa", 3), ("x.dns.lan.home.arpa", 3)]
+        {
+            assert_denied(&ask_of(&zones, name, (65, class::IN), false).unwrap(), rcode, "home.arpa");
+        }
+        assert_eq!(rcode_of(&zones, "dns.example"), None);
     }
 
     #[test]

@@ -292,6 +292,21 @@ async fn ddr_12_and_svc_06_what_the_operator_says_of_the_outside_is_told() {
 }
 
 #[tokio::test]
+async fn own_name_under_home_arpa_has_its_addresses_and_is_denied_no_other_type_by_nxdomain() {
+    let rig = Rig::with(
+        "[tls]\nnames = [\"dns.home.arpa\"]\n[advertise]\nname = \"dns.home.arpa\"\naddresses = [\"192.0.2.1\"]",
+    )
+    .await;
+    assert_eq!(message::read(&ask(&rig, "dns.home.arpa", 1).await).answers.len(), 1);
+    // HTTPS is asked beside A by every browser, and NXDOMAIN would mean that there is no A either (RFC 8020).
+    for rtype in [65, 15] {
+        assert!(is_denied(&ask(&rig, "dns.home.arpa", rtype).await, "home.arpa."), "{rtype}");
+    }
+    assert_eq!(message::flags(&ask(&rig, "other.home.arpa", 65).await) & 0xf, 3);
+    assert_eq!(rig.upstream.count(), 0);
+}
+
+#[tokio::test]
 async fn ddr_04_discovery_switched_off_leaves_resolver_arpa_empty_and_own_names_to_their_zones() {
     let rig = Rig::with(&format!("{NAMED}\n[advertise]\ndiscovery = false")).await;
     assert!(is_denied(&ask(&rig, "_dns.resolver.arpa", SVCB).await, "resolver.arpa."));
