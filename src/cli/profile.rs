@@ -192,7 +192,7 @@ fn tell(args: &Args, config: &Config) -> Result<Told, ProfileError> {
 
 /// Each problem on a line after another.
 fn lines(problems: &[String]) -> String {
-    problems.iter().map(|problem| format!("\nwarning: {problem}")).collect()
+    problems.iter().map(|problem| format!("\nwarning: {problem}")).collect::<Vec<_>>().concat()
 }
 
 fn code(device: Device, guide: &Guide, config: &Config) -> Result<String, ProfileError> {
