@@ -91,8 +91,13 @@ pub enum Spoken {
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
     /// It would not work.
-    #[error(transparent)]
-    Unfit(#[from] Unfit),
+    #[error("{why}{}", lines(problems))]
+    Unfit {
+        /// What the device misses.
+        why: Unfit,
+        /// What keeps clients from the doors, which may be why.
+        problems: Vec<String>,
+    },
     /// The certificate cannot be read.
     #[error(transparent)]
     Certificate(#[from] IdentityError),
@@ -156,8 +161,11 @@ fn tell(args: &Args, config: &Config) -> Result<Told, ProfileError> {
     let inputs = inputs(config)?;
     let resolver = Resolver::describe(&inputs);
     let device = args.device.device();
-    let guide = guide(device, &resolver, args.door.map(Spoken::protocol))?;
     let problems: Vec<String> = discovery::problems(&inputs).iter().map(ToString::to_string).collect();
+    let guide = match guide(device, &resolver, args.door.map(Spoken::protocol)) {
+        Ok(guide) => guide,
+        Err(why) => return Err(ProfileError::Unfit { why, problems }),
+    };
     let warnings = || problems.iter().map(|problem| format!("warning: {problem}\n")).collect::<Vec<_>>().concat();
     let title = device.title();
     let told = text::told(title, &guide, Paint::for_output());
@@ -180,6 +188,11 @@ fn tell(args: &Args, config: &Config) -> Result<Told, ProfileError> {
         }
         _ => Ok(Told { output: told + &text::files(&guide), beside: warnings() }),
     }
+}
+
+/// Each problem on a line after another.
+fn lines(problems: &[String]) -> String {
+    problems.iter().map(|problem| format!("\nwarning: {problem}")).collect::<Vec<_>>().concat()
 }
 
 fn code(device: Device, guide: &Guide, config: &Config) -> Result<String, ProfileError> {

@@ -42,9 +42,19 @@ impl Covered {
         self.addresses.contains(&address.to_canonical())
     }
 
-    /// The names that are names of one host.
+    /// The names that are names of one host. A certificate may hold anything, and these go into files that are run and obeyed.
     pub fn hosts(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(String::as_str).filter(|name| !name.contains('*'))
+        let is_label = |label: &str| {
+            !label.is_empty()
+                && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'))
+        };
+        self.names.iter().map(String::as_str).filter(move |name| name.split('.').all(is_label))
+    }
+
+    /// The first name that stands for many hosts.
+    #[must_use]
+    pub fn wildcard(&self) -> Option<&str> {
+        self.names.iter().map(String::as_str).find(|name| name.starts_with("*."))
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use super::{Address, Covered, Door, Inputs, Port, Protocol, Resolver, Service};
+use super::{Address, Door, Inputs, Port, Protocol, Resolver, Service};
 
 /// Addresses told of at most: they go into each record and into options of 255 octets.
 const MOST_ADDRESSES: usize = 8;
@@ -28,7 +28,7 @@ impl Resolver {
         let services: Vec<Service> = Protocol::ALL.into_iter().filter_map(|it| service(inputs, &doors, it)).collect();
         let addresses = addresses(inputs, &doors, &services);
         let is_here = addresses.iter().all(|address| address.ip.is_loopback());
-        let names = names(&inputs.certificate, inputs.advertise.name.as_deref(), is_here);
+        let names = names(inputs, is_here);
         Self {
             // Where no certificate is shown a name proves nothing.
             names: if services.is_empty() { Vec::new() } else { names },
@@ -49,9 +49,11 @@ pub(super) fn doors_told_of(inputs: &Inputs) -> Vec<Door> {
 }
 
 fn service(inputs: &Inputs, doors: &[Door], protocol: Protocol) -> Option<Service> {
-    let first = doors.iter().find(|door| door.protocol == Some(protocol) && door.address.port() != 0)?;
+    let mut bound =
+        doors.iter().filter(|door| door.protocol == Some(protocol)).map(|door| door.address.port()).peekable();
+    bound.peek()?;
     let port = match inputs.advertise.port(protocol) {
-        Port::AsBound => first.address.port(),
+        Port::AsBound => bound.find(|&port| port != 0)?,
         Port::At(port) => port,
         Port::Hidden => return None,
     };
@@ -97,7 +99,8 @@ fn addresses(inputs: &Inputs, doors: &[Door], services: &[Service]) -> Vec<Addre
 
 /// The name said, if the certificate covers it, and then the certificate's own. Where the name said is not covered there is none:
 /// clients are not sent to a name that the operator did not choose.
-fn names(certificate: &Covered, chosen: Option<&str>, is_here: bool) -> Vec<String> {
+fn names(inputs: &Inputs, is_here: bool) -> Vec<String> {
+    let (certificate, chosen) = (&inputs.certificate, inputs.advertise.name.as_deref());
     let mut names: Vec<String> = Vec::new();
     if let Some(chosen) = chosen {
         if !certificate.has_name(chosen) {
@@ -120,7 +123,7 @@ fn names(certificate: &Covered, chosen: Option<&str>, is_here: bool) -> Vec<Stri
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Advertise, Problem, problems};
+    use super::super::{Advertise, Covered, Problem, problems};
     use super::*;
 
     fn door(protocol: Option<Protocol>, address: &str) -> Door {
@@ -228,6 +231,37 @@ mod tests {
         let outer = inputs("192.0.2.1", &["localhost", "192.0.2.1"]);
         assert_eq!(Resolver::describe(&outer).names, [""; 0]);
         assert_eq!(problems(&outer), [Problem::NoName]);
+    }
+
+    #[test]
+    fn ddr_07_a_certificate_with_a_wildcard_alone_wants_a_name_said() {
+        let mut wild = inputs("10.0.0.1", &["*.home.example", "10.0.0.1"]);
+        assert_eq!(problems(&wild), [Problem::OnlyWildcard("*.home.example".into())]);
+        wild.advertise.name = Some("dns.home.example".into());
+        assert_eq!(problems(&wild), []);
+        assert_eq!(Resolver::describe(&wild).names, ["dns.home.example"]);
+    }
+
+    #[test]
+    fn a_name_is_not_missed_where_no_door_is_told_of() {
+        let mut hidden = inputs("192.0.2.1", &["dns.example", "192.0.2.1"]);
+        (hidden.advertise.dot, hidden.advertise.doh, hidden.advertise.doq) = (Port::Hidden, Port::Hidden, Port::Hidden);
+        assert_eq!(problems(&hidden), []);
+        let doors = vec![door(None, "192.0.2.1:0"), door(Some(Protocol::Dot), "192.0.2.1:0")];
+        let mut unknown = Inputs { doors, advertise: Advertise::default(), ..hidden };
+        assert_eq!((Resolver::describe(&unknown).services, problems(&unknown)), (vec![], vec![]));
+        // A port that the operator has said needs no door that says it.
+        unknown.advertise.dot = Port::At(853);
+        assert_eq!(ports(&Resolver::describe(&unknown)), [(Protocol::Dot, 853)]);
+        // The name said is wrong whatever the doors are.
+        unknown.advertise = Advertise { name: Some("other.example".into()), ..Advertise::default() };
+        assert_eq!(problems(&unknown), [Problem::NameNotCovered("other.example".into())]);
+    }
+
+    #[test]
+    fn what_is_no_host_name_in_a_certificate_is_told_to_nobody() {
+        let odd = ["<b>.example", "a b.example", "x;reboot.example", "a'b.example", "", "..", "dns.example"];
+        assert_eq!(Resolver::describe(&inputs("192.0.2.1", &odd)).names, ["dns.example"]);
     }
 
     #[test]

@@ -149,6 +149,16 @@ mod tests {
     }
 
     #[test]
+    fn file_to_copy_from_the_page_has_its_lines() {
+        let html = html(&public());
+        for lines in
+            ["[Resolve]\nDNS=192.0.2.1:853#dns.example ", "\nDNSOverTLS=yes\n", "$True\nSet-DnsClientServerAddress"]
+        {
+            assert!(html.contains(lines), "{lines}");
+        }
+    }
+
+    #[test]
     fn what_is_linked_is_there() {
         let all = documents(&local());
         let paths: Vec<(&str, &str)> = all.iter().map(|one| (one.path.as_str(), one.media_type)).collect();

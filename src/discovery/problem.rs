@@ -16,23 +16,34 @@ pub enum Problem {
     OnlyHere,
     /// There is no name to send clients to.
     #[error(
-        "the certificate is for no name but localhost: clients are told of no encrypted door; add a name to tls.names, or use a \
-         certificate that has one"
+        "the certificate is for no name that other machines could know the gateway by: clients are told of no encrypted door; use \
+         one that has such a name, or, where the private authority signs, add it to tls.names"
     )]
     NoName,
+    /// There are names to send clients to, and none is said.
+    #[error(
+        "the certificate is for {0} and for no single host: clients are told of no encrypted door; say in advertise.name which of \
+         these names the gateway goes by"
+    )]
+    OnlyWildcard(String),
     /// The name to go by is not in the certificate.
-    #[error("\"{0}\" is not a name that the certificate is for: clients are told of no encrypted door")]
+    #[error(
+        "\"{0}\" is not a name that the certificate is for: clients are told of no encrypted door; say one that it is for, use \
+         another certificate, or, where the private authority signs, add the name to tls.names"
+    )]
     NameNotCovered(String),
     /// A client that finds us at this address would refuse the certificate.
     #[error(
         "the certificate is not for {0}: clients that know the gateway by this address cannot verify it, and are not told of \
-         it (RFC 9462 4.2); use a certificate with this address, or give clients the name"
+         it (RFC 9462 4.2); use a certificate with this address, give clients the name, or say in advertise.addresses where else \
+         they reach it"
     )]
     AddressNotCovered(IpAddr),
     /// A client that finds us at this address can only trust its network.
     #[error(
         "the certificate is not for {0}: clients that know the gateway by this address cannot verify it, and few go on without \
-         (RFC 9462 4.3); add it to tls.names, use a certificate with it, or give clients the name"
+         (RFC 9462 4.3); add it to tls.names, use a certificate with it, give clients the name, or say in advertise.addresses where \
+         else they reach it"
     )]
     AddressNotVerified(IpAddr),
     /// A door at a port that is not told of.
@@ -54,7 +65,7 @@ impl Problem {
         match self {
             Self::OnlyHere => "listen",
             Self::NoName | Self::AddressNotCovered(_) | Self::AddressNotVerified(_) => "tls",
-            Self::NameNotCovered(_) => "advertise.name",
+            Self::NameNotCovered(_) | Self::OnlyWildcard(_) => "advertise.name",
             Self::SecondPort { protocol, .. } => match protocol {
                 Protocol::Dot => "listen.dot",
                 Protocol::Doh => "listen.doh",
@@ -75,12 +86,7 @@ pub fn problems(inputs: &Inputs) -> Vec<Problem> {
     if doors.is_empty() {
         return vec![Problem::OnlyHere];
     }
-    let mut found = Vec::new();
-    match &inputs.advertise.name {
-        Some(name) if resolver.names.is_empty() => found.push(Problem::NameNotCovered(name.clone())),
-        None if resolver.names.is_empty() => found.push(Problem::NoName),
-        Some(_) | None => {}
-    }
+    let mut found: Vec<Problem> = nameless(inputs, &resolver).into_iter().collect();
     // Nobody finds us by an address where no plain DNS is.
     let is_found = inputs.doors.iter().any(|door| door.protocol.is_none());
     let unverified = resolver.addresses.iter().filter(|address| is_found && !address.is_certified);
@@ -95,4 +101,15 @@ pub fn problems(inputs: &Inputs) -> Vec<Problem> {
         found.extend(second.map(|port| Problem::SecondPort { protocol, port, told: service.port }));
     }
     found
+}
+
+/// Why there is no name to send clients to.
+fn nameless(inputs: &Inputs, resolver: &Resolver) -> Option<Problem> {
+    match (&inputs.advertise.name, inputs.certificate.wildcard()) {
+        (Some(name), _) => (!inputs.certificate.has_name(name)).then(|| Problem::NameNotCovered(name.clone())),
+        // Where no door is told of, none has a name either.
+        (None, _) if !resolver.names.is_empty() || resolver.services.is_empty() => None,
+        (None, Some(wildcard)) => Some(Problem::OnlyWildcard(wildcard.to_owned())),
+        (None, None) => Some(Problem::NoName),
+    }
 }

@@ -95,6 +95,13 @@ fn what_would_not_work_is_refused_with_what_to_set() {
     let quic = profile(&home, &["systemd", "--door", "doq"]);
     assert_eq!(quic.code, 1);
     assert!(quic.errors.contains("does not speak DNS over QUIC"), "{}", quic.errors);
+    // Where the doors are is what is wrong, and said beside.
+    let inside = ["--set", "listen.dns=[\"192.0.2.1:53\"]", "--set", "listen.dot=[\"127.0.0.1:853\"]"];
+    let inside =
+        profile(&home, &[&["systemd", "--set", "listen.doh=[]", "--set", "listen.doq=[]"][..], &inside].concat());
+    assert_eq!(inside.code, 1);
+    assert!(inside.errors.contains("no such door that others are told of"), "{}", inside.errors);
+    assert!(inside.errors.contains("warning: plain DNS is open to other machines"), "{}", inside.errors);
     let nothing = profile(&home, &["android", "--output", "x"]);
     assert!(nothing.code == 1 && nothing.errors.contains("no file to install"), "{}", nothing.errors);
     let mistake = profile(&home, &["apple", "--set", "listen.dott=[]"]);

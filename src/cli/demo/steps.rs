@@ -24,6 +24,8 @@ Still serving. Try, in another terminal:
   kdig @127.0.0.1 -p {dot} +tls-ca={authority} +tls-hostname=localhost +tls any.demo.example
   {program} query https://localhost:{doh} any.demo.example AAAA --ca {authority}
   {program} query quic://localhost:{doq} any.demo.example TXT --ca {authority}
+  curl --cacert {authority} 'https://localhost:{doh}/dns-query?name=any.demo.example'
+  dig @127.0.0.1 -p {dns} TYPE64 _dns.resolver.arpa
 "
     );
     if let Some(admin) = plan.admin {
@@ -33,7 +35,7 @@ Still serving. Try, in another terminal:
        -H 'host: {admin}' http://local.demo.example:{}/healthz
   {program} explain any.demo.example --door dot{}
 
-Status page: http://{admin}/    metrics: http://{admin}/metrics
+Status page: http://{admin}/    metrics: http://{admin}/metrics    for devices: https://localhost:{doh}/
 ",
             admin.port(),
             flag(admin),
@@ -77,6 +79,7 @@ mod tests {
         let text = text(&plan(ADMIN_ADDRESS), "target/debug/hushgate");
         assert!(text.contains("+tls-ca='/home/a user/authority.pem' "), "{text}");
         assert!(text.contains("  target/debug/hushgate explain any.demo.example --door dot\n"), "{text}");
+        assert!(text.contains("'https://localhost:8853/dns-query?name=any.demo.example'\n"), "{text}");
     }
 
     #[test]

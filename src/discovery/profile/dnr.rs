@@ -41,6 +41,12 @@ impl Designation {
     /// # Errors
     /// No name that can be verified, no address that others reach, or something too long.
     pub fn all(resolver: &Resolver, door: Option<Protocol>) -> Result<Vec<Self>, Unfit> {
+        let services: Vec<&Service> =
+            resolver.services.iter().filter(|service| door.is_none_or(|door| door == service.protocol)).collect();
+        if services.is_empty() {
+            let spoken = door.map_or_else(|| "an encrypted protocol".to_owned(), |door| door.to_string());
+            return Err(Unfit::NoDoor { device: DEVICE, spoken });
+        }
         let named = from_text(name(DEVICE, resolver)?).map_err(|_| Unfit::NoName { device: DEVICE })?;
         if is_loopback_only(resolver) {
             return Err(Unfit::LoopbackOnly);
@@ -55,7 +61,6 @@ impl Designation {
         if v4.is_empty() && v6.is_empty() {
             return Err(Unfit::NoAddress { device: DEVICE });
         }
-        let services = resolver.services.iter().filter(|service| door.is_none_or(|door| door == service.protocol));
         let one = |(priority, service): (u16, &Service)| Self {
             priority,
             name: named.clone(),
@@ -64,9 +69,7 @@ impl Designation {
             params: params(service, &[]),
             shown: shown(service),
         };
-        let all: Vec<Self> = (1..).zip(services).map(one).collect();
-        let spoken = || door.map_or_else(|| "an encrypted protocol".to_owned(), |door| door.to_string());
-        if all.is_empty() { Err(Unfit::NoDoor { device: DEVICE, spoken: spoken() }) } else { Ok(all) }
+        Ok((1..).zip(services).map(one).collect())
     }
 
     /// An instance of the `DHCPv4` option, its length in front (RFC 9463 5.1); None without an IPv4 address.
@@ -125,7 +128,8 @@ impl Designation {
 pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide, Unfit> {
     let all = Designation::all(resolver, door)?;
     let known_as = name(DEVICE, resolver)?;
-    let v4 = all.iter().filter_map(|one| one.dhcp4().transpose()).collect::<Result<Vec<_>, _>>()?.concat();
+    let v4s = all.iter().filter_map(|one| one.dhcp4().transpose()).collect::<Result<Vec<_>, _>>()?;
+    let v4 = v4s.concat();
     let v6 = all.iter().filter_map(|one| one.dhcp6().transpose()).collect::<Result<Vec<_>, _>>()?;
     let routers = all.iter().filter_map(|one| one.advertisement().transpose()).collect::<Result<Vec<_>, _>>()?;
     let mut values = vec![value("Authentication domain name", known_as)];
@@ -153,7 +157,7 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
         values,
         steps: steps.map(str::to_owned).into(),
         files: vec![
-            file("dnsmasq.conf", dnsmasq(&v4, first)),
+            file("dnsmasq.conf", dnsmasq(&v4s, first)),
             file("kea-dhcp4.conf or kea-dhcp6.conf, within \"option-data\"", kea(&v4, first)),
             file("/etc/config/dhcp of OpenWrt (odhcpd), within \"config dhcp\"", odhcpd(&all, known_as)),
         ],
@@ -179,8 +183,8 @@ fn limits(resolver: &Resolver, all: &[Designation], v4: usize) -> Vec<String> {
     }
     if v4 > LONG {
         limits.push(format!(
-            "DHCPv4 option {V4} has {v4} octets: over {LONG} the server must split it (RFC 3396), as Kea does; \
-             --door makes it shorter."
+            "DHCPv4 option {V4} has {v4} octets: over {LONG} the server must split it (RFC 3396), as Kea does. dnsmasq \
+             cannot: its line has the services that fit, and --door says which; fewer addresses make room."
         ));
     }
     if resolver.authority.is_some() {
@@ -196,10 +200,17 @@ fn file(name: &'static str, text: String) -> File {
     File { name, media_type: "text/plain", text }
 }
 
-fn dnsmasq(v4: &[u8], v6: Option<&[u8]>) -> String {
+/// Of the instances of the `DHCPv4` option those that fit into one, which is all that dnsmasq sends.
+fn dnsmasq(v4s: &[Vec<u8>], v6: Option<&[u8]>) -> String {
+    let mut v4 = Vec::new();
+    for instance in v4s {
+        if v4.len() + instance.len() <= LONG {
+            v4.extend(instance);
+        }
+    }
     let mut text = String::new();
     if !v4.is_empty() {
-        text.extend([format!("dhcp-option={V4},{}\n", hex(v4, ":"))]);
+        text.extend([format!("dhcp-option={V4},{}\n", hex(&v4, ":"))]);
     }
     text + &v6.map(|data| format!("dhcp-option=option6:{V6},{}\n", hex(data, ":"))).unwrap_or_default()
 }
@@ -216,7 +227,9 @@ fn odhcpd(all: &[Designation], name: &str) -> String {
     let line = |one: &Designation| {
         let v4 = one.v4.iter().map(ToString::to_string);
         let listed = v4.chain(one.v6.iter().map(ToString::to_string)).collect::<Vec<_>>().join(",");
-        format!("list dnr '{} {name} {listed} {}'\n", one.priority, one.shown)
+        // As in a shell, a quote ends the string and is put in from outside of it.
+        let shown = one.shown.replace('\'', "'\\''");
+        format!("list dnr '{} {name} {listed} {shown}'\n", one.priority)
     };
     all.iter().map(line).collect()
 }
@@ -251,6 +264,7 @@ fn hex(data: &[u8], between: &str) -> String {
 mod tests {
     use super::super::examples::{public, service};
     use super::*;
+    use crate::discovery::Address;
 
     /// Reads what is in an option, from front to back, as RFC 9463 draws it.
     struct Reader<'a>(&'a [u8]);
@@ -417,6 +431,19 @@ mod tests {
     }
 
     #[test]
+    fn quote_in_a_path_does_not_end_the_line_of_openwrt() {
+        let doh = Service { path: Some("/it's".to_owned()), ..service(Protocol::Doh, 443) };
+        let text = guide(&Resolver { services: vec![doh], ..public() }, None).unwrap().files.remove(2).text;
+        assert!(text.ends_with("dohpath=/it'\\''s{?dns}'\n"), "{text}");
+    }
+
+    #[test]
+    fn without_a_door_it_is_the_door_that_is_missed() {
+        let none = Resolver { names: Vec::new(), services: Vec::new(), ..public() };
+        assert!(matches!(guide(&none, None), Err(Unfit::NoDoor { .. })));
+    }
+
+    #[test]
     fn one_door_makes_one_designation() {
         let guide = guide(&services(), Some(Protocol::Doq)).unwrap();
         let [v4] = found(&guide, "DHCPv4 option 162").try_into().unwrap();
@@ -441,5 +468,22 @@ mod tests {
         assert_eq!(guide(&path(3000), None), Err(Unfit::TooLong));
         let long = guide(&path(300), None).unwrap();
         assert!(long.limits.iter().any(|limit| limit.contains("RFC 3396")), "{:?}", long.limits);
+    }
+
+    #[test]
+    fn line_for_dnsmasq_has_the_services_that_fit_into_an_option() {
+        let addresses = (1..=8).map(|last| Address { ip: Ipv4Addr::new(192, 0, 2, last).into(), is_certified: true });
+        let name = format!("{}.{}.example", "a".repeat(40), "b".repeat(30));
+        let crowded = Resolver { names: vec![name], addresses: addresses.collect(), ..services() };
+        let guide = guide(&crowded, None).unwrap();
+        let line = guide.files[0].text.strip_prefix("dhcp-option=162,").unwrap().trim().replace(':', "");
+        let (line, [whole]) = (bytes(&line), found(&guide, "DHCPv4 option 162").try_into().unwrap());
+        assert!(whole.len() > LONG && line.len() <= LONG, "{} {}", whole.len(), line.len());
+        assert_eq!(read4(&line), read4(&whole)[..1]);
+        // A path that only a quarter of an option would hold still leaves room for others.
+        let doh = Service { path: Some(format!("/{}", "a".repeat(300))), ..service(Protocol::Doh, 443) };
+        let mixed = Resolver { services: vec![doh, service(Protocol::Dot, 853)], ..public() };
+        let line = super::guide(&mixed, None).unwrap().files.remove(0).text;
+        assert!(line.starts_with("dhcp-option=162,00:1d:00:02:0d:"), "{line}");
     }
 }

@@ -65,7 +65,10 @@ pub struct File {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
     /// No door of any protocol that the device speaks.
-    #[error("{device} asks over {spoken}, and no such door is open: open one under `[listen]`")]
+    #[error(
+        "{device} asks over {spoken}, and there is no such door that others are told of: open one under `[listen]`, at an \
+         address of the network"
+    )]
     NoDoor {
         /// Who.
         device: &'static str,
@@ -255,8 +258,8 @@ pub(super) fn escaped(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            // No form of XML 1.0 can hold them.
-            _ if character.is_control() => {}
+            // No form of XML 1.0 can hold them; ends of lines it can, and files have them.
+            _ if character.is_control() && character != '\n' => {}
             _ => out.push(character),
         }
     }
@@ -381,5 +384,6 @@ mod tests {
     #[test]
     fn what_means_something_in_xml_is_escaped() {
         assert_eq!(escaped("/a&b<c>\"d'\u{7}é"), "/a&amp;b&lt;c&gt;&quot;d&#39;é");
+        assert_eq!(escaped("[Resolve]\nDNS=\u{0}192.0.2.1\n"), "[Resolve]\nDNS=192.0.2.1\n");
     }
 }
