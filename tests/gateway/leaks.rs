@@ -52,7 +52,8 @@ async fn edn_13_ecs_16_and_cki_23_loud_clients_and_quiet_ones_send_the_same_octe
     for leg in [Leg::Udp, Leg::Tcp, Leg::Tls, Leg::Https, Leg::H3, Leg::Quic] {
         let server = Server::good(leg, 1, &authority, None).await;
         let domain = format!("{}.example", leg.scheme());
-        toml += &format!("[[forward]]\ndomains = [\"{domain}\"]\nservers = [{}]\n", server.entry());
+        let forward = format!("[[forward]]\ndomains = [\"{domain}\"]\nservers = [{}]\n", server.entry());
+        toml.push_str(&forward);
         servers.push(server);
     }
     let rig = Rig::beside(&[("ca.pem", &authority.pem)], &toml, &[]).await;

@@ -36,6 +36,10 @@ pub(super) struct Turn {
 }
 
 /// What a task of the waiting set ended with.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the small one is one of all: a box would cost each of the others an allocation"
+)]
 enum Waited {
     /// The word to stop: the first task does nothing but listen for it, so that no turn has to look at a word all cores share.
     Drain,

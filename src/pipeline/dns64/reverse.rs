@@ -56,7 +56,7 @@ mod tests {
         let v6 = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0xc000, 0x221);
         assert_eq!(name(Ipv4Addr::new(192, 0, 2, 33)), wire("33.2.0.192.in-addr.arpa"));
         assert_eq!(address(&wire(&format!("{digits}.IP6.arpa"))), Some(v6));
-        assert_eq!(network(&v6.octets()[..12]), wire(&format!("{}.ip6.arpa", digits[16..].to_lowercase())));
+        assert_eq!(network(&v6.octets()[..12]), wire(&format!("{}.ip6.arpa", digits.split_at(16).1.to_lowercase())));
         for other in [
             format!("{digits}.ip6.int"),
             format!("x.{digits}.ip6.arpa"),

@@ -595,7 +595,7 @@ async fn more_than_a_message_holds_is_not_made() {
     assert_eq!((got.rcode(), got.types()), (rcode::NOERROR, vec![rtype::SOA]));
 }
 
-/// A prefix within fd00::/8, whose names are nobody's.
+/// A prefix within `fd00::/8`, whose names are nobody's.
 const PRIVATE: &str = "fd00:64::/96";
 
 #[tokio::test]
