@@ -114,17 +114,6 @@ impl Source {
     }
 }
 
-impl Config {
-    /// What holds when nobody says anything.
-    ///
-    /// # Errors
-    /// The machine's shortcomings: no place to keep state.
-    pub fn default_without_file() -> Result<Self, Vec<Problem>> {
-        let loaded = load(&Source::default());
-        loaded.config.ok_or(loaded.problems)
-    }
-}
-
 /// Reads a configuration on this machine.
 #[must_use]
 pub fn load(source: &Source) -> Loaded {
