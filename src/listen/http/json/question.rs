@@ -1,13 +1,12 @@
 //! The variables of a question, and the wire query they make.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 
 use bytes::{BufMut as _, BytesMut};
 
 use crate::presentation;
 use crate::wire::registry::{class, option, rtype};
-use crate::wire::{Flags, Header, OptWriter, name};
+use crate::wire::{Flags, Header, OptWriter, Subnet, name};
 
 /// Why variables make no question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,9 +76,8 @@ pub fn write(name: &str, asked: &Variables<'_>, out: &mut BytesMut) -> Result<()
     out.put_u16(qtype);
     out.put_u16(class::IN);
     let mut opt = OptWriter::start(out, UDP_SIZE, 0, dnssec_ok);
-    if let Some(Told { family, length, address }) = subnet {
-        let [high, low] = u16::to_be_bytes(family);
-        opt.option(option::ECS, &[&[high, low, length, 0], &address]);
+    if let Some(subnet) = subnet {
+        opt.option(option::ECS, &[&subnet.head(0), subnet.address()]);
     }
     opt.finish();
     Ok(())
@@ -105,32 +103,13 @@ fn truth(text: Option<&str>) -> Result<bool, VariableError> {
     }
 }
 
-/// What a client-subnet option tells (RFC 7871 6).
-struct Told {
-    family: u16,
-    length: u8,
-    address: Vec<u8>,
-}
-
 /// `192.0.2.0/24`; without a length no more of the address than is told to anybody (RFC 7871 11.1). Bits past the length are cleared.
-fn subnet(text: &str) -> Result<Told, VariableError> {
+fn subnet(text: &str) -> Result<Subnet, VariableError> {
     let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
-    let address: IpAddr = address.parse().map_err(|_| VariableError::Subnet)?;
-    let (family, most, usual) = if address.is_ipv4() { (1, 32, 24) } else { (2, 128, 56) };
-    let length: u8 = length.map_or(Ok(usual), str::parse).map_err(|_| VariableError::Subnet)?;
-    if length > most {
-        return Err(VariableError::Subnet);
-    }
-    let octets = match address {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
-    };
-    let kept = |(place, octet): (u8, u8)| {
-        let bits = length.saturating_sub(place.saturating_mul(8));
-        (bits > 0).then(|| octet & 0xff_u8.checked_shl(8_u32.saturating_sub(bits.into())).unwrap_or(0))
-    };
-    let address = (0_u8..).zip(octets).map_while(kept).collect();
-    Ok(Told { family, length, address })
+    let whole = address.parse().map(Subnet::of).map_err(|_| VariableError::Subnet)?;
+    let usual = if whole.is_v6() { Subnet::LONGEST } else { Subnet::LONGEST_V4 };
+    let length = length.map_or(Ok(usual), str::parse).map_err(|_| VariableError::Subnet)?;
+    if length > whole.length() { Err(VariableError::Subnet) } else { Ok(whole.within(length)) }
 }
 
 /// What every message of ours says that a datagram may have. Over HTTP it means nothing.

@@ -55,6 +55,7 @@ fn doh_05_variables_that_make_no_question_say_which_and_leave_nothing_behind() {
         ("name=a&type=-1", Refusal::Variable(VariableError::Type)),
         ("name=a&do=2", Refusal::Variable(VariableError::Flag)),
         ("name=a&edns_client_subnet=::/129", Refusal::Variable(VariableError::Subnet)),
+        ("name=a&edns_client_subnet=::ffff:192.0.2.1/120", Refusal::Variable(VariableError::Subnet)),
         ("name=a&edns_client_subnet=1.2.3.4/", Refusal::Variable(VariableError::Subnet)),
     ] {
         assert_eq!(asked(query), Err(refusal), "{query}");
