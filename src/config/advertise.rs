@@ -5,13 +5,11 @@ use std::net::IpAddr;
 use super::Reader;
 use super::kinds::{self, What};
 use super::node::{Node, Value};
-use crate::discovery::{Advertise, Port, Protocol};
+use crate::discovery::{Advertise, MOST_ADDRESSES, Port, Protocol};
 use crate::listen::{Door, DoorKind};
 
 /// Octets of a page's address: with its key it is one string of a record (RFC 9606 4).
 const LONGEST_URL: usize = 247;
-/// Addresses, at most: each goes into every record.
-const MOST_ADDRESSES: usize = 8;
 /// Octets of a name: `_dns.` goes before it.
 const LONGEST_NAME: usize = 248;
 
@@ -64,12 +62,12 @@ fn read_addresses(reader: &mut Reader<'_>) -> Vec<IpAddr> {
 
 fn read_port(reader: &mut Reader<'_>, doors: &[Door], protocol: Protocol) -> Port {
     let path = format!("advertise.{}", protocol.key());
-    let is_open = doors.iter().any(|door| {
-        matches!(
-            (door.kind, protocol),
-            (DoorKind::Dot, Protocol::Dot) | (DoorKind::Doh, Protocol::Doh) | (DoorKind::Doq, Protocol::Doq)
-        )
-    });
+    let kind = match protocol {
+        Protocol::Dot => DoorKind::Dot,
+        Protocol::Doh => DoorKind::Doh,
+        Protocol::Doq => DoorKind::Doq,
+    };
+    let is_open = doors.iter().any(|door| door.kind == kind);
     let port = read_if(reader, &path, |node| {
         let port = port(node)?;
         match port {

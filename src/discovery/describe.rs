@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use super::{Address, Door, Inputs, Port, Protocol, Resolver, Service};
 
 /// Addresses told of at most: they go into each record and into options of 255 octets.
-const MOST_ADDRESSES: usize = 8;
+pub const MOST_ADDRESSES: usize = 8;
 
 /// Names told of at most.
 const MOST_NAMES: usize = 16;

@@ -16,10 +16,11 @@ mod records;
 mod svcb;
 
 pub use covered::Covered;
+pub use describe::MOST_ADDRESSES;
 pub use inputs::{Advertise, Door, Inputs, Port};
 pub use problem::{Problem, problems};
 pub use records::{Addition, OwnName, Set, TTL, own_names};
-pub use svcb::params;
+use svcb::params;
 
 /// The gateway as its clients may find and verify it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -139,12 +139,11 @@ mod tests {
         for foreign in ["<script", "src=", "@import", "url(", "<link", env!("CARGO_PKG_VERSION")] {
             assert!(!html.contains(foreign), "{foreign}");
         }
-        assert!(html.contains("prefers") || html.contains("color-scheme:light dark"));
+        assert!(html.contains("color-scheme:light dark"));
         // Balanced as a whole, since what is put in is escaped.
         for tag in ["section", "ol", "dl", "pre", "details", "svg", "li"] {
-            let (opened, closed) =
-                (html.matches(&format!("<{tag}")).count(), html.matches(&format!("</{tag}>")).count());
-            assert_eq!(opened - usize::from(tag == "li") * html.matches("<link").count(), closed, "{tag}");
+            let count = |text: String| html.matches(&text).count();
+            assert_eq!(count(format!("<{tag}")), count(format!("</{tag}>")), "{tag}");
         }
     }
 

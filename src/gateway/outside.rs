@@ -10,12 +10,10 @@ use std::sync::Arc;
 use crate::config::{Config, machine_addresses};
 use crate::discovery::page::{Document, documents};
 use crate::discovery::{self, Covered, Door, Inputs, Protocol, Resolver};
+use crate::identity::authority::CERTIFICATE;
 use crate::listen::DoorKind;
 use crate::listen::http::pages::Page;
 use crate::pipeline;
-
-/// Where the private authority's certificate is kept in the state directory.
-const AUTHORITY: &str = "authority.pem";
 
 /// What is known of a gateway of `config` with these doors whose default certificate is for `subjects`: its names and addresses.
 #[must_use]
@@ -80,7 +78,7 @@ const fn door(kind: DoorKind, address: SocketAddr) -> Option<Door> {
 
 /// The private authority's certificate (DER); None where it has not been made yet.
 fn authority(state_dir: &Path) -> Option<Vec<u8>> {
-    let pem = std::fs::read(state_dir.join(AUTHORITY)).ok()?;
+    let pem = std::fs::read(state_dir.join(CERTIFICATE)).ok()?;
     let (_, block) = x509_parser::pem::parse_x509_pem(&pem).ok()?;
     Some(block.contents)
 }

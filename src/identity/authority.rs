@@ -20,7 +20,8 @@ use super::credential::{Credential, DAY, Validity, day, unix};
 use super::error::AuthorityFault;
 use super::state_dir::{Lock, StateDir, is_open_to_others, read_if_there};
 
-const CERTIFICATE: &str = "authority.pem";
+/// The certificate to trust, in the state directory.
+pub const CERTIFICATE: &str = "authority.pem";
 const KEY: &str = "authority-key.pem";
 
 /// Ten years: nobody wants to tell every device again.

@@ -23,12 +23,10 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
     let settings = Settings::of(resolver, service)?;
     let mut steps = vec![
         format!(
-            "Get {FILE} onto the device: open the set-up page there, scan its QR code, or send it by \
-         AirDrop or mail."
+            "Get {FILE} onto the device: open the set-up page there, scan its QR code, or send it by AirDrop or mail."
         ),
-        "iPhone, iPad: Settings, \"Profile Downloaded\", Install. Mac: System Settings, search for \"Device \
-         Management\", double-click it, \
-         Install."
+        "iPhone, iPad: Settings, \"Profile Downloaded\", Install. Mac: System Settings, search for \"Device Management\", \
+         double-click it, Install."
             .to_owned(),
         "It is in use at once; Settings, General, VPN & Device Management, DNS shows and changes it.".to_owned(),
     ];
@@ -37,12 +35,11 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
         "A VPN, iCloud Private Relay (in Safari) and browsers with secure DNS of their own go past it.".to_owned(),
     ];
     if resolver.authority.is_some() {
-        let trust = "iPhone, iPad: Settings, General, About, Certificate Trust Settings: switch on full trust \
-         for the gateway's authority, which \
-                     the profile carries.";
+        let trust = "iPhone, iPad: Settings, General, About, Certificate Trust Settings: switch on full trust for the \
+                     gateway's authority, which the profile carries.";
         steps.push(trust.to_owned());
-        let first = "Before that the device does not know the authority: its browser warns of the set-up page.";
-        limits.push(first.to_owned());
+        let before = "Before that the device does not know the authority: its browser warns of the set-up page.";
+        limits.push(before.to_owned());
     }
     if settings.addresses.is_empty() {
         limits.push("Without addresses the name is looked up by the network's own DNS first.".to_owned());

@@ -12,13 +12,11 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
     let url = doh_url(resolver, service(DEVICE, resolver, &[Protocol::Doh], door)?)?;
     let template = format!("{url}{{?dns}}");
     let mut steps = vec![
-        "Open Settings, Privacy and security, Security (chrome://settings/security), and switch on \"Use secure \
-         DNS\"."
+        "Open Settings, Privacy and security, Security (chrome://settings/security), and switch on \"Use secure DNS\"."
             .to_owned(),
         "Under \"Select DNS provider\" take \"Add custom DNS service provider\", and type the template.".to_owned(),
-        "For many machines, install the policy instead: in /etc/opt/chrome/policies/managed on Linux; the same \
-         two names are in the \
-         registry under Software\\Policies\\Google\\Chrome on Windows, and in com.google.Chrome on a Mac."
+        "For many machines, install the policy instead: in /etc/opt/chrome/policies/managed on Linux; the same two names \
+         are in the registry under Software\\Policies\\Google\\Chrome on Windows, and in com.google.Chrome on a Mac."
             .to_owned(),
     ];
     if resolver.authority.is_some() {

@@ -22,7 +22,7 @@ const LONG: usize = 255;
 
 /// One service of the gateway, as an option says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Designation {
+struct Designation {
     /// The lower the better, from 1.
     priority: u16,
     /// The authentication domain name in wire form.
@@ -37,10 +37,7 @@ pub struct Designation {
 
 impl Designation {
     /// One for each service, most wanted first.
-    ///
-    /// # Errors
-    /// No name that can be verified, no address that others reach, or something too long.
-    pub fn all(resolver: &Resolver, door: Option<Protocol>) -> Result<Vec<Self>, Unfit> {
+    fn all(resolver: &Resolver, door: Option<Protocol>) -> Result<Vec<Self>, Unfit> {
         let services: Vec<&Service> =
             resolver.services.iter().filter(|service| door.is_none_or(|door| door == service.protocol)).collect();
         if services.is_empty() {
@@ -176,8 +173,7 @@ fn limits(resolver: &Resolver, all: &[Designation], v4: usize) -> Vec<String> {
     ];
     if all.len() > 1 && all.iter().any(|one| !one.v6.is_empty()) {
         limits.push(
-            "The DHCPv6 lines for dnsmasq and Kea have the most wanted service alone: they may send an \
-         option once only."
+            "The DHCPv6 lines for dnsmasq and Kea have the most wanted service alone: they may send an option once only."
                 .to_owned(),
         );
     }

@@ -16,16 +16,15 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
         "Open Settings (about:preferences#privacy), DNS over HTTPS, and choose Max Protection.".to_owned(),
         "Under \"Choose provider\" take Custom, and type the URL.".to_owned(),
         "about:networking#dns shows DoH URL and mode. For many machines, install policies.json instead: in \
-         /etc/firefox/policies on Linux, \
-         in \"distribution\" beside firefox.exe on Windows, in Firefox.app/Contents/Resources/distribution on a Mac."
+         /etc/firefox/policies on Linux, in \"distribution\" beside firefox.exe on Windows, in \
+         Firefox.app/Contents/Resources/distribution on a Mac."
             .to_owned(),
     ];
     if resolver.authority.is_some() {
         let import = format!(
-            "First import the gateway's authority ({AUTHORITY}): Settings, Privacy & Security, View \
-             Certificates, Authorities, Import, \
-             trusted for websites. Where the system trusts it already, security.enterprise_roots.enabled in \
-             about:config does."
+            "First import the gateway's authority ({AUTHORITY}): Settings, Privacy & Security, View Certificates, \
+             Authorities, Import, trusted for websites. Where the system trusts it already, \
+             security.enterprise_roots.enabled in about:config does."
         );
         steps.insert(0, import);
         if let Some(object) = policies.as_object_mut() {

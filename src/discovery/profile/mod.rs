@@ -2,13 +2,13 @@
 //!
 //! Pure, and no promises: what a system cannot do is said beside what it can, and a guide that could not work is not made.
 
-pub mod android;
-pub mod apple;
-pub mod chrome;
-pub mod dnr;
-pub mod firefox;
-pub mod systemd;
-pub mod windows;
+mod android;
+pub(super) mod apple;
+mod chrome;
+mod dnr;
+mod firefox;
+mod systemd;
+mod windows;
 
 use std::net::IpAddr;
 
@@ -87,9 +87,8 @@ pub enum Unfit {
     },
     /// No name that the certificate covers.
     #[error(
-        "{device} knows a gateway by name, and there is none that the certificate covers: give a certificate \
-         for one (`tls.certificates`, or \
-         `tls.names` for the private authority) and say it in `[advertise]` with `name`"
+        "{device} knows a gateway by name, and there is none that the certificate covers: give a certificate for one \
+         (`tls.certificates`, or `tls.names` for the private authority) and say it in `[advertise]` with `name`"
     )]
     NoName {
         /// Who.
@@ -97,9 +96,9 @@ pub enum Unfit {
     },
     /// Neither a name nor an address that the certificate covers.
     #[error(
-        "there is neither a name nor an address that the certificate covers: give a certificate \
-         (`tls.certificates`, or `tls.names` for the \
-         private authority) and say in `[advertise]` with `name` and `addresses` how devices reach this gateway"
+        "there is neither a name nor an address that the certificate covers: give a certificate (`tls.certificates`, or \
+         `tls.names` for the private authority) and say in `[advertise]` with `name` and `addresses` how devices reach this \
+         gateway"
     )]
     NoHost,
     /// No address to type.
@@ -110,15 +109,14 @@ pub enum Unfit {
     },
     /// Reachable from this machine alone.
     #[error(
-        "only this machine reaches the gateway, at loopback addresses: open doors on an address of the network \
-         under `[listen]`, or say in \
-         `[advertise]` with `addresses` how it is reached"
+        "only this machine reaches the gateway, at loopback addresses: open doors on an address of the network under \
+         `[listen]`, or say in `[advertise]` with `addresses` how it is reached"
     )]
     LoopbackOnly,
     /// The device asks at one port alone.
     #[error(
-        "{device} asks at port {wanted} alone, and {protocol} is at {port}: open it at {wanted} under \
-         `[listen]`, or map the port and say so in `[advertise]`"
+        "{device} asks at port {wanted} alone, and {protocol} is at {port}: open it at {wanted} under `[listen]`, or map the \
+         port and say so in `[advertise]`"
     )]
     Port {
         /// Who.
@@ -132,8 +130,8 @@ pub enum Unfit {
     },
     /// The device takes public authorities alone.
     #[error(
-        "{device} trusts public authorities alone, and this certificate is from the private one: give another \
-         in `tls.certificates`"
+        "{device} trusts public authorities alone, and this certificate is from the private one: give another in \
+         `tls.certificates`"
     )]
     PrivateAuthority {
         /// Who.
@@ -270,9 +268,9 @@ fn value(name: &str, value: impl Into<String>) -> (String, String) {
     (name.to_owned(), value.into())
 }
 
-const LOCAL: &str = "Only this machine reaches the gateway, at loopback addresses. For other devices open doors \
- on an address of the network \
-     under `[listen]`, or say in `[advertise]` how it is reached.";
+/// The first limit of a guide for a gateway that no other machine reaches.
+const LOCAL: &str = "Only this machine reaches the gateway, at loopback addresses. For other devices open doors on an address \
+                     of the network under `[listen]`, or say in `[advertise]` how it is reached.";
 
 /// Where the private authority's certificate is found, for steps that need it.
 const AUTHORITY: &str = "authority.pem in the gateway's state_dir, or authority.crt on its set-up page";

@@ -42,7 +42,7 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
     ];
     let text = format!("[Resolve]\nDNS={servers}\nDNSOverTLS=yes\nDomains=~.\n");
     Ok(Guide {
-        headline: format!("The machine asks {} over TLS.", name.map_or(DEVICE_BY_ADDRESS, String::as_str)),
+        headline: format!("The machine asks {} over TLS.", name.map_or("the gateway", String::as_str)),
         values: vec![value("DNS", servers), value("DNSOverTLS", "yes"), value("Domains", "~.")],
         steps,
         files: vec![File { name: "hushgate.conf", media_type: "text/plain", text }],
@@ -50,8 +50,6 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
         scan: None,
     })
 }
-
-const DEVICE_BY_ADDRESS: &str = "the gateway";
 
 #[cfg(test)]
 mod tests {

@@ -36,25 +36,25 @@ fn over_https(resolver: &Resolver, service: &Service, addresses: &[IpAddr]) -> R
     let register = |ip: &IpAddr| {
         let template = quoted(&template);
         format!(
-            "Add-DnsClientDohServerAddress -ServerAddress {ip} -DohTemplate {template} -AllowFallbackToUdp \
-             $False -AutoUpgrade $True\n"
+            "Add-DnsClientDohServerAddress -ServerAddress {ip} -DohTemplate {template} -AllowFallbackToUdp $False \
+             -AutoUpgrade $True\n"
         )
     };
     let mut text: String = addresses.iter().map(register).collect();
     text += &set_addresses(addresses);
     let by_netsh = addresses.first().map(|ip| {
         format!(
-            "In place of the first lines, netsh does the same for each address: netsh dns add encryption \
-         server={ip} dohtemplate={template} autoupgrade=yes udpfallback=no"
+            "In place of the first lines, netsh does the same for each address: netsh dns add encryption server={ip} \
+             dohtemplate={template} autoupgrade=yes udpfallback=no"
         )
     });
     let steps = [
         "In PowerShell as administrator, run hushgate.ps1, or type its lines; Get-NetAdapter tells what the \
          network interface is called."
             .to_owned(),
-        "By hand: Settings, Network & internet, the properties of Wi-Fi or Ethernet, DNS server assignment, \
-         Edit, Manual; type an address, take \
-         \"DNS over HTTPS: On (manual template)\" and the template, and leave the fall-back to plain text off."
+        "By hand: Settings, Network & internet, the properties of Wi-Fi or Ethernet, DNS server assignment, Edit, Manual; \
+         type an address, take \"DNS over HTTPS: On (manual template)\" and the template, and leave the fall-back to plain \
+         text off."
             .to_owned(),
         "The interface's properties then say (Encrypted) behind the address.".to_owned(),
     ];
