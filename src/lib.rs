@@ -54,9 +54,9 @@
 //! - **Which lengths of client subnets are kept is one bitmap for the whole cache**, not a list below each name: nothing is stored that is
 //!   no answer, and a client is looked for under few lengths all the same. See [`cache::Reach`].
 //! - **What a server is told of a client's network is that server's own rule**, applied where one attempt is made; the pipeline works out
-//!   only what at most any server of the route may know, and keeps answers apart by that. See [`upstream::SubnetRule`].
-//!   A server's own `ecs` stands in its table, and no client is believed about a network it does not ask from where its address is
-//!   told.
+//!   only what at most any server of the route may know, and keeps answers apart by that. A server's own `ecs` stands in its table,
+//!   and where addresses of clients are told, no client is believed about a network that it does not ask from. See
+//!   [`upstream::SubnetRule`].
 //! - **What the gateway says of itself is described once**, in [`discovery`], which is pure: DDR and RESINFO records, profiles, options
 //!   for DHCP and the set-up page are made from the doors as bound and the default certificate. [`pipeline`] answers with the records
 //!   and [`listen::http::pages`] serves the pages, and neither knows what they say. A door or name that its certificate does not cover is

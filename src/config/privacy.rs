@@ -1,15 +1,13 @@
-//! `[privacy]` and `[cookies]`: what servers learn of clients, and how clients show who they are.
+//! `[privacy]` and `[cookies]`: what servers learn of clients, and how clients show who they are; and, since the pipeline does both,
+//! the rest of its settings.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::Reader;
-use super::capacity;
 use super::kinds::{self, What};
 use super::node::{Entry, Node, Value};
 use super::secrets::Secrets;
-use super::special;
-use super::{dns64, edns};
+use super::{Reader, capacity, dns64, edns, special};
 use crate::guard::Network;
 use crate::pipeline::{CookieRule, Settings};
 use crate::upstream::{self, SubnetRule};
@@ -18,7 +16,7 @@ use crate::wire::Subnet;
 /// RFC 9715 R3.
 const DATAGRAM_LIMIT: usize = 1232;
 
-/// Reads both, and what else the pipeline is told; `upstream` is read already, `keepalive` is what TCP and DoT clients are told,
+/// Reads all that the pipeline is told; `upstream` is read already, `keepalive` is what TCP and DoT clients are told,
 /// `secrets` what cookies are signed with.
 pub fn read(reader: &mut Reader<'_>, upstream: &upstream::Settings, keepalive: Duration, secrets: Secrets) -> Settings {
     let rules = [("never", CookieRule::Never), ("when-busy", CookieRule::WhenBusy), ("always", CookieRule::Always)];

@@ -45,9 +45,11 @@ impl Passing {
     fn pick(&self, message: &[u8], walk: &mut Walk<'_>) -> Option<Sent> {
         let opt = opt(message)?;
         let passed = Passed::pick(&self.codes, message, opt.rdata);
-        let others = |code| !matches!(code, option::ECS | option::COOKIE | option::KEEPALIVE | option::PADDING);
-        let codes = || Options::new(message, opt.rdata).filter_map(Result::ok).map(|(code, _)| code);
-        if codes().filter(|&code| others(code)).count() <= passed.count() {
+        let is_noted_elsewhere =
+            |code| matches!(code, option::ECS | option::COOKIE | option::KEEPALIVE | option::PADDING);
+        let options = Options::new(message, opt.rdata).filter_map(Result::ok);
+        // All the others go on: none was left behind after all.
+        if options.filter(|&(code, _)| !is_noted_elsewhere(code)).count() <= passed.count() {
             walk.trail.cut.0 &= !Cut::OPTIONS;
         }
         if passed.octets.is_empty() {

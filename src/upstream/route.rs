@@ -24,7 +24,7 @@ pub struct Routes {
     default: Gathered,
     /// Of the default pool alone.
     fingerprint: u64,
-    /// The same.
+    /// What at most servers of the default pool are told of clients' networks.
     subnets: SubnetRule,
     pools: Vec<Gathered>,
     domains: Domains,
