@@ -167,7 +167,7 @@ struct State {
 impl Server {
     /// A good server that answers everything with 192.0.2.`octet` and closes connections that rest for `rest`.
     pub async fn good(leg: Leg, octet: u8, authority: &Authority, rest: Option<Duration>) -> Self {
-        Self::start(leg, None, octet, authority, rest, None).await
+        Self::start(leg, authority, State { rest, ..State::new(octet) }).await
     }
 
     /// One that is well but for its messages, which `say` makes of each question.
@@ -176,33 +176,16 @@ impl Server {
         authority: &Authority,
         say: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
-        Self::start(leg, None, 9, authority, None, Some(Box::new(say))).await
+        Self::start(leg, authority, State { say: Some(Box::new(say)), ..State::new(9) }).await
     }
 
     /// One that is broken until it is mended; then it answers with 192.0.2.9.
     pub async fn broken(leg: Leg, fault: Fault, authority: &Authority) -> Self {
-        Self::start(leg, Some(fault), 9, authority, None, None).await
+        Self::start(leg, authority, State { fault: Some(fault), ..State::new(9) }).await
     }
 
-    #[allow(clippy::too_many_arguments, reason = "all that a server is made of")]
-    async fn start(
-        leg: Leg,
-        fault: Option<Fault>,
-        octet: u8,
-        authority: &Authority,
-        rest: Option<Duration>,
-        say: Option<Box<Say>>,
-    ) -> Self {
-        let state = Arc::new(State {
-            say,
-            fault,
-            mended: AtomicBool::new(false),
-            rest,
-            last: [192, 0, 2, octet],
-            connections: AtomicUsize::new(0),
-            questions: AtomicUsize::new(0),
-            log: Mutex::default(),
-        });
+    async fn start(leg: Leg, authority: &Authority, state: State) -> Self {
+        let (fault, state) = (state.fault, Arc::new(state));
         let address = match leg {
             Leg::Udp => plain(&state).await,
             Leg::Tcp => {
@@ -284,6 +267,20 @@ impl Identities {
 }
 
 impl State {
+    /// Of a good server that answers everything with 192.0.2.`octet`.
+    fn new(octet: u8) -> Self {
+        Self {
+            say: None,
+            fault: None,
+            mended: AtomicBool::new(false),
+            rest: None,
+            last: [192, 0, 2, octet],
+            connections: AtomicUsize::new(0),
+            questions: AtomicUsize::new(0),
+            log: Mutex::default(),
+        }
+    }
+
     fn fault(&self) -> Option<Fault> {
         self.fault.filter(|_| !self.mended.load(Ordering::SeqCst))
     }
