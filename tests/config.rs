@@ -626,6 +626,33 @@ fn the_unit_gives_the_gateway_time_to_drain_and_files_to_serve() {
 }
 
 #[test]
+fn files_that_are_no_plain_files_are_refused_and_nobody_waits_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&pipe, &link).unwrap();
+    for key in ["cookies.secrets_file", "admin.token_file"] {
+        for (path, what) in [
+            (pipe.as_path(), "it is a named pipe, and must be a plain file"),
+            (&link, "it is a named pipe, and must be a plain file"),
+            (Path::new("/dev/zero"), "it is a device, and must be a plain file"),
+            (folder.path(), "Is a directory (os error 21)"),
+        ] {
+            let set = format!("{key}={}", path.display());
+            let (told, hears) = std::sync::mpsc::channel();
+            std::thread::spawn(move || told.send(load_sets(&[&set]).problems));
+            let problems = hears.recv_timeout(Duration::from_secs(10)).expect("it waits for a writer");
+            let problem = format!("--set: error: {key}: {} cannot be read: {what}", path.display());
+            assert!(
+                problems.len() == 1 && problems[0].to_string().starts_with(&problem),
+                "{problems:?}, not {problem}"
+            );
+        }
+    }
+}
+
+#[test]
 fn d64_01_dns64_is_off_until_a_prefix_is_named() {
     assert_eq!(config(&load_sets(&[])).pipeline.dns64, None);
     let loaded = load_sets(&["dns64.prefix=64:ff9b::/96"]);

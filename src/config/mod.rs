@@ -29,6 +29,7 @@ mod nearest;
 mod networks;
 pub mod node;
 mod origin;
+mod plain_file;
 mod privacy;
 mod problem;
 mod reader;

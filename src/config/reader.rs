@@ -1,6 +1,5 @@
 //! Reads typed values out of the layers and writes down what cannot be read, so that reading goes on to the end.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +7,7 @@ use super::effect;
 use super::kinds::{self, What};
 use super::nearest::nearest;
 use super::node::{Entry, Node, Value};
-use super::{Findings, Origin, Surroundings, Values};
+use super::{Findings, Origin, Surroundings, Values, plain_file};
 
 /// What reading needs.
 #[derive(Debug)]
@@ -179,7 +178,7 @@ impl<'a> Reader<'a> {
     /// The path of a file that can be read.
     pub fn file(&self, node: &Node) -> Result<PathBuf, What> {
         let path = self.path(node)?;
-        let readable = File::open(&path).and_then(|mut file| file.read(&mut [0]));
+        let readable = plain_file::open(&path).and_then(|mut file| file.read(&mut [0]));
         match readable {
             Ok(_) => Ok(path),
             Err(error) => Err(format!(

@@ -1,12 +1,11 @@
 //! The file of cookie secrets (`cookies.secrets_file`): read at the start, and by the control thread again and again, so that a
 //! rollover needs no restart (RFC 9018 5).
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::Reader;
 use super::kinds::What;
+use super::{Reader, plain_file};
 
 /// More secrets than any rollover has stages.
 const MOST: usize = 16;
@@ -31,7 +30,7 @@ pub fn read(reader: &mut Reader<'_>) -> (Option<PathBuf>, Secrets) {
 pub fn read_file(path: &Path) -> Result<Secrets, What> {
     let name = path.display();
     let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_string(&mut text));
+    let read = plain_file::open(path).and_then(|file| file.take(LONGEST + 1).read_to_string(&mut text));
     match read {
         Err(error) => return Err(format!("{name} cannot be read: {error}")),
         Ok(length) if u64::try_from(length).is_ok_and(|length| length > LONGEST) => {

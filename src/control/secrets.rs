@@ -101,4 +101,18 @@ mod tests {
         assert_eq!((states(), counters.secrets_refused.value()), ([Invalid, Valid], 7));
         assert!(!trouble.unwrap().contains(&hex(new)));
     }
+
+    #[test]
+    fn cki_16_a_named_pipe_in_the_place_of_the_file_changes_nothing_and_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secrets");
+        std::fs::write(&file, "42".repeat(16)).unwrap();
+        assert_eq!(read_file(&file), Ok(vec![[0x42; 16]]));
+        std::fs::remove_file(&file).unwrap();
+        nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let (told, hears) = std::sync::mpsc::channel();
+        std::thread::spawn(move || told.send(read_file(&file)));
+        let refused = hears.recv_timeout(Duration::from_secs(10)).expect("it waits for a writer").unwrap_err();
+        assert!(refused.ends_with("it is a named pipe, and must be a plain file"), "{refused}");
+    }
 }

@@ -360,6 +360,18 @@ impl Gateway {
         self.upstream.asked.lock().unwrap().len()
     }
 
+    /// Lets the tasks run until the upstream has been asked `count` questions. A deadline would never come here: a paused clock stands
+    /// still while anything runs.
+    pub async fn until_asked(&self, count: usize) {
+        for _ in 0..10_000 {
+            if self.asked() >= count {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("{} of {count} questions are ever asked", self.asked());
+    }
+
     pub fn pass(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
     }

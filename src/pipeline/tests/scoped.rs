@@ -359,9 +359,7 @@ async fn clients_of_one_network_share_a_question_and_its_failure_and_others_do_n
         Begun::Sent(_) | Begun::Dropped(_) => panic!("answered at once"),
     };
     let waiting = [begin(1), begin(1), begin(2)];
-    while gateway.asked() < 2 {
-        tokio::task::yield_now().await;
-    }
+    gateway.until_asked(2).await;
     gateway.upstream.gate.add_permits(100);
     for pending in waiting {
         pending.await.unwrap();
@@ -389,9 +387,7 @@ async fn what_stands_in_and_what_is_fetched_ahead_are_the_networks_own() {
     let due = gateway.udp(&from("a.example", 24, 2)).await;
     assert_eq!(due.facts.source, Source::Cache);
     let errands = tokio::spawn(gateway.pipeline.clone().run_errands());
-    while gateway.asked() < 3 {
-        tokio::task::yield_now().await;
-    }
+    gateway.until_asked(3).await;
     assert_eq!(echo(&gateway.upstream.asked.lock().unwrap()[2], 0), Some(vec![0, 1, 24, 0, 198, 51, 2]));
     errands.abort();
     broken.store(true, Ordering::SeqCst);

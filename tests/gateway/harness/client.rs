@@ -56,11 +56,25 @@ pub async fn quic(
     address: SocketAddr,
     config: rustls::ClientConfig,
 ) -> Result<(quinn::Endpoint, quinn::Connection), quinn::ConnectionError> {
-    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(config).unwrap();
-    let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(crypto)));
-    let connection = endpoint.connect(address, "localhost").unwrap().await?;
+    let endpoint = endpoint();
+    let connection = quic_from(&endpoint, address, config).await?;
     Ok((endpoint, connection))
+}
+
+/// Where QUIC connections begin. It has buffers of megabytes, until the last packets of its last connection can have come.
+pub fn endpoint() -> quinn::Endpoint {
+    quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap()
+}
+
+/// A QUIC connection from `endpoint` to `address` as `localhost`.
+pub async fn quic_from(
+    endpoint: &quinn::Endpoint,
+    address: SocketAddr,
+    config: rustls::ClientConfig,
+) -> Result<quinn::Connection, quinn::ConnectionError> {
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(config).unwrap();
+    let config = quinn::ClientConfig::new(Arc::new(crypto));
+    endpoint.connect_with(config, address, "localhost").unwrap().await
 }
 
 impl Rig {

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod message;
+pub mod mutation;
 pub mod raw;
 pub mod servers;
 pub mod upstream;

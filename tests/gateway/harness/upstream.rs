@@ -101,6 +101,11 @@ impl Upstream {
         self.state.log.lock().unwrap().clone()
     }
 
+    /// Forgets what has been asked so far.
+    pub fn forget(&self) {
+        *self.state.log.lock().unwrap() = Vec::new();
+    }
+
     /// How many questions have been asked so far, the readiness probe's (`. NS`) left out.
     pub fn count(&self) -> usize {
         self.log().iter().filter(|asked| !asked.name().is_empty()).count()
