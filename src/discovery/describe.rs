@@ -32,6 +32,7 @@ impl Resolver {
         Self {
             // Where no certificate is shown a name proves nothing.
             names: if services.is_empty() { Vec::new() } else { names },
+            has_page: inputs.setup_page && services.iter().any(|service| service.protocol == Protocol::Doh),
             addresses,
             services,
             authority: inputs.authority.clone(),
