@@ -21,7 +21,8 @@ const EXTRA: [(&str, u16); 6] =
 #[must_use]
 pub fn type_number(text: &str) -> Option<u16> {
     let upper = text.to_ascii_uppercase();
-    let number = upper.strip_prefix("TYPE").and_then(|digits| digits.parse().ok());
+    let digits = upper.strip_prefix("TYPE").filter(|digits| digits.bytes().all(|octet| octet.is_ascii_digit()));
+    let number = digits.and_then(|digits| digits.parse().ok());
     let extra = || EXTRA.into_iter().find(|&(known, _)| known == upper).map(|(_, number)| number);
     number.or_else(|| upper.parse::<RecordType>().ok().map(u16::from)).or_else(extra)
 }
@@ -170,6 +171,12 @@ mod tests {
         let header = Header::parse(&message).unwrap();
         let record = Records::new(&message, &header).unwrap().next().unwrap().unwrap();
         data(&message, &record)
+    }
+
+    #[test]
+    fn a_number_of_a_type_is_digits_and_nothing_else() {
+        let numbers = ["TYPE28", "type065", "TYPE+28", "TYPE-1", "TYPE", "TYPE 1", "TYPE65536"].map(type_number);
+        assert_eq!(numbers, [Some(28), Some(65), None, None, None, None, None]);
     }
 
     #[test]

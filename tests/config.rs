@@ -595,6 +595,13 @@ fn ddr_07_check_says_what_keeps_clients_from_finding_the_doors() {
     );
     let name = said(&["tls.names=[\"dns.example\", \"192.0.2.1\"]", "advertise.name=other.example"]);
     assert!(name.starts_with("warning: advertise.name: \"other.example\" is not a name that"), "{name}");
+    let long = format!("doh.paths=[\"/{}\"]", "x".repeat(128));
+    let path = said(&["tls.names=[\"dns.example\", \"192.0.2.1\"]", "listen.doh=[\"192.0.2.1:443\"]", &long]);
+    assert!(
+        path.starts_with("warning: doh.paths: the first path has 129 octets, and clients are told of 128"),
+        "{path}"
+    );
+    assert_eq!(path.lines().count(), 1, "{path}");
     for fine in [&["tls.names=[\"dns.example\", \"192.0.2.1\"]"][..], &["advertise.discovery=false"]] {
         assert_eq!(said(fine), "");
     }

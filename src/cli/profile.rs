@@ -112,7 +112,8 @@ pub enum ProfileError {
     NoCode(&'static str),
     /// The code would lead nowhere.
     #[error(
-        "the QR code leads to the set-up page, and `doh.setup_page` is false: hand over the file instead (--output)"
+        "the QR code leads to the set-up page, and `doh.setup_page` is false: write the profile to a file \
+         (--output hushgate.mobileconfig) and send it by AirDrop or mail, or switch the page on"
     )]
     NoPage,
     /// There is no file.
@@ -197,10 +198,10 @@ fn lines(problems: &[String]) -> String {
 
 fn code(device: Device, guide: &Guide, config: &Config) -> Result<String, ProfileError> {
     let title = device.title();
-    let scan = guide.scan.as_ref().ok_or(ProfileError::NoCode(title))?;
     if device == Device::Apple && !config.listen.setup_page {
         return Err(ProfileError::NoPage);
     }
+    let scan = guide.scan.as_ref().ok_or(ProfileError::NoCode(title))?;
     let code = Code::of(scan).ok_or(ProfileError::NoCode(title))?;
     Ok(text::code(&code, scan, Paint::for_output()))
 }

@@ -13,10 +13,13 @@ const LONGEST_URL: usize = 247;
 /// Octets of a name: `_dns.` goes before it.
 const LONGEST_NAME: usize = 248;
 
+/// Zones whose names lead to the machine that asks, or to nobody (RFC 6761 6.3, 6.4; RFC 7686).
+const NOBODYS: [&str; 3] = ["localhost", "invalid", "onion"];
+
 /// Reads it all.
 pub fn read(reader: &mut Reader<'_>, doors: &[Door]) -> Advertise {
     Advertise {
-        name: read_if(reader, "advertise.name", name),
+        name: read_name(reader),
         addresses: read_addresses(reader),
         dot: read_port(reader, doors, Protocol::Dot),
         doh: read_port(reader, doors, Protocol::Doh),
@@ -32,9 +35,28 @@ fn read_if<T>(reader: &mut Reader<'_>, path: &str, parse: impl FnOnce(&Node) -> 
     values.get(path).and_then(|node| reader.check(path, node, parse))
 }
 
+/// A single label is warned of: a host of its own network may know it, and nobody else does.
+fn read_name(reader: &mut Reader<'_>) -> Option<String> {
+    const PATH: &str = "advertise.name";
+    let name = read_if(reader, PATH, name)?;
+    if let Some(node) = reader.values.get(PATH)
+        && !name.contains('.')
+    {
+        let what =
+            format!("\"{name}\" is a single label: clients outside its own network do not find it; say the whole name");
+        reader.findings.warning(PATH, node.origin, what);
+    }
+    Some(name)
+}
+
 fn name(node: &Node) -> Result<String, What> {
     let text = kinds::domain(node)?.trim_end_matches('.').to_ascii_lowercase();
-    let is_address = text.parse::<IpAddr>().is_ok();
+    let last = text.rsplit('.').next().unwrap_or_default();
+    if NOBODYS.contains(&last) {
+        return Err(format!("{} names no gateway that clients could ask: .{last} leads nowhere else", node.shown()));
+    }
+    // What ends in a number is an address to whoever reads a URL, and mostly a wrong one.
+    let is_address = !last.is_empty() && last.bytes().all(|octet| octet.is_ascii_digit());
     let is_zone = text == "resolver.arpa" || text.ends_with(".resolver.arpa");
     if is_address || is_zone || text.is_empty() || text.len() > LONGEST_NAME {
         return Err(format!("{} must be a name of this gateway, like \"dns.example\"", node.shown()));

@@ -38,10 +38,12 @@ const SENDERS: [Sender; 3] = [
     },
 ];
 
-/// Advises to opt out where `server`, said at `key`, is one of them and is told nothing.
+/// Advises to opt out where `server`, said at `key`, is one of them and nobody has said what it is told: whoever has, for it or for
+/// all servers, has decided.
 pub fn advise(reader: &mut Reader<'_>, (key, origin): (&str, Origin), server: &Server) {
     let Some(sender) = SENDERS.iter().find(|sender| sender.is(server)) else { return };
-    if server.ecs == SubnetRule::Strip {
+    let is_said = reader.values.get("privacy.ecs").is_some_and(|node| node.origin != Origin::Default);
+    if server.ecs == SubnetRule::Strip && !is_said {
         let title = sender.title;
         let what = format!(
             "{title} tells the servers of names which network questions come from, and that is this gateway's: \

@@ -15,7 +15,7 @@ pub const MOST_ADDRESSES: usize = 8;
 const MOST_NAMES: usize = 16;
 
 /// Octets of a path that is told of: the options that it goes into have 255.
-const LONGEST_PATH: usize = 128;
+pub(super) const LONGEST_PATH: usize = 128;
 
 /// The name of this machine, on each machine another: good only where all clients are here too.
 const LOCALHOST: &str = "localhost";
@@ -32,6 +32,7 @@ impl Resolver {
         Self {
             // Where no certificate is shown a name proves nothing.
             names: if services.is_empty() { Vec::new() } else { names },
+            has_page: inputs.setup_page && services.iter().any(|service| service.protocol == Protocol::Doh),
             addresses,
             services,
             authority: inputs.authority.clone(),
@@ -185,8 +186,16 @@ mod tests {
         let mut long = inputs("192.0.2.1", &["dns.example", "192.0.2.1"]);
         long.doh_paths = vec![format!("/{}", "x".repeat(128)), format!("/{}", "y".repeat(127))];
         assert_eq!(Resolver::describe(&long).services[2].path.as_ref(), long.doh_paths.get(1));
-        long.doh_paths.pop();
-        assert_eq!(Resolver::describe(&long).services.len(), 2);
+        let told = long.doh_paths.pop();
+        let silent = Problem::LongPath { octets: 129, told: None };
+        assert_eq!((Resolver::describe(&long).services.len(), problems(&long)), (2, vec![silent.clone()]));
+        // Profiles have no use for it either, and they are printed all the same.
+        long.advertise.discovery = false;
+        assert_eq!(problems(&long), [silent]);
+        long.doh_paths.extend(told.clone());
+        assert_eq!(problems(&long), [Problem::LongPath { octets: 129, told }]);
+        long.advertise.doh = Port::Hidden;
+        assert_eq!(problems(&long), []);
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct Inputs {
     pub authority: Option<Vec<u8>>,
     /// The paths that DoH answers at.
     pub doh_paths: Vec<String>,
+    /// Is the set-up page served there too?
+    pub setup_page: bool,
     /// The addresses of the machine's interfaces: what a door at every address is reached by.
     pub machine: Vec<IpAddr>,
     /// What the operator says.

@@ -34,6 +34,8 @@ pub struct Resolver {
     pub services: Vec<Service>,
     /// The certificate (DER) of the private authority that devices must trust first; None: public authorities vouch for it.
     pub authority: Option<Vec<u8>>,
+    /// Is there a set-up page with files to fetch, where DoH is told of?
+    pub has_page: bool,
 }
 
 /// An address of the gateway.

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::describe::doors_told_of;
-use super::{Inputs, Port, Protocol, Resolver};
+use super::describe::{LONGEST_PATH, doors_told_of};
+use super::{Door, Inputs, Port, Protocol, Resolver};
 
 /// A reason why some clients do not find or do not believe the doors, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +56,14 @@ pub enum Problem {
         /// The port told of.
         told: u16,
     },
+    /// DoH answers first at a path that is told to nobody.
+    #[error("the first path has {octets} octets, and clients are told of {LONGEST_PATH} at most: {}", instead(told.as_deref()))]
+    LongPath {
+        /// Of the path.
+        octets: usize,
+        /// The first that is short enough.
+        told: Option<String>,
+    },
 }
 
 impl Problem {
@@ -65,6 +73,7 @@ impl Problem {
         match self {
             Self::OnlyHere => "listen",
             Self::NoName | Self::AddressNotCovered(_) | Self::AddressNotVerified(_) => "tls",
+            Self::LongPath { .. } => "doh.paths",
             Self::NameNotCovered(_) | Self::OnlyWildcard(_) => "advertise.name",
             Self::SecondPort { protocol, .. } => match protocol {
                 Protocol::Dot => "listen.dot",
@@ -79,14 +88,16 @@ impl Problem {
 #[must_use]
 pub fn problems(inputs: &Inputs) -> Vec<Problem> {
     let is_encrypted = inputs.doors.iter().any(|door| door.protocol.is_some());
-    if !inputs.advertise.discovery || !is_encrypted {
-        return Vec::new();
-    }
     let (doors, resolver) = (doors_told_of(inputs), Resolver::describe(inputs));
+    // Profiles and the page go by the same path.
+    let mut found: Vec<Problem> = long_path(inputs, &doors).into_iter().collect();
+    if !inputs.advertise.discovery || !is_encrypted {
+        return found;
+    }
     if doors.is_empty() {
         return vec![Problem::OnlyHere];
     }
-    let mut found: Vec<Problem> = nameless(inputs, &resolver).into_iter().collect();
+    found.extend(nameless(inputs, &resolver));
     // Nobody finds us by an address where no plain DNS is.
     let is_found = inputs.doors.iter().any(|door| door.protocol.is_none());
     let unverified = resolver.addresses.iter().filter(|address| is_found && !address.is_certified);
@@ -101,6 +112,23 @@ pub fn problems(inputs: &Inputs) -> Vec<Problem> {
         found.extend(second.map(|port| Problem::SecondPort { protocol, port, told: service.port }));
     }
     found
+}
+
+/// Is a door told of whose first path is not?
+fn long_path(inputs: &Inputs, doors: &[Door]) -> Option<Problem> {
+    let is_told = inputs.advertise.port(Protocol::Doh) != Port::Hidden
+        && doors.iter().any(|door| door.protocol == Some(Protocol::Doh));
+    let first = inputs.doh_paths.first().filter(|path| is_told && path.len() > LONGEST_PATH)?;
+    let told = inputs.doh_paths.iter().find(|path| path.len() <= LONGEST_PATH).cloned();
+    Some(Problem::LongPath { octets: first.len(), told })
+}
+
+/// What is told of in place of a path that is too long.
+fn instead(told: Option<&str>) -> String {
+    told.map_or_else(
+        || "they are not told of DNS over HTTPS; add a shorter one".to_owned(),
+        |path| format!("they are told of {path}; put the one they should ask at first"),
+    )
 }
 
 /// Why there is no name to send clients to.

@@ -159,6 +159,7 @@ mod tests {
             addresses: addresses.iter().map(address).collect(),
             services: Protocol::ALL.map(service).into(),
             authority: None,
+            has_page: false,
         }
     }
 

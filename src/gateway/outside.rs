@@ -25,6 +25,7 @@ pub fn inputs(config: &Config, doors: &[(DoorKind, SocketAddr)], subjects: &[Str
         certificate: Covered::of(subjects.iter().map(String::as_str)),
         authority: if is_private { authority(&config.tls.state_dir) } else { None },
         doh_paths: config.listen.doh_paths.clone(),
+        setup_page: config.listen.setup_page,
         machine: machine_addresses(),
         advertise: config.advertise.clone(),
     }

@@ -208,6 +208,9 @@ mod tests {
         let trust = || Arc::new(client(identity.authority_path().unwrap()));
         let shown = || presented(&handshake(&trust(), &server, "localhost").unwrap().0);
         let first = shown();
+        // What discovery, RESINFO and profiles were made from at start: names, and the authority to trust.
+        let told = || (identity.certificates()[0].names.clone(), fs::read(identity.authority_path().unwrap()).unwrap());
+        let told_first = told();
         assert_eq!(identity.maintain(SystemTime::now()).unwrap(), Upkeep::Unchanged);
         assert_eq!(first, shown());
         let later = SystemTime::now() + Duration::from_hours(24 * 21);
@@ -217,6 +220,7 @@ mod tests {
         // Made for that later day, it still begins a day before it: back to the real day to look at it.
         identity.renew().unwrap();
         assert_ne!(first, shown());
+        assert_eq!(told_first, told());
     }
 
     #[test]

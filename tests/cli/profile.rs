@@ -77,6 +77,9 @@ fn phones_have_codes_and_others_have_none() {
     let without = profile(&home, &["apple", "--qr", "--set", "doh.setup_page=false"]);
     assert_eq!(without.code, 1);
     assert!(without.errors.contains("`doh.setup_page` is false"), "{}", without.errors);
+    assert!(without.errors.contains("(--output hushgate.mobileconfig) and send it"), "{}", without.errors);
+    let without = profile(&home, &["apple", "--set", "doh.setup_page=false"]);
+    assert!(without.code == 0 && !without.errors.contains("set-up page"), "{}", without.errors);
     let firefox = profile(&home, &["firefox", "--qr"]);
     assert_eq!((firefox.code, firefox.output.as_str()), (1, ""));
     assert!(firefox.errors.contains("takes no QR code"), "{}", firefox.errors);

@@ -1,8 +1,9 @@
 """What the gateway says of its own doors, as other people's software reads it: dig and dnspython for the records, curl and aioquic for
-JSON and the set-up page, Python's plist reader for Apple's profile, dnsmasq for its line. Called by run.py with the gateway of
+JSON and the set-up page, Python's plist reader for Apple's profile, its INI reader for systemd's drop-in, dnsmasq for its line. Called by run.py with the gateway of
 `hushgate demo`.
 """
 import asyncio
+import configparser
 import html.parser
 import ipaddress
 import json
@@ -25,6 +26,10 @@ DESIGNATION = "_dns.resolver.arpa"
 # As a public gateway would be told of: at other ports than it listens at.
 OUTSIDE = ['tls.names=["dns.example", "192.0.2.1"]', 'advertise.name="dns.example"', 'advertise.addresses=["192.0.2.1", "2001:db8::1"]',
            "advertise.dot=853", "advertise.doq=8853", "advertise.doh=443"]
+
+# The keys of [Resolve] (resolved.conf(5)).
+RESOLVED = {"DNS", "FallbackDNS", "Domains", "LLMNR", "MulticastDNS", "DNSSEC", "DNSOverTLS", "Cache", "CacheFromLocalhost", "DNSStubListener",
+            "DNSStubListenerExtra", "ReadEtcHosts", "ResolveUnicastSingleLabel", "StaleRetentionSec"}
 
 
 def text(result):
@@ -274,6 +279,32 @@ def dnsmasq(binary, demo):
     return run("dnsmasq", "--test", "-C", config).stderr.decode().strip()
 
 
+class Settings(configparser.RawConfigParser):
+    """A file as systemd reads it, but that nothing in it is passed over."""
+
+    optionxform = staticmethod(str)
+
+    def __init__(self):
+        super().__init__(delimiters="=", comment_prefixes="#;", strict=True, empty_lines_in_values=False)
+
+
+def systemd(binary, demo):
+    """The drop-in by the keys and forms of resolved.conf(5): DNS is addresses as ADDRESS:PORT#NAME."""
+    files = json.loads(profile(binary, demo, "systemd", "--json", outside=OUTSIDE).stdout)["files"]
+    read = Settings()
+    read.read_string(files[0]["text"])
+    if read.sections() != ["Resolve"]:
+        raise ValueError("only [Resolve] is read")
+    settings = dict(read["Resolve"])
+    if unknown := settings.keys() - RESOLVED:
+        raise ValueError(f"no keys of resolved.conf: {unknown}")
+    told = []
+    for server in settings["DNS"].split():
+        address, port, name = re.fullmatch(r"(\[[^]]+\]|[^:]+):(\d+)#([\w.-]+)", server).groups()
+        told.append(f"{ipaddress.ip_address(address.strip('[]'))} {int(port)} {name}")
+    return f"{', '.join(told)}; {settings['DNSOverTLS']} {settings['Domains']}"
+
+
 def attempt(what, *arguments):
     try:
         return what(*arguments)
@@ -304,4 +335,6 @@ def rows(binary, demo):
     for kind, address in [("DHCPv4", "192.0.2.1"), ("DHCPv6", "2001:db8::1"), ("Router", "2001:db8::1")]:
         at = re.escape(f"dns.example {address}")
         yield f"profile dnr, {kind} bytes", "-", rf"^1 {at} dot; 2 {at} doq 8853; 3 {at} h2,h3 /dns-query\{{\?dns\}}$", attempt(dnr, binary, demo, kind)
+    at = re.escape("192.0.2.1 853 dns.example, 2001:db8::1 853 dns.example")
+    yield "profile systemd, resolved.conf", "-", rf"^{at}; yes ~\.$", attempt(systemd, binary, demo)
     yield "profile dnr, dnsmasq --test", "-", r"syntax check OK\.$", attempt(dnsmasq, binary, demo)

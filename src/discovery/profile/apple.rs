@@ -21,10 +21,9 @@ const DEVICE: &str = "Apple's system";
 pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide, Unfit> {
     let service = chosen(resolver, door)?;
     let settings = Settings::of(resolver, service)?;
+    let ways = if resolver.has_page { "open the set-up page there, scan its QR code, or " } else { "" };
     let mut steps = vec![
-        format!(
-            "Get {FILE} onto the device: open the set-up page there, scan its QR code, or send it by AirDrop or mail."
-        ),
+        format!("Get {FILE} onto the device: {ways}send it by AirDrop or mail."),
         "iPhone, iPad: Settings, \"Profile Downloaded\", Install. Mac: System Settings, search for \"Device Management\", \
          double-click it, Install."
             .to_owned(),
@@ -38,8 +37,10 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
         let trust = "iPhone, iPad: Settings, General, About, Certificate Trust Settings: switch on full trust for the \
                      gateway's authority, which the profile carries.";
         steps.push(trust.to_owned());
-        let before = "Before that the device does not know the authority: its browser warns of the set-up page.";
-        limits.push(before.to_owned());
+        if resolver.has_page {
+            let first = "Before that the device does not know the authority: its browser warns of the set-up page.";
+            limits.push(first.to_owned());
+        }
     }
     if settings.addresses.is_empty() {
         limits.push("Without addresses the name is looked up by the network's own DNS first.".to_owned());
@@ -69,9 +70,10 @@ fn chosen(resolver: &Resolver, door: Option<Protocol>) -> Result<&Service, Unfit
     Ok(found)
 }
 
-/// Where the set-up page has the profile.
+/// Where the set-up page has the profile, if there is one.
 fn download(resolver: &Resolver) -> Option<String> {
-    let doh = resolver.services.iter().find(|service| service.protocol == Protocol::Doh)?;
+    let doh =
+        resolver.has_page.then_some(resolver)?.services.iter().find(|service| service.protocol == Protocol::Doh)?;
     url(resolver, doh.port, &format!("/{FILE}")).ok()
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{AUTHORITY, File, Guide, Unfit, doh_url, service, value};
+use super::{File, Guide, Unfit, authority, doh_url, service, value};
 use crate::discovery::{Protocol, Resolver};
 
 const DEVICE: &str = "Chrome";
@@ -21,8 +21,9 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
     ];
     if resolver.authority.is_some() {
         let trust = format!(
-            "First make the system trust the gateway's authority ({AUTHORITY}); on Linux import it at \
-             chrome://certificate-manager."
+            "First make the system trust the gateway's authority ({}); on Linux import it at \
+             chrome://certificate-manager.",
+            authority(resolver)
         );
         steps.insert(0, trust);
     }

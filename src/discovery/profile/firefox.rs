@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{AUTHORITY, File, Guide, Unfit, doh_url, service, value};
+use super::{File, Guide, Unfit, authority, doh_url, service, value};
 use crate::discovery::{Protocol, Resolver};
 
 const DEVICE: &str = "Firefox";
@@ -22,9 +22,10 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
     ];
     if resolver.authority.is_some() {
         let import = format!(
-            "First import the gateway's authority ({AUTHORITY}): Settings, Privacy & Security, View Certificates, \
+            "First import the gateway's authority ({}): Settings, Privacy & Security, View Certificates, \
              Authorities, Import, trusted for websites. Where the system trusts it already, \
-             security.enterprise_roots.enabled in about:config does."
+             security.enterprise_roots.enabled in about:config does.",
+            authority(resolver)
         );
         steps.insert(0, import);
         if let Some(object) = policies.as_object_mut() {

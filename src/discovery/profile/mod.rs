@@ -273,7 +273,13 @@ const LOCAL: &str = "Only this machine reaches the gateway, at loopback addresse
                      of the network under `[listen]`, or say in `[advertise]` how it is reached.";
 
 /// Where the private authority's certificate is found, for steps that need it.
-const AUTHORITY: &str = "authority.pem in the gateway's state_dir, or authority.crt on its set-up page";
+const fn authority(resolver: &Resolver) -> &'static str {
+    if resolver.has_page {
+        "authority.pem in the gateway's state_dir, or authority.crt on its set-up page"
+    } else {
+        "authority.pem in the gateway's state_dir"
+    }
+}
 
 #[cfg(test)]
 pub(super) mod examples {
@@ -293,6 +299,7 @@ pub(super) mod examples {
             addresses: vec![address("192.0.2.1"), address("2001:db8::1")],
             services: vec![service(Protocol::Dot, 853), service(Protocol::Doq, 853), service(Protocol::Doh, 443)],
             authority: None,
+            has_page: true,
         }
     }
 
@@ -304,6 +311,7 @@ pub(super) mod examples {
             addresses: vec![address("127.0.0.1"), address("::1")],
             services: vec![service(Protocol::Dot, 8853), service(Protocol::Doh, 8443)],
             authority: Some(vec![0x30, 0x03, 0x02, 0x01, 0x05]),
+            has_page: true,
         }
     }
 }
@@ -322,6 +330,20 @@ mod tests {
         Device::Systemd,
         Device::Dnr,
     ];
+
+    #[test]
+    fn no_guide_speaks_of_a_page_that_is_switched_off() {
+        for resolver in [public(), local()] {
+            for (device, has_page) in ALL.into_iter().flat_map(|device| [(device, true), (device, false)]) {
+                let Ok(guide) = guide(device, &Resolver { has_page, ..resolver.clone() }, None) else { continue };
+                let words = [guide.steps.concat(), guide.limits.concat(), guide.headline].concat();
+                let is_spoken_of = ["set-up page", "authority.crt", "scan"].iter().any(|word| words.contains(word));
+                assert!(has_page || !is_spoken_of, "{device:?}: {words}");
+                assert!(!has_page || device != Device::Apple || guide.scan.is_some() && is_spoken_of, "{words}");
+                assert!(has_page || device != Device::Apple || guide.scan.is_none(), "a code that leads nowhere");
+            }
+        }
+    }
 
     #[test]
     fn public_gateway_has_a_guide_for_every_device() {

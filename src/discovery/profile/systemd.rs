@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{AUTHORITY, File, Guide, Unfit, addresses, service, value};
+use super::{File, Guide, Unfit, addresses, authority, service, value};
 use crate::discovery::{Protocol, Resolver};
 
 const DEVICE: &str = "systemd-resolved";
@@ -28,9 +28,10 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
     ];
     if resolver.authority.is_some() {
         let trust = format!(
-            "First make the system trust the gateway's authority ({AUTHORITY}): on Debian and Ubuntu copy it to \
+            "First make the system trust the gateway's authority ({}): on Debian and Ubuntu copy it to \
              /usr/local/share/ca-certificates/hushgate.crt and run update-ca-certificates; on Fedora to \
-             /etc/pki/ca-trust/source/anchors and run update-ca-trust."
+             /etc/pki/ca-trust/source/anchors and run update-ca-trust.",
+            authority(resolver)
         );
         steps.insert(0, trust);
     }

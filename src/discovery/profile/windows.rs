@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{AUTHORITY, File, Guide, Unfit, addresses, doh_url, name, service, value};
+use super::{File, Guide, Unfit, addresses, authority, doh_url, name, service, value};
 use crate::discovery::{Protocol, Resolver, Service};
 
 const DEVICE: &str = "Windows";
@@ -21,9 +21,11 @@ pub(super) fn guide(resolver: &Resolver, door: Option<Protocol>) -> Result<Guide
     let listed = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     guide.values.insert(0, value("DNS servers", listed));
     if resolver.authority.is_some() {
+        let file = if resolver.has_page { "authority.crt" } else { "authority.pem" };
         let trust = format!(
-            "First make the machine trust the gateway's authority ({AUTHORITY}), as administrator: \
-             Import-Certificate -FilePath authority.crt -CertStoreLocation Cert:\\LocalMachine\\Root"
+            "First make the machine trust the gateway's authority ({}), as administrator: \
+             Import-Certificate -FilePath {file} -CertStoreLocation Cert:\\LocalMachine\\Root",
+            authority(resolver)
         );
         guide.steps.insert(0, trust);
     }

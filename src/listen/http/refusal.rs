@@ -79,7 +79,7 @@ impl Refusal {
             Self::Method | Self::UnknownMethod => "Use GET with ?dns= or ?name=, HEAD, or POST.\n",
             Self::PageMethod => "Use GET or HEAD.\n",
             Self::Host => "HTTP/1.1 needs exactly one host header.\n",
-            Self::TargetTooLong => "The request target is too long; use POST.\n",
+            Self::TargetTooLong => "The request target is too long; a DNS message may come as POST.\n",
             Self::QueryString(QueryStringError::Missing) => {
                 "GET needs the variable dns or name: ?dns=<base64url>, or ?name=example.com&type=AAAA for JSON.\n"
             }
@@ -89,7 +89,7 @@ impl Refusal {
                 "name must be a domain name: labels of 1 to 63 octets, IDNs as xn--.\n"
             }
             Self::Variable(VariableError::Type) => {
-                "type must be a number from 1 to 65535 or a record type such as AAAA.\n"
+                "type must be a record type that can be looked up, such as AAAA, or its number; not OPT, TSIG and kin.\n"
             }
             Self::Variable(VariableError::Flag) => "cd and do must be 0, 1, false or true.\n",
             Self::Variable(VariableError::Subnet) => {

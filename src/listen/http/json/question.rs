@@ -14,8 +14,8 @@ pub enum VariableError {
     /// `name` is no domain name.
     #[error("the variable name is no domain name")]
     Name,
-    /// `type` is no record type.
-    #[error("the variable type is no record type")]
+    /// `type` is no record type that can be asked for.
+    #[error("the variable type is no record type that can be asked for")]
     Type,
     /// `cd` or `do` is no truth value.
     #[error("the variable cd or do is no truth value")]
@@ -90,8 +90,19 @@ fn record_type(text: &str) -> Result<u16, VariableError> {
     } else {
         presentation::type_number(text)
     };
-    number.filter(|&number| number != 0).ok_or(VariableError::Type)
+    number.filter(|number| !is_unaskable(*number)).ok_or(VariableError::Type)
 }
+
+/// Types of messages and hops that no name has records of: 0, OPT, NXNAME (RFC 9824 3.3), TKEY, TSIG and what is left of MX's forebears.
+/// Transfers and ANY are questions, and answered in DNS.
+const fn is_unaskable(number: u16) -> bool {
+    matches!(number, 0 | rtype::OPT | NXNAME | TKEY | rtype::TSIG | MAILB | MAILA)
+}
+
+const NXNAME: u16 = 128;
+const TKEY: u16 = 249;
+const MAILB: u16 = 253;
+const MAILA: u16 = 254;
 
 fn truth(text: Option<&str>) -> Result<bool, VariableError> {
     match text.unwrap_or_default() {
