@@ -144,16 +144,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn dot_11_chain_and_pin_must_both_hold() {
+    async fn dot_11_chain_and_name_and_pin_must_all_hold() {
         let (authority, other) = (Authority::new(), Authority::new());
         let (config, key) = authority.identity(&[ADDRESS], &["dot"]);
         let pin = super::super::tls::sha256(&key).unwrap();
         let address = tls_server(config, |stream| serve_stream(stream, |query| reply(query, 0))).await;
-        for (trusted, pins, works) in
-            [(&authority, vec![[0; 32], pin], true), (&authority, vec![[0; 32]], false), (&other, vec![pin], false)]
-        {
+        for (trusted, name, pins, works) in [
+            (&authority, None, vec![[0; 32], pin], true),
+            (&authority, None, vec![[0; 32]], false),
+            (&other, None, vec![pin], false),
+            (&authority, Some("dns.example".into()), vec![pin], false),
+        ] {
             let mut server = trusted.server("tls", address);
-            server.pins = pins;
+            (server.pins, server.tls_name) = (pins, name);
             let (result, _) = attempt(&server, &question("a.example")).await;
             assert_eq!(result.err().map(|error| error.cause), if works { None } else { Some(Cause::Tls) });
         }

@@ -148,24 +148,50 @@ async fn cfm_01_to_cfm_20_the_set_is_answered_alike_over_every_transport() {
     }
 }
 
+/// A query of `opcode`: its header alone, or with a question; with an OPT, of this version, or without.
+fn of_opcode(opcode: u16, with_question: bool, version: Option<u8>) -> Vec<u8> {
+    let ask = Ask::a("opcode.example").id(0).flags(opcode << 11);
+    let ask = version.map_or(ask.clone(), |version| ask.option(100, b"x").version(version));
+    let mut query = ask.bytes();
+    if !with_question {
+        let end = message::question_end(&query);
+        query.drain(12..end);
+        query[5] = 0;
+    }
+    query
+}
+
 #[tokio::test]
 async fn cfm_07_and_cfm_08_other_opcodes_are_notimp_at_once_and_never_kept_or_forwarded() {
     let rig = Rig::start().await;
     for way in ways() {
-        for opcode in 1..16_u16 {
-            for with_question in [false, true] {
-                let mut query = Ask::a("opcode.example").id(0).flags(opcode << 11).bytes();
-                if !with_question {
-                    query.truncate(12);
-                    query[5] = 0;
-                }
-                let reply = way.ask(&rig, &query).await;
-                let what = format!("opcode {opcode} over {way:?}");
+        for (opcode, with_question) in (1..16_u16).flat_map(|opcode| [(opcode, false), (opcode, true)]) {
+            for version in [None, Some(0), Some(1)] {
+                let reply = way.ask(&rig, &of_opcode(opcode, with_question, version)).await;
+                let what = format!("opcode {opcode} over {way:?}, question {with_question}, EDNS {version:?}");
                 assert_eq!(message::rcode(&reply), 4, "{what}");
                 assert_eq!(message::flags(&reply) & 0xf800, 0x8000 | opcode << 11, "{what}");
-                assert_eq!(message::flags(&reply) & 0x0730, 0, "{what}: AA, TC, RD, AD and CD clear");
-                assert_eq!(message::counts(&reply), [u16::from(with_question), 0, 0, 0], "{what}");
+                assert_eq!(message::flags(&reply) & 0x0770, 0, "{what}: AA, TC, RD, Z, AD and CD clear");
+                let opt = u16::from(version.is_some());
+                assert_eq!(message::counts(&reply), [u16::from(with_question), 0, 0, opt], "{what}");
+                let end = if with_question { message::question_end(&reply) } else { 12 };
+                let fixed = [0, 0, 41, 4, 208, 0, 0, 0, 0];
+                assert_eq!(reply.get(end..end + 9), (opt == 1).then_some(&fixed[..]), "{what}: version 0, no flag");
+                assert!(message::option(&reply, 100).is_none(), "{what}");
             }
+        }
+    }
+    assert_eq!(rig.upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn cfm_08_opcode_0_without_a_question_is_formerr_with_opt_only_for_those_who_sent_one() {
+    let rig = Rig::start().await;
+    for way in ways() {
+        for version in [None, Some(0)] {
+            let reply = way.ask(&rig, &of_opcode(0, false, version)).await;
+            assert_eq!((message::rcode(&reply), message::flags(&reply) & 0xf870), (1, 0x8000), "{way:?} {version:?}");
+            assert_eq!(message::counts(&reply), [0, 0, 0, u16::from(version.is_some())], "{way:?} {version:?}");
         }
     }
     assert_eq!(rig.upstream.count(), 0);

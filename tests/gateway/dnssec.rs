@@ -155,6 +155,30 @@ async fn sec_04_and_sec_10_signatures_are_for_those_who_ask_whoever_came_first()
 }
 
 #[tokio::test]
+async fn sec_10_a_set_and_its_signature_expire_together_whichever_would_live_longer() {
+    let rig = Rig::with("[cache]\nprefetch = false").await;
+    rig.upstream.script(|asked| {
+        let (set, signed) = if asked.name().starts_with("set") { (60, 300) } else { (300, 60) };
+        Act::Answer(Answer::new().a(set, [192, 0, 2, 1]).answer("@", 46, signed, &signature(1)).opt(&[]))
+    });
+    over_all!(Transport::ALL, |transport| {
+        for first in ["set", "signature"] {
+            let ask = Ask::a(&format!("{first}.{}.example", transport.name())).id(0).size(1232).dnssec().bytes();
+            let before = rig.upstream.count();
+            for (passed, asked) in [(0, 1), (59, 1), (2, 2)] {
+                rig.pass(passed);
+                let reply = rig.ask(transport, &ask).await.message;
+                assert_eq!(
+                    (types(&reply)[0].as_slice(), rig.upstream.count() - before),
+                    (&[1, 46][..], asked),
+                    "{first}"
+                );
+            }
+        }
+    });
+}
+
+#[tokio::test]
 async fn sec_05_dnssec_types_that_are_asked_for_are_not_stripped() {
     let rig = Rig::start().await;
     let proof = [&message::name("b.example")[..], &[0, 1, 0x40]].concat();

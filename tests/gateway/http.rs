@@ -275,6 +275,26 @@ async fn doh_20_a_connection_outlives_requests_that_came_to_nothing() {
 }
 
 #[tokio::test]
+async fn doh_21_whatever_is_accepted_and_does_not_exclude_the_type_a_message_comes() {
+    let rig = Rig::start().await;
+    over_all!(HTTP, |transport| {
+        for accept in
+            ["", "text/html", "*/*", "application/dns-message;q=0.1, text/html", "application/json;q=0", ";,=/"]
+        {
+            for mut request in both(&rig, &Ask::a("accept.example.org").id(0).bytes()) {
+                if !accept.is_empty() {
+                    request.headers_mut().insert("accept", accept.parse().unwrap());
+                }
+                let (status, headers, body) = send(&rig, transport, request).await;
+                let kind = text(&headers, "content-type");
+                assert_eq!((status, kind.as_str()), (200, "application/dns-message"), "{accept:?}");
+                assert_eq!(message::counts(&body)[1], 1, "{accept:?}");
+            }
+        }
+    });
+}
+
+#[tokio::test]
 async fn doh_22_other_variables_their_order_and_percent_encoding_are_tolerated() {
     let rig = Rig::start().await;
     // An id of 0xfbff makes both characters of the URL alphabet appear.

@@ -39,6 +39,7 @@ mod forwards;
 mod herds;
 mod http;
 mod identity;
+mod initials;
 mod json;
 mod leaks;
 mod lies;

@@ -62,7 +62,7 @@ async fn dh3_01_other_versions_of_quic_are_led_to_version_1() {
 }
 
 /// A client whose hello fits one datagram: its key share is a classic one.
-fn short_hello(alpn: &[u8]) -> rustls::ClientConfig {
+pub fn short_hello(alpn: &[u8]) -> rustls::ClientConfig {
     let classic = vec![rustls::crypto::aws_lc_rs::kx_group::X25519];
     let provider = CryptoProvider { kx_groups: classic, ..rustls::crypto::aws_lc_rs::default_provider() };
     let builder = rustls::ClientConfig::builder_with_provider(Arc::new(provider));

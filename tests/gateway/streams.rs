@@ -327,6 +327,32 @@ async fn dot_05_a_connection_stays_for_the_next_question() {
     });
 }
 
+/// The TLS library takes an end without `close_notify` for an error.
+#[tokio::test]
+async fn tcp_09_and_dot_05_an_idle_connection_has_its_time_and_dot_06_hears_a_goodbye_before_the_end() {
+    let rig = Rig::set("[limits]\ntcp_idle_timeout = \"1s\"", &[]).await;
+    let rest = |transport, asks: bool| {
+        let rig = &rig;
+        async move {
+            let mut stream = rig.stream(transport).await;
+            if asks {
+                assert!(client::framed(&mut stream, &Ask::a("idle.example.org").bytes()).await.is_some());
+            }
+            let began = tokio::time::Instant::now();
+            let end = timeout(client::PATIENCE, stream.read(&mut [0; 16])).await.expect("stays for ever");
+            assert_eq!(end.unwrap(), 0, "over {}", transport.name());
+            // The handshake may have taken some of the second.
+            assert!(!asks || began.elapsed() > Duration::from_millis(900), "{:?}", began.elapsed());
+        }
+    };
+    let (tcp, dot) = (Transport::Tcp, Transport::Dot);
+    tokio::join!(rest(tcp, false), rest(dot, false), rest(tcp, true), rest(dot, true));
+    let mut broken = rig.dot_stream().await;
+    client::send_framed(&mut broken, &[0; 2]).await.unwrap();
+    let end = timeout(client::PATIENCE, broken.read(&mut [0; 16])).await.expect("stays for ever");
+    assert_eq!(end.unwrap(), 0, "goodbye to a client that breaks the rules too");
+}
+
 #[tokio::test]
 async fn a_client_that_never_reads_holds_neither_memory_nor_others() {
     let rig = Rig::start().await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::HandshakeKind;
 use rustls::version::TLS12;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -124,7 +124,7 @@ fn only_1_2(rig: &Rig) -> rustls::ClientConfig {
 }
 
 /// A client hello without extensions beyond those a version 1.2 server needs, that offers no compression.
-fn hello(version: u16, suites: &[u16]) -> Vec<u8> {
+pub fn hello(version: u16, suites: &[u16]) -> Vec<u8> {
     hello_with(version, suites, &[0])
 }
 
@@ -174,6 +174,58 @@ async fn tls_01_old_versions_and_tls_03_weak_suites_are_refused_by_an_alert() {
         stream.write_all(&hello(0x0303, &good)).await.unwrap();
         stream.shutdown().await.unwrap();
         assert_eq!(rest(&mut stream).await.first(), Some(&22));
+    }
+}
+
+/// The first record that a connection brings, its header included.
+async fn record(stream: &mut TcpStream) -> Vec<u8> {
+    let mut record = vec![0; 5];
+    stream.read_exact(&mut record).await.unwrap();
+    record.resize(5 + usize::from(u16::from_be_bytes([record[3], record[4]])), 0);
+    stream.read_exact(&mut record[5..]).await.unwrap();
+    record
+}
+
+/// The cipher suites and the versions that a client hello offers.
+fn offered(record: &[u8]) -> (Vec<u16>, Vec<u16>) {
+    let words = |octets: &[u8]| octets.chunks(2).map(|word| u16::from_be_bytes([word[0], word[1]])).collect::<Vec<_>>();
+    let length = |at: usize| usize::from(u16::from_be_bytes([record[at], record[at + 1]]));
+    // Record, handshake, version and random come first.
+    let suites = 44 + usize::from(record[43]);
+    let mut at = suites + 2 + length(suites);
+    at += 1 + usize::from(record[at]) + 2;
+    while record[at..at + 2] != [0, 43] {
+        at += 4 + length(at + 2);
+    }
+    (words(&record[suites + 2..suites + 2 + length(suites)]), words(&record[at + 5..at + 4 + length(at + 2)]))
+}
+
+#[tokio::test]
+async fn tls_01_and_tls_03_servers_are_offered_nothing_old_or_weak_and_one_that_insists_gets_an_alert() {
+    let modern = [0x1301, 0x1302, 0x1303, 0xc02b, 0xc02c, 0xc02f, 0xc030, 0xcca8, 0xcca9];
+    for scheme in ["tls", "https"] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let servers = format!("upstream.servers=[\"{scheme}://{}\"]", listener.local_addr().unwrap());
+        let rig = Rig::set("", &[&servers]).await;
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.send_to(&Ask::a("old.example.org").bytes(), rig.dns()).await.unwrap();
+        let (mut stream, _) = tokio::time::timeout(client::PATIENCE, listener.accept()).await.unwrap().unwrap();
+        let (suites, versions) = offered(&record(&mut stream).await);
+        // The last is the signal that nothing is renegotiated in the old way.
+        assert!(suites.iter().all(|suite| modern.contains(suite) || *suite == 0x00ff), "{suites:04x?}");
+        assert!(
+            !versions.is_empty() && versions.iter().all(|version| [0x0303, 0x0304].contains(version)),
+            "{versions:04x?}"
+        );
+        // A server hello of TLS 1.1 with AES in CBC.
+        let hello = [&[22, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2][..], &[7; 32], &[0, 0, 0x2f, 0]].concat();
+        stream.write_all(&hello).await.unwrap();
+        let heard = rest(&mut stream).await;
+        assert_eq!(
+            (heard.len(), heard.first(), heard.get(5)),
+            (7, Some(&21), Some(&2)),
+            "a fatal alert alone: {heard:02x?}"
+        );
     }
 }
 

@@ -67,6 +67,22 @@ def compression(demo):
     return found.group(1) if found else "unknown"
 
 
+def ticket_hours(demo):
+    """How long a ticket of the door is good for, as openssl reads it after a question has kept the connection."""
+    question = b"\0\x11\0\0\1\0\0\1\0\0\0\0\0\0\0\0\1\0\1"
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{demo.ports['dot']}", "-servername", "localhost", "-CAfile", demo.ca, "-no_ign_eof"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as client:
+        client.stdin.write(question)
+        client.stdin.flush()
+        shown = b""
+        while b"lifetime hint" not in shown and (line := client.stdout.readline()):
+            shown += line
+        client.stdin.close()
+        client.stdout.read()
+    found = re.search(rb"lifetime hint: (\d+)", shown)
+    return f"{int(found.group(1)) // 3600} h" if found else "no ticket"
+
+
 def dnspython(demo, transport):
     """What the reply says: address, RCODE, and the options by their numbers."""
     options = [dns.edns.ECSOption("198.51.100.0", 24), dns.edns.GenericOption(10, bytes(range(8)))]
@@ -140,6 +156,7 @@ def rows(demo):
         yield f"kdig {option} +padding: 468 octets", door, "^468$", padded(demo, door, option)
     yield "openssl R, TLS 1.2: no renegotiation", "dot", "^refused$", renegotiates(demo)
     yield "openssl -comp, TLS 1.2", "dot", "^NONE$", compression(demo)
+    yield "openssl, life of a ticket", "dot", "^([6-9]|[1-9][0-9]+) h$", ticket_hours(demo)
     bare = rf"^{re.escape(ADDRESS)} edns 0 do True options "
     for transport, door in [("udp", "udp"), ("tcp", "tcp")]:
         yield f"dnspython {transport}", door, bare + r"\[10\]$", dnspython(demo, transport)
