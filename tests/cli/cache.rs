@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::dns::{receive_udp, send_udp, told};
-use crate::program::{Demo, Home};
+use crate::program::{Demo, Home, nobody};
 
 #[test]
 fn cache_shows_and_drops_what_the_gateway_holds() {
@@ -63,8 +63,7 @@ fn cache_commands_say_what_is_missing() {
         home.run(&["cache", "flush"]).errors.contains("--suffix example.com"),
         "a flush of nothing explains itself"
     );
-    let held = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let nobody = held.local_addr().unwrap().to_string();
+    let (_held, nobody) = nobody();
     let ended = home.run(&["cache", "stats", "--admin", &nobody]);
     assert_eq!((ended.code, ended.output.as_str()), (1, ""));
     assert!(ended.errors.contains(&nobody) && ended.errors.contains("hushgate serve"), "{}", ended.errors);

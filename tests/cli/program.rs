@@ -195,3 +195,11 @@ pub fn addresses(facts: &Value) -> Vec<String> {
     let doors = facts["doors"].as_array().unwrap();
     doors.iter().map(|row| row["address"].as_str().unwrap().to_owned()).collect()
 }
+
+/// An address where nobody listens, and what keeps it so: bound, without an ear.
+pub fn nobody() -> (socket2::Socket, String) {
+    let held = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    held.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = held.local_addr().unwrap().as_socket().unwrap();
+    (held, address.to_string())
+}

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::program::{Demo, Home, addresses};
+use crate::program::{Demo, Home, addresses, nobody};
 
 #[test]
 fn demo_answers_at_all_seven_doors_first_from_upstream_then_from_the_cache() {
@@ -106,10 +106,7 @@ fn explain_tells_the_road_first_of_a_miss_then_of_a_hit() {
 
 #[test]
 fn explain_without_a_gateway_says_what_to_do() {
-    // A port that is taken, and where nobody listens.
-    let held = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    held.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
-    let nobody = held.local_addr().unwrap().as_socket().unwrap().to_string();
+    let (_held, nobody) = nobody();
     let ended = Home::new().run(&["explain", "a.example", "--admin", &nobody]);
     assert_eq!((ended.code, ended.output.as_str()), (1, ""));
     for part in [nobody.as_str(), "hushgate serve", "--admin"] {
