@@ -8,7 +8,7 @@ import tempfile
 import servers
 from servers import ADDRESS, HOST, Certificates, Gateway, dig, run, unbound
 
-SHORT, MISSING = "short.example.test", "missing.example.test"
+SHORT, MISSING = "short.corp.example", "missing.corp.example"
 CACHE = """
 [cache]
 snapshot = true
@@ -60,7 +60,7 @@ def rows(binary):
                 gateway.process.until(lambda: told(port, servers.WWW).startswith("NOERROR"))
                 yield "dig, after a restart", "udp", r"^NOERROR TTL \d+$", told(port, servers.WWW)
                 yield "dig, stale after a restart", "udp", "^NOERROR TTL 30 EDE 3$", told(port, SHORT)
-                yield "hushgate cache flush", "unix", "^exit 0: Dropped", cache(binary, folder, "flush", "--suffix", "example.test")
+                yield "hushgate cache flush", "unix", "^exit 0: Dropped", cache(binary, folder, "flush", "--suffix", "corp.example")
                 yield "dig, after the flush", "udp", r"^SERVFAIL EDE 2[23]$", told(port, SHORT)
         except (OSError, RuntimeError) as error:
             yield "unbound or the gateway", "-", "^started$", str(error)

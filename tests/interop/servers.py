@@ -1,7 +1,7 @@
 """Real servers behind the real binary: hushgate asks unbound, knot-resolver, dnsdist and hickory over each transport they speak,
 and what dig gets from it must be what they serve. With an authority or a name that is not theirs, SERVFAIL with EDE 23.
 
-Each serves `example.test` on free ports of loopback; dnsdist stands in front of unbound, and asks it one question of a connection
+Each serves `corp.example` on free ports of loopback; dnsdist stands in front of unbound, and asks it one question of a connection
 after the other: so unbound answers the gateway's own `. NS` without a look around for the root. They run as whoever runs this, in a
 folder of their own, and end with it. Called by run.py.
 """
@@ -14,8 +14,8 @@ import time
 
 ADDRESS = "192.0.2.80"
 ADDRESS6 = "2001:db8::80"
-WWW, BIG = "www.example.test", "big.example.test"
-HOST = "resolver.example.test"
+WWW, BIG = "www.corp.example", "big.corp.example"
+HOST = "resolver.corp.example"
 # 20 strings of 250 octets: no UDP answer holds them.
 STRINGS = [f"{index:02}" + "x" * 248 for index in range(20)]
 PATIENCE = 20
@@ -128,11 +128,11 @@ def unbound(folder, certificates):
     directory: "{folder}"
     pidfile: ""
     module-config: "iterator"
-    local-data: ". 300 NS ns.example.test."
-    local-zone: "example.test." static
-    local-data: "example.test. 1 SOA ns.example.test. admin.example.test. 1 3600 600 86400 1"
+    local-data: ". 300 NS ns.corp.example."
+    local-zone: "corp.example." static
+    local-data: "corp.example. 1 SOA ns.corp.example. admin.corp.example. 1 3600 600 86400 1"
     local-data: "{WWW}. 300 A {ADDRESS}"
-    local-data: "short.example.test. 1 A {ADDRESS}"
+    local-data: "short.corp.example. 1 A {ADDRESS}"
     local-data: "{WWW}. 300 AAAA {ADDRESS6}"
     local-data: '{BIG}. 300 TXT {big}'
 remote-control:
@@ -242,7 +242,7 @@ def rows_of(binary, folder, certificates, server, ports):
             yield server, scheme, good, gateway.addresses()
         if scheme in ("udp", "tcp"):
             continue
-        for what, ca, name in [("authority", certificates.wrong, HOST), ("name", certificates.ca, "elsewhere.example.test")]:
+        for what, ca, name in [("authority", certificates.wrong, HOST), ("name", certificates.ca, "elsewhere.corp.example")]:
             with Gateway(binary, folder, scheme, port, ca, name) as gateway:
                 yield f"{server}, wrong {what}", scheme, refused, gateway.trouble()
 

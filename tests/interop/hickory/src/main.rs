@@ -1,4 +1,4 @@
-//! Serves `example.test` over QUIC and HTTP/3 on free ports of loopback until it is ended.
+//! Serves `corp.example` over QUIC and HTTP/3 on free ports of loopback until it is ended.
 //!
 //!     interop-hickory CHAIN KEY
 //!
@@ -27,10 +27,10 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// What the other servers of these tests serve as well: see `servers.py`.
 fn zone() -> Result<Catalog, Box<dyn Error>> {
-    let origin = Name::from_ascii("example.test.")?;
-    let host = Name::from_ascii("www.example.test.")?;
-    let big = Name::from_ascii("big.example.test.")?;
-    let mail = Name::from_ascii("hostmaster.example.test.")?;
+    let origin = Name::from_ascii("corp.example.")?;
+    let host = Name::from_ascii("www.corp.example.")?;
+    let big = Name::from_ascii("big.corp.example.")?;
+    let mail = Name::from_ascii("hostmaster.corp.example.")?;
     let long = || TXT::new((0..20).map(|index| format!("{index:02}{}", "x".repeat(248))).collect());
     let mut zone =
         InMemoryZoneHandler::<TokioRuntimeProvider>::empty(origin.clone(), ZoneType::Primary, AxfrPolicy::Deny);
