@@ -71,7 +71,8 @@ impl Pipeline {
         walk.trail.refresh = if is_queued { Refresh::Queued } else { Refresh::Dropped };
     }
 
-    /// The question that the answer of `keys` is fetched by: made of what it is kept under, and of nothing else that tells who asked or how.
+    /// The question that the answer of `keys` is fetched by: made of what it is kept under, and of nothing else that tells who asked
+    /// or how.
     pub(super) fn errand(&self, keys: &Keys, walk: &Walk<'_>) -> Errand {
         let ask = Ask {
             question: keys.answer().question().into(),

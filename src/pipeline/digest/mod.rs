@@ -167,7 +167,8 @@ mod tests {
                 subnet: None,
                 passed: None,
             };
-            let answered = Answered { message: Bytes::from(octets), upstream: UpstreamId(0), age: 0, trusted: true, told: None };
+            let upstream = UpstreamId(0);
+            let answered = Answered { message: Bytes::from(octets), upstream, age: 0, trusted: true, told: None };
             let stored = digest(&answered, &ask, (&Settings::default(), AnyRule::Minimal), Moment(0));
             prop_assert!(stored.is_ok(), "{:?}", stored.err());
             let stored = stored.unwrap();

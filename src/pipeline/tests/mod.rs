@@ -8,6 +8,7 @@ mod digested;
 mod dns64;
 mod edns;
 mod failures;
+mod fickle;
 mod foreign;
 mod nonexistence;
 mod refreshed;

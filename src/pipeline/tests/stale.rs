@@ -1,11 +1,11 @@
 //! Serve-stale (STANDARDS group STL; RFC 8767): when what has expired stands in, and when it never does.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::fickle::{Fickle, Script};
 use super::rig::{Built, Gateway, Got, Plan, Play, settings, wire};
 use crate::cache;
 use crate::peer::Transport;
@@ -20,21 +20,7 @@ use crate::upstream::error::Cause;
 use crate::wire::registry::{rcode, rtype};
 use crate::wire::{Flags, Section};
 
-type Script = fn(&Ask) -> Play;
-
-/// A gateway whose upstream changes its ways.
-struct Fickle {
-    gateway: Gateway,
-    script: Arc<Mutex<Script>>,
-}
-
 impl Fickle {
-    fn with(plan: Plan, script: Script) -> Self {
-        let script = Arc::new(Mutex::new(script));
-        let now = Arc::clone(&script);
-        Self { gateway: Gateway::with(plan, move |ask| (*now.lock().unwrap())(ask)), script }
-    }
-
     /// With t.example A asked and expired since a second; then the upstream does as `then` says.
     async fn expired(plan: Plan, then: Script) -> Self {
         let fickle = Self::with(plan, good);
@@ -42,10 +28,6 @@ impl Fickle {
         fickle.gateway.pass(11);
         fickle.now(then);
         fickle
-    }
-
-    fn now(&self, script: Script) {
-        *self.script.lock().unwrap() = script;
     }
 
     fn cached(settings: cache::Settings) -> Plan {

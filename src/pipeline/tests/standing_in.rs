@@ -1,9 +1,9 @@
 //! What stands in for what: expired answers beside newer ones of the same name, beside failures, and in every kind of trouble.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
 
-use super::rig::{Built, Gateway, Got, Plan, Play, settings, wire};
+use super::fickle::{Fickle, Script};
+use super::rig::{Built, Got, Plan, Play, settings, wire};
 use crate::cache::{self, Rule};
 use crate::pipeline::Settings;
 use crate::reply::{Freshness, Scope, Source};
@@ -13,25 +13,7 @@ use crate::upstream::error::Cause;
 use crate::wire::registry::{rcode, rtype};
 use crate::wire::{Flags, Section};
 
-type Script = fn(&Ask) -> Play;
-
-/// A gateway whose upstream changes its ways.
-struct Moody {
-    gateway: Gateway,
-    script: Arc<Mutex<Script>>,
-}
-
-impl Moody {
-    fn with(plan: Plan, script: Script) -> Self {
-        let script = Arc::new(Mutex::new(script));
-        let now = Arc::clone(&script);
-        Self { gateway: Gateway::with(plan, move |ask| (*now.lock().unwrap())(ask)), script }
-    }
-
-    fn now(&self, script: Script) {
-        *self.script.lock().unwrap() = script;
-    }
-
+impl Fickle {
     /// Asks while the upstream does as `script` says, and lets `seconds` pass.
     async fn learn(&self, script: Script, query: &Built, seconds: u64) -> Got {
         self.now(script);
@@ -78,10 +60,10 @@ async fn stl_06_a_name_that_exists_again_is_not_said_to_be_gone_whoever_has_lear
     let cases: [(Script, u16); 4] = [(says, rtype::TXT), (lacks, rtype::TXT), (dangles, rtype::TXT), (lacks, 257)];
     for (then, other) in cases {
         for known in [query(other), with_proofs(other), with_proofs(other).flags(Flags::CD, true)] {
-            let moody = Moody::with(Plan::default(), denies);
-            moody.learn(denies, &query(rtype::A), 61).await;
-            moody.learn(then, &known, 100).await;
-            let got = moody.learn(fails, &query(other), 0).await;
+            let fickle = Fickle::with(Plan::default(), denies);
+            fickle.learn(denies, &query(rtype::A), 61).await;
+            fickle.learn(then, &known, 100).await;
+            let got = fickle.learn(fails, &query(other), 0).await;
             let stale_denial = got.facts.source == Source::Stale
                 && got.edes().first() == Some(&19)
                 && !got.types().contains(&rtype::CNAME);
@@ -89,10 +71,10 @@ async fn stl_06_a_name_that_exists_again_is_not_said_to_be_gone_whoever_has_lear
         }
     }
     // What is older says nothing.
-    let moody = Moody::with(Plan::default(), says);
-    moody.learn(says, &with_proofs(rtype::TXT), 61).await;
-    moody.learn(denies, &query(rtype::A), 61).await;
-    let got = moody.learn(fails, &query(rtype::A), 0).await;
+    let fickle = Fickle::with(Plan::default(), says);
+    fickle.learn(says, &with_proofs(rtype::TXT), 61).await;
+    fickle.learn(denies, &query(rtype::A), 61).await;
+    let got = fickle.learn(fails, &query(rtype::A), 0).await;
     assert_eq!((got.rcode(), got.edes(), got.facts.source), (rcode::NXDOMAIN, vec![19, 22], Source::Stale));
 }
 
@@ -102,24 +84,24 @@ async fn neg_12_a_name_whose_stale_answer_is_gone_is_asked_for_when_its_failure_
         let stale_window = std::time::Duration::from_secs(20);
         Plan { cache: cache::Settings { stale_window, ..cache::Settings::default() }, ..Plan::default() }
     };
-    let moody = Moody::with(plan(), has);
-    moody.learn(has, &query(rtype::A), 75).await;
-    let stale = moody.learn(fails, &query(rtype::A), 4).await;
+    let fickle = Fickle::with(plan(), has);
+    fickle.learn(has, &query(rtype::A), 75).await;
+    let stale = fickle.learn(fails, &query(rtype::A), 4).await;
     assert_eq!(stale.facts.source, Source::Stale);
-    assert_eq!(moody.learn(fails, &query(rtype::A), 3).await.facts.source, Source::Stale, "it is not asked again yet");
-    assert_eq!(moody.gateway.asked(), 2);
+    assert_eq!(fickle.learn(fails, &query(rtype::A), 3).await.facts.source, Source::Stale, "it is not asked again yet");
+    assert_eq!(fickle.gateway.asked(), 2);
     // By now nothing stands in.
-    let got = moody.learn(has, &query(rtype::A), 0).await;
-    assert_eq!((got.rcode(), got.facts.source, moody.gateway.asked()), (rcode::NOERROR, Source::Upstream, 3));
+    let got = fickle.learn(has, &query(rtype::A), 0).await;
+    assert_eq!((got.rcode(), got.facts.source, fickle.gateway.asked()), (rcode::NOERROR, Source::Upstream, 3));
 
-    let moody = Moody::with(plan(), has);
-    moody.learn(has, &query(rtype::A), 79).await;
-    moody.learn(fails, &query(rtype::A), 1).await;
-    let got = moody.learn(fails, &query(rtype::A), 4).await;
+    let fickle = Fickle::with(plan(), has);
+    fickle.learn(has, &query(rtype::A), 79).await;
+    fickle.learn(fails, &query(rtype::A), 1).await;
+    let got = fickle.learn(fails, &query(rtype::A), 4).await;
     assert_eq!((got.rcode(), got.facts.trail.recall), (rcode::SERVFAIL, Recall::Failure { left: 4 }));
     for asked in [3, 3] {
-        moody.learn(fails, &query(rtype::A), 0).await;
-        assert_eq!(moody.gateway.asked(), asked, "NEG-13: once a window");
+        fickle.learn(fails, &query(rtype::A), 0).await;
+        assert_eq!(fickle.gateway.asked(), asked, "NEG-13: once a window");
     }
 }
 
@@ -128,10 +110,10 @@ async fn a_sudden_denial_under_guard_does_not_stand_in_and_another_says_that_it_
     for (guard, source, sudden) in [(true, Source::Error, Sudden::No), (false, Source::Stale, Sudden::Earlier)] {
         let mut cache = cache::Settings::default();
         cache.rules.insert(&wire("example"), Rule { guard, ..Rule::default() });
-        let moody = Moody::with(Plan { cache, ..Plan::default() }, has);
-        moody.learn(has, &query(rtype::A), 61).await;
-        assert_ne!(moody.learn(denies, &query(rtype::A), 61).await.facts.trail.sudden, Sudden::No);
-        let got = moody.learn(fails, &query(rtype::A), 0).await;
+        let fickle = Fickle::with(Plan { cache, ..Plan::default() }, has);
+        fickle.learn(has, &query(rtype::A), 61).await;
+        assert_ne!(fickle.learn(denies, &query(rtype::A), 61).await.facts.trail.sudden, Sudden::No);
+        let got = fickle.learn(fails, &query(rtype::A), 0).await;
         assert_eq!((got.facts.source, got.facts.trail.sudden), (source, sudden), "guard: {guard}");
     }
 }
@@ -163,13 +145,13 @@ async fn whatever_the_trouble_what_stands_in_looks_the_same_and_every_question_i
     for (kept, code, first) in kinds {
         for (trouble, why, join, more) in troubles {
             let plan = Plan { settings: Settings { outstanding_per_domain: 1, ..settings() }, ..Plan::default() };
-            let moody = Moody::with(plan, kept);
-            moody.learn(kept, &with_proofs(rtype::A), 100).await;
-            let gateway = &moody.gateway;
+            let fickle = Fickle::with(plan, kept);
+            fickle.learn(kept, &with_proofs(rtype::A), 100).await;
+            let gateway = &fickle.gateway;
             gateway.upstream.down.store(why == Stale::Down, Relaxed);
             let key = wire("t.example");
             let _place = (why == Stale::Full).then(|| gateway.pipeline.shared.crowds.enter(&key).unwrap());
-            let got = moody.learn(trouble, &with_proofs(rtype::A), 0).await;
+            let got = fickle.learn(trouble, &with_proofs(rtype::A), 0).await;
             let trail = got.facts.trail;
             assert!(matches!(trail.recall, Recall::Stale { age: 100, since: 40, why: told, .. } if told == why));
             assert_eq!((got.rcode(), got.facts.source, trail.join), (code, Source::Stale, join), "{why:?}");
