@@ -226,7 +226,7 @@ const fn delivered(message: bytes::Bytes, address: SocketAddr) -> Delivered {
 mod tests {
     use super::super::server::Upstream;
     use super::super::testing::{
-        ask as question, attempt, cookie_of, cookied, datagrams, home, listener, plain, reply, reply_as, serve_stream,
+        ask as question, attempt, cookie_of, cookied, deaf_pair, home, listener, plain, reply, reply_as, serve_stream,
         udp_server, window,
     };
     use super::*;
@@ -308,8 +308,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_port_is_known_at_once() {
-        let (socket, address) = datagrams().await;
-        drop(socket);
+        // Held, and for one other peer only: for us nobody is there.
+        let (socket, _deaf, address) = deaf_pair().await;
+        socket.connect("127.0.0.1:9").await.unwrap();
         let (result, _) = attempt(&plain("udp", address), &question("a.example")).await;
         assert_eq!(result.unwrap_err().cause, Cause::Connect);
     }
@@ -401,20 +402,27 @@ mod tests {
         assert_eq!(ask_at(&upstream, false).await, direct);
     }
 
-    /// A TCP port whose queue is full, so that the system drops what else comes in: nobody says no.
-    fn silent_tcp(address: SocketAddr) -> (socket2::Socket, Vec<std::net::TcpStream>) {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        socket.bind(&address.into()).unwrap();
-        socket.listen(0).unwrap();
+    /// A server over UDP that answers with `flags`, at a port whose queue for TCP is full: the system drops what else
+    /// comes in, and nobody says no.
+    async fn silent_over_tcp(flags: u16) -> SocketAddr {
+        let (socket, deaf, address) = deaf_pair().await;
+        deaf.listen(0).unwrap();
         let brief = Duration::from_millis(50);
         let connect = |_| std::net::TcpStream::connect_timeout(&address, brief).ok();
-        (socket, (0..4).map_while(connect).collect())
+        let held: Vec<_> = (0..4).map_while(connect).collect();
+        tokio::spawn(async move {
+            let _full = (deaf, held);
+            let mut buffer = [0; 512];
+            while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
+                socket.send_to(&reply(&buffer[..length], flags), peer).await.unwrap();
+            }
+        });
+        address
     }
 
     #[tokio::test]
     async fn prg_06_tcp_that_is_dropped_in_silence_leaves_time_for_udp_and_is_left_alone_for_a_while() {
-        let (address, _) = udp_server(|query| reply(query, 0)).await;
-        let _held = silent_tcp(address);
+        let address = silent_over_tcp(0).await;
         let upstream = upstream(address, &Home { patience: Duration::from_millis(200), ..home() });
         assert_eq!(
             ask_at(&upstream, true).await,
@@ -457,9 +465,10 @@ mod tests {
     #[tokio::test]
     async fn frg_06_a_server_without_tcp_is_asked_over_udp_however_often_it_was_silent() {
         let silent = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
-        let (socket, address) = datagrams().await;
+        let (socket, deaf, address) = deaf_pair().await;
         let mute = Arc::clone(&silent);
         tokio::spawn(async move {
+            let _deaf = deaf;
             let mut buffer = [0; 512];
             while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
                 if !mute.load(Ordering::SeqCst) {
@@ -481,8 +490,7 @@ mod tests {
 
     #[tokio::test]
     async fn tcf_05_truncation_where_tcp_is_dropped_in_silence_stays_truncation() {
-        let (address, _) = udp_server(|query| reply(query, Flags::TC)).await;
-        let _held = silent_tcp(address);
+        let address = silent_over_tcp(Flags::TC).await;
         let upstream = upstream(address, &Home { patience: Duration::from_millis(200), ..home() });
         let cut = AttemptEnd::Truncated;
         assert_eq!(ask_at(&upstream, true).await, (Err(Cause::Truncated), vec![AttemptEnd::Timeout, cut, cut]));

@@ -199,12 +199,26 @@ pub async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, resp
     }
 }
 
+/// One port of 127.0.0.1 for datagrams and for TCP, where nobody listens and nobody else can.
+pub async fn deaf_pair() -> (UdpSocket, socket2::Socket, SocketAddr) {
+    loop {
+        let (socket, address) = datagrams().await;
+        let deaf = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        if deaf.bind(&address.into()).is_ok() {
+            return (socket, deaf, address);
+        }
+    }
+}
+
 /// A plain server on UDP that answers each datagram; none where `respond` answers nothing. Counts what it hears.
+///
+/// Nobody takes connections at its port.
 pub async fn udp_server(respond: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> (SocketAddr, Arc<AtomicU32>) {
-    let (socket, address) = datagrams().await;
+    let (socket, deaf, address) = deaf_pair().await;
     let heard = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&heard);
     tokio::spawn(async move {
+        let _deaf = deaf;
         let mut buffer = [0; 2048];
         while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
             counter.fetch_add(1, Ordering::SeqCst);
