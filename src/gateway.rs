@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
 
 use crate::admin::{Admin, AdminError, Place};
@@ -21,7 +22,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::listen::bind::{self, BindError, BoundDoor};
 use crate::listen::http::pages::Page;
 use crate::listen::quic::WorkerId;
-use crate::listen::{Context, DoorKind};
+use crate::listen::{Context, DoorKind, Terms};
 use crate::pipeline::{self, Pipeline, Shared};
 use crate::plan;
 use crate::shutdown::{Company, Drain, Stop};
@@ -237,15 +238,15 @@ impl Core {
             let pipeline = Pipeline::new(Arc::clone(&self.shared), Arc::clone(counters));
             // The first worker is home to the upstream connections, and so to what is asked for nobody.
             runtime.spawn(pipeline.clone().run_errands());
-            let context = Context {
+            let terms = Terms {
                 answer: logged(Arc::new(pipeline), config),
                 guard: Arc::clone(&self.guard),
-                counters: Arc::clone(counters),
                 limits: config.listen.limits,
                 paths: Arc::clone(&paths),
                 pages: Arc::clone(&self.pages),
-                drain: drain.clone(),
             };
+            let terms = Arc::new(ArcSwap::from_pointee(terms));
+            let context = Context::new(terms, Arc::clone(counters), drain.clone());
             let id = WorkerId { index, generation };
             let station = Station { id, context, posts, grace: config.shutdown.grace, company: company.clone() };
             workers.push(worker::start(runtime, station).map_err(GatewayError::System)?);

@@ -76,15 +76,31 @@ pub struct Peer {
     pub door: DoorId,
     /// The transport.
     pub transport: Transport,
+    /// The trusted proxy that spoke for the client, if one did; `remote` is what it said.
+    pub via: Option<IpAddr>,
     /// The name in the TLS client hello, if any.
     pub server_name: Option<Arc<str>>,
+    /// Who the client has shown itself to be, if it has.
+    pub client: Option<ClientId>,
 }
+
+/// A client that the operator knows by name, and what it showed to prove that: who shows something else by then is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientId(pub u64);
 
 impl Peer {
     /// A peer with its addresses made canonical.
     #[must_use]
     pub fn new(remote: SocketAddr, local: SocketAddr, door: DoorId, transport: Transport) -> Self {
-        Self { remote: canonical(remote), local: canonical(local), door, transport, server_name: None }
+        Self {
+            remote: canonical(remote),
+            local: canonical(local),
+            door,
+            transport,
+            via: None,
+            server_name: None,
+            client: None,
+        }
     }
 
     /// The client's address.

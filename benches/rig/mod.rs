@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use hushgate::answer::Answer as _;
 use hushgate::cache::{self, Bits, Key, Reach};
 use hushgate::clock::{Clock, Moment};
-use hushgate::guard::{self, Guard, Network, Refuse};
+use hushgate::guard::{self, Guard, Network};
 use hushgate::peer::{DoorId, Peer, Transport};
 use hushgate::pipeline::{AnyRule, CookieRule, Pipeline, Settings, Shared, Special};
 use hushgate::query::Query;
@@ -64,11 +64,10 @@ pub fn shared_by(size: usize, subnets: SubnetRule, change: impl FnOnce(&mut Sett
     let any: Network = "0.0.0.0/0".parse().expect("a network");
     let guard = Guard::new(guard::Settings {
         allow: vec![vec![any]],
-        refuse: Refuse::Answer,
         connections: 1,
         connections_per_client: 1,
         queries_per_second: 0,
-        exempt: Vec::new(),
+        ..guard::Settings::default()
     });
     let mut settings = Settings {
         timeout: Duration::from_secs(4),

@@ -26,6 +26,20 @@ pub struct Settings {
     /// Questions a second of one client network, those with a proven source and those without counted apart; 0 switches it off.
     /// Default 5000.
     pub queries_per_second: u32,
-    /// Networks that no rate or connection limit applies to. Default loopback.
+    /// Networks that no rate or connection limit applies to. Default none; `config` names loopback.
     pub exempt: Vec<Network>,
+}
+
+impl Default for Settings {
+    /// Nobody may ask yet; all else as documented.
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            refuse: Refuse::default(),
+            connections: 20_000,
+            connections_per_client: 256,
+            queries_per_second: 5000,
+            exempt: Vec::new(),
+        }
+    }
 }

@@ -79,7 +79,7 @@ pub async fn serve(listener: std::net::TcpListener, door: DoorId, service: Servi
     let mut drain = context.drain.clone();
     // Connections hear the word from this loop: they look at it often, and all cores share the gateway's own.
     let (stop, local) = Stop::new();
-    let context = Context { drain: local, ..context };
+    let context = context.draining_by(local);
     let mut door = Doorway { id: door, service, context, pace: Pace::new(), connections: JoinSet::new() };
     let mut failing = false;
     loop {
@@ -131,7 +131,7 @@ impl Doorway {
     fn admit(&mut self, stream: TcpStream, remote: SocketAddr) {
         let Ok(local) = stream.local_addr() else { return };
         let peer = Peer::new(remote, local, self.id, self.service.transport());
-        let Ok(permit) = self.context.guard.admit(self.id, peer.ip()) else {
+        let Ok(permit) = self.context.terms().guard.admit(self.id, peer.ip()) else {
             self.context.counters.connections_refused.add_one();
             // A reset leaves nothing behind on our side.
             let _ = stream.set_zero_linger();
@@ -176,7 +176,7 @@ async fn secure(
     context: &Context,
 ) -> Option<(Box<TlsStream<Tcp>>, Session)> {
     // On the heap, and gone when it is done: the connection's task is smaller for it.
-    match Box::pin(tls::handshake(stream, tls, pace, context.limits.handshake_timeout)).await {
+    match Box::pin(tls::handshake(stream, tls, pace, context.limits().handshake_timeout)).await {
         Ok(Secured { stream, server_name, alpn }) => {
             context.counters.handshakes.add_one();
             let peer = Peer { server_name, ..session.peer };

@@ -1,6 +1,8 @@
-//! What every front door of one worker shares: whom it asks, whom it lets in, how long it waits, when it stops.
+//! What every front door of one worker shares: what holds for its questions now, its counters, the word to stop.
 
 use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard as Loaded};
 
 use super::Limits;
 use super::http::pages::Page;
@@ -9,21 +11,54 @@ use crate::guard::Guard;
 use crate::shutdown::Drain;
 use crate::telemetry::Counters;
 
-/// One worker's surroundings, cloned into each loop and connection.
+/// What holds from one configuration to the next: whom a worker's doors ask, whom they let in, how long they wait.
 #[derive(Clone)]
-pub struct Context {
+pub struct Terms {
     /// The pipeline.
     pub answer: Arc<dyn Answer>,
-    /// Permits for connections.
+    /// Access and permits.
     pub guard: Arc<Guard>,
-    /// This worker's counters.
-    pub counters: Arc<Counters>,
     /// Bounds and deadlines.
     pub limits: Limits,
     /// Paths that DoH answers at.
     pub paths: Arc<[String]>,
     /// Pages on the DoH doors, at other paths than those.
     pub pages: Arc<[Page]>,
+}
+
+/// One worker's surroundings, cloned into each loop and connection.
+#[derive(Clone)]
+pub struct Context {
+    /// The terms in force. One cell a worker, so that no core waits for another's cache line.
+    terms: Arc<ArcSwap<Terms>>,
+    /// This worker's counters.
+    pub counters: Arc<Counters>,
     /// The word to stop.
     pub drain: Drain,
+}
+
+impl Context {
+    /// A worker's surroundings; whoever has `terms` may put others in their place.
+    #[must_use]
+    pub const fn new(terms: Arc<ArcSwap<Terms>>, counters: Arc<Counters>, drain: Drain) -> Self {
+        Self { terms, counters, drain }
+    }
+
+    /// The same with a word to stop of its own.
+    #[must_use]
+    pub fn draining_by(self, drain: Drain) -> Self {
+        Self { drain, ..self }
+    }
+
+    /// What holds now. For the moment: a question, a turn, an accept; whoever keeps it keeps what may have been replaced.
+    #[must_use]
+    pub fn terms(&self) -> Loaded<Arc<Terms>> {
+        self.terms.load()
+    }
+
+    /// Bounds and deadlines as they are now.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.terms().limits
+    }
 }

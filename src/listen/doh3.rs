@@ -35,14 +35,14 @@ use crate::guard::Permit;
 /// Serves one connection until either side ends it.
 pub async fn serve(connection: quinn::Connection, session: Session, context: Context) {
     let Session { peer, permit, alpn: _ } = session;
-    connection.set_max_concurrent_bi_streams(credit(context.limits.streams_per_connection.min(FIRST_CREDIT)));
+    connection.set_max_concurrent_bi_streams(credit(context.limits().streams_per_connection.min(FIRST_CREDIT)));
     let presence = Presence::of(&context.counters, peer.transport);
     let ledger = Ledger::default();
     let (carrier, stops) = Carrier::of(connection.clone(), ledger.clone());
     let mut builder = server::builder();
     builder.max_field_section_size(MAX_HEADER_LIST.into()).send_grease(false);
     // Waits for the client to allow our control stream.
-    let Ok(Ok(http)) = timeout(context.limits.handshake_timeout, builder.build(carrier)).await else {
+    let Ok(Ok(http)) = timeout(context.limits().handshake_timeout, builder.build(carrier)).await else {
         context.counters.protocol_errors.add_one();
         return close(&connection, Code::H3_GENERAL_PROTOCOL_ERROR);
     };
@@ -111,7 +111,7 @@ struct Talk {
 impl Talk {
     async fn run(mut self) {
         let mut drain = self.visit.context.drain.clone();
-        let idle_timeout = self.visit.context.limits.idle_timeout;
+        let idle_timeout = self.visit.context.limits().idle_timeout;
         let mut idle = pin!(sleep_until(self.idle_from() + idle_timeout));
         while self.stage != Stage::Over {
             let (room, leaving) = (self.has_room(), self.stage == Stage::Leaving);
@@ -146,7 +146,7 @@ impl Talk {
 
     /// Without room, requests wait in QUIC, which lets the client have no more streams than fit.
     fn has_room(&self) -> bool {
-        self.waiting.len() < self.visit.context.limits.streams_per_connection && !self.visit.unread.is_enough()
+        self.waiting.len() < self.visit.context.limits().streams_per_connection && !self.visit.unread.is_enough()
     }
 
     /// Answers `first` and what else has arrived, up to a turn's worth.
@@ -163,7 +163,7 @@ impl Talk {
         }
         if self.stage == Stage::New && taken + self.waiting.len() >= FIRST_CREDIT / 2 {
             self.stage = Stage::Busy;
-            self.connection.set_max_concurrent_bi_streams(credit(self.visit.context.limits.streams_per_connection));
+            self.connection.set_max_concurrent_bi_streams(credit(self.visit.context.limits().streams_per_connection));
         }
         if taken == TURN {
             tokio::task::yield_now().await;
@@ -203,7 +203,7 @@ impl Talk {
 
     /// Tells the client to go: what it has asked is answered, what it asks from now on is rejected.
     async fn leave(&mut self) {
-        let told = timeout(self.visit.context.limits.handshake_timeout, self.http.shutdown(1)).await;
+        let told = timeout(self.visit.context.limits().handshake_timeout, self.http.shutdown(1)).await;
         self.stage = if matches!(told, Ok(Ok(()))) { Stage::Leaving } else { Stage::Over };
     }
 

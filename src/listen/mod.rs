@@ -27,6 +27,6 @@ pub(crate) mod scripted;
 
 pub use accept::Service;
 pub use bind::{Absent, BindError, BoundDoor};
-pub use context::Context;
+pub use context::{Context, Terms};
 pub use session::Session;
 pub use settings::{Door, DoorKind, Limits, Settings};

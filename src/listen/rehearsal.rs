@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::sync::watch;
 
 use super::http::pages::Page;
-use super::{Context, Limits};
+use super::{Context, Limits, Terms};
 use crate::answer::Answer;
 use crate::clock::Moment;
 use crate::guard::{self, Guard, Network};
@@ -68,18 +69,16 @@ impl Rehearsal {
         let any: Vec<Network> = vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
         let guard = Guard::new(guard::Settings {
             allow: vec![any, vec![], vec!["0.0.0.0/0".parse().unwrap()]],
-            refuse: guard::Refuse::Answer,
             connections: 1000,
             connections_per_client: 1000,
             queries_per_second: 0,
-            exempt: vec![],
+            ..guard::Settings::default()
         });
         let mut limits = Limits { handshake_timeout: Duration::from_secs(20), ..Limits::default() };
         change(&mut limits);
-        let context = Context {
+        let terms = Terms {
             answer: Arc::clone(&script) as Arc<dyn Answer>,
             guard: Arc::clone(&guard),
-            counters: Arc::new(Counters::default()),
             limits,
             paths: vec![String::from("/dns-query")].into(),
             pages: Arc::new([Page {
@@ -87,8 +86,8 @@ impl Rehearsal {
                 media_type: "text/html; charset=utf-8",
                 body: Bytes::from_static(b"<p>How to</p>"),
             }]),
-            drain,
         };
+        let context = Context::new(Arc::new(ArcSwap::from_pointee(terms)), Arc::new(Counters::default()), drain);
         Self { context, script, stop, guard, gate, changes }
     }
 

@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwap;
 use bytes::{BufMut as _, BytesMut};
 use tokio::sync::watch;
 
-use super::{Context, Limits};
+use super::{Context, Limits, Terms};
 use crate::answer::Answer;
 use crate::clock::{Clock, Moment};
-use crate::guard::{self, Guard, Refuse};
+use crate::guard::{self, Guard};
 use crate::peer::{DoorId, Peer, Transport};
 use crate::query::{Query, Reject};
 use crate::reply::{Facts, Freshness, Now, Out, Reply, Source, Verdict, Why};
@@ -54,27 +55,25 @@ impl Script {
     /// The surroundings of a front door that asks this script, and the word to stop it.
     pub fn context(self: &Arc<Self>) -> (Stop, Context) {
         let (stop, drain) = Stop::new();
-        (stop, self.context_with(drain, "0.0.0.0/0"))
+        (stop, self.context_with(drain, "0.0.0.0/0", Limits::default()))
     }
 
-    pub fn context_with(self: &Arc<Self>, drain: Drain, allow: &str) -> Context {
+    pub fn context_with(self: &Arc<Self>, drain: Drain, allow: &str, limits: Limits) -> Context {
         let settings = guard::Settings {
             allow: vec![vec![allow.parse().unwrap(), "::/0".parse().unwrap()]],
-            refuse: Refuse::Answer,
             connections: 1000,
             connections_per_client: 1000,
             queries_per_second: 0,
-            exempt: Vec::new(),
+            ..guard::Settings::default()
         };
-        Context {
+        let terms = Terms {
             answer: Arc::clone(self) as Arc<dyn Answer>,
             guard: Guard::new(settings),
-            counters: Arc::default(),
-            limits: Limits::default(),
+            limits,
             paths: Arc::from(["/dns-query".to_owned()]),
             pages: Arc::default(),
-            drain,
-        }
+        };
+        Context::new(Arc::new(ArcSwap::from_pointee(terms)), Arc::default(), drain)
     }
 }
 

@@ -129,7 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             waiting: JoinSet::new(),
             input: Input::Open,
             questions: 0,
-            deadlines: Deadlines::new(context.limits.tcp_idle_timeout),
+            deadlines: Deadlines::new(context.limits().tcp_idle_timeout),
             context,
         }
     }
@@ -198,7 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn may_read(&self) -> bool {
         self.input == Input::Open
             && self.outbox.len() <= MOST_UNWRITTEN
-            && self.waiting.len() < self.context.limits.streams_per_connection
+            && self.waiting.len() < self.context.limits().streams_per_connection
     }
 
     /// Takes up answers that have become ready; answers whether there are no more for now.
@@ -279,7 +279,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Answers the whole messages at the front of `octets` within the bounds of the turn; says how many octets that used up.
     fn answer(&mut self, octets: &[u8], left: &mut Left) -> (usize, Progress) {
-        let arrival = self.context.answer.moment();
+        let arrival = self.context.terms().answer.moment();
         let mut used = 0;
         while self.may_read() {
             let Frame::Whole { message, used: octets } = framing::next(octets.get(used..).unwrap_or_default()) else {
@@ -303,7 +303,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         self.deadlines.heard();
         let asked = Query::parse(message, &self.peer, arrival);
-        match self.context.answer.now(asked, &self.peer, &mut Out::framed(self.outbox.tail())) {
+        match self.context.terms().answer.now(asked, &self.peer, &mut Out::framed(self.outbox.tail())) {
             Now::Sent(_) | Now::Dropped(Why::Access | Why::Limit) => {}
             Now::Dropped(Why::NotAQuery) => self.refuse(),
             Now::Later(pending) => _ = self.waiting.spawn(pending),

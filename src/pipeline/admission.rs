@@ -133,11 +133,10 @@ mod tests {
     fn refusals_are_limited_like_answers_so_that_nobody_is_flooded_with_them() {
         let settings = guard::Settings {
             allow: vec![Vec::new()],
-            refuse: Refuse::Answer,
             connections: 1,
             connections_per_client: 1,
             queries_per_second: 2,
-            exempt: Vec::new(),
+            ..guard::Settings::default()
         };
         for transport in Transport::ALL {
             let guard = Guard::new(settings.clone());

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
     use crate::cache;
     use crate::clock::Clock;
-    use crate::guard::{self, Guard, Refuse};
+    use crate::guard::{self, Guard};
     use crate::peer::Transport;
     use crate::pipeline::tests::rig;
     use crate::upstream::commons::Commons;
@@ -163,11 +163,10 @@ mod tests {
         let routes = Routes::new(&settings, &Commons::new(Handle::current())).unwrap();
         let guard = Guard::new(guard::Settings {
             allow: Vec::new(),
-            refuse: Refuse::Answer,
             connections: 1,
             connections_per_client: 1,
             queries_per_second: 0,
-            exempt: Vec::new(),
+            ..guard::Settings::default()
         });
         let cache = cache::Settings::default();
         let shared = Shared::new(rig::settings(), cache, guard, std::sync::Arc::new(routes), Clock::start());

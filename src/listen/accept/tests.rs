@@ -55,7 +55,7 @@ struct Doors {
 fn serve_with(service: Service, limits: Limits, allow: &str) -> Doors {
     let script = Script::new();
     let (stop, drain) = Stop::new();
-    let context = Context { limits, ..script.context_with(drain, allow) };
+    let context = script.context_with(drain, allow, limits);
     let counters = Arc::clone(&context.counters);
     let door = Door { kind: DoorKind::Dot, address: "127.0.0.1:0".parse().unwrap() };
     let bound = bind::bind(&[door], 1, Absent::Refuse).unwrap().remove(0);

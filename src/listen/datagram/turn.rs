@@ -85,7 +85,7 @@ impl Turn {
 
     /// Now, read once a batch.
     pub fn moment(&self) -> Moment {
-        self.context.answer.moment()
+        self.context.terms().answer.moment()
     }
 
     /// Answers one datagram into the buffer, or sets it waiting.
@@ -98,7 +98,7 @@ impl Turn {
         let answered = catch_unwind(AssertUnwindSafe(|| {
             let peer = Peer::new(route.remote, route.local, self.door, Transport::Udp);
             let asked = Query::parse(datagram, &peer, arrival);
-            self.context.answer.now(asked, &peer, &mut Out::bare(&mut self.out))
+            self.context.terms().answer.now(asked, &peer, &mut Out::bare(&mut self.out))
         }));
         match answered {
             Ok(Now::Sent(_)) => self.push(before, route),

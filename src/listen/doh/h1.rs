@@ -30,7 +30,7 @@ where
     builder
         .timer(TokioTimer::new())
         // Runs from the moment a request may come: it bounds idleness too.
-        .header_read_timeout(visit.context.limits.idle_timeout)
+        .header_read_timeout(visit.context.limits().idle_timeout)
         .half_close(true)
         .keep_alive(true)
         .max_headers(MAX_HEADERS)

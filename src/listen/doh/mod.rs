@@ -78,7 +78,7 @@ async fn first_words<S>(line: &mut Line<S>, context: &Context) -> io::Result<Ver
 where
     S: AsyncRead + Unpin,
 {
-    let started = timeout(context.limits.idle_timeout, line.starts_with(PREFACE)).await;
+    let started = timeout(context.limits().idle_timeout, line.starts_with(PREFACE)).await;
     Ok(if started?? { Version::Two } else { Version::One })
 }
 

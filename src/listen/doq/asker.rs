@@ -1,12 +1,10 @@
 //! One connection's way to the pipeline: judges a message by RFC 9250, then asks it.
 
-use std::sync::Arc;
-
 use bytes::{Bytes, BytesMut};
 
 use super::closing::Violation;
-use crate::answer::Answer;
 use crate::clock::Moment;
+use crate::listen::Context;
 use crate::listen::unread::Unread;
 use crate::peer::Peer;
 use crate::query::Query;
@@ -15,7 +13,7 @@ use crate::wire::{Edns, Flags, HEADER_LEN, Header};
 
 /// Asks on behalf of one client.
 pub struct Asker {
-    answer: Arc<dyn Answer>,
+    context: Context,
     peer: Peer,
     /// Replies that the client has made no room for.
     pub unread: Unread,
@@ -34,14 +32,14 @@ pub enum Asked {
 impl Asker {
     /// An asker for `peer`.
     #[must_use]
-    pub fn new(answer: Arc<dyn Answer>, peer: Peer) -> Self {
-        Self { answer, peer, unread: Unread::default() }
+    pub fn new(context: Context, peer: Peer) -> Self {
+        Self { context, peer, unread: Unread::default() }
     }
 
     /// The moment to stamp on arriving questions.
     #[must_use]
     pub fn moment(&self) -> Moment {
-        self.answer.moment()
+        self.context.terms().answer.moment()
     }
 
     /// Asks `message`; `replies` is where replies are made, empty before and after.
@@ -57,7 +55,7 @@ impl Asker {
         if replies.capacity() < COMMON_REPLY {
             replies.reserve(REPLIES);
         }
-        Ok(match self.answer.now(asked, &self.peer, &mut Out::framed(replies)) {
+        Ok(match self.context.terms().answer.now(asked, &self.peer, &mut Out::framed(replies)) {
             Now::Sent(_) => Asked::Reply(replies.split().freeze()),
             Now::Dropped(_) => Asked::Silence,
             Now::Later(pending) => Asked::Later(pending),

@@ -32,10 +32,10 @@ use crate::clock::Moment;
 pub async fn serve(connection: Connection, session: Session, context: Context) {
     let _presence = Presence::of(&context.counters, session.peer.transport);
     let Session { peer, permit: _permit, .. } = session;
-    let asker = Arc::new(Asker::new(Arc::clone(&context.answer), peer));
+    let asker = Arc::new(Asker::new(context.clone(), peer));
     let mut desk = Desk {
         asker,
-        streams: context.limits.streams_per_connection.max(1),
+        streams: context.limits().streams_per_connection.max(1),
         connection,
         context,
         slow: JoinSet::new(),
@@ -97,7 +97,7 @@ impl Desk {
     /// Serves the streams that are there, up to a bound, and looks at the clock once for all of them.
     fn turn(&mut self, opened: Opened) -> Result<Turn, Closing> {
         self.recent.clear();
-        let arrival = self.context.answer.moment();
+        let arrival = self.asker.moment();
         let mut opened = opened;
         for taken in 1..=TURN {
             let (send, recv) = opened.map_err(|_| Closing::Lost)?;
@@ -180,7 +180,7 @@ impl Desk {
     /// Finishes what has been asked, takes nothing new, and sees the last replies home.
     async fn settle(&mut self) -> Closing {
         self.recent.clear();
-        let arrival = self.context.answer.moment();
+        let arrival = self.asker.moment();
         for _ in self.slow.len()..self.streams {
             let Some(Ok((send, recv))) = at_once(self.connection.accept_bi()) else { break };
             if let Err(closing) = self.receive(send, recv, arrival) {

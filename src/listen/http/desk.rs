@@ -1,15 +1,11 @@
 //! Where one connection's requests are taken in and answered, whichever HTTP they came by.
 
-use std::sync::Arc;
-
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response};
 
-use super::pages::{self, Page};
+use super::pages;
 use super::{Asked, Refusal, Shape, request, response};
-use crate::answer::Answer;
 use crate::clock::Moment;
-use crate::guard::Guard;
 use crate::listen::Context;
 use crate::peer::Peer;
 use crate::query::Query;
@@ -17,11 +13,8 @@ use crate::reply::{Now, Out, Pending, Verdict};
 
 /// What a connection needs to answer its requests.
 pub struct Desk {
-    pipeline: Arc<dyn Answer>,
+    context: Context,
     peer: Peer,
-    guard: Arc<Guard>,
-    paths: Arc<[String]>,
-    pages: Arc<[Page]>,
     alt_svc: Option<HeaderValue>,
 }
 
@@ -47,27 +40,20 @@ impl Desk {
     /// A desk for `peer`; `alt_svc` goes with its replies (RFC 7838 3).
     #[must_use]
     pub fn new(context: &Context, peer: Peer, alt_svc: Option<HeaderValue>) -> Self {
-        Self {
-            pipeline: Arc::clone(&context.answer),
-            peer,
-            guard: Arc::clone(&context.guard),
-            paths: Arc::clone(&context.paths),
-            pages: Arc::clone(&context.pages),
-            alt_svc,
-        }
+        Self { context: context.clone(), peer, alt_svc }
     }
 
     /// The moment to stamp on arriving questions; read once a turn.
     #[must_use]
     pub fn moment(&self) -> Moment {
-        self.pipeline.moment()
+        self.context.terms().answer.moment()
     }
 
     /// Judges the head of `request`; the question of a GET ends up in `question`, which is emptied first.
     pub fn read<B>(&self, request: &Request<B>, question: &mut BytesMut) -> Read {
         question.clear();
         let shape = Shape::of(request.method());
-        match request::judge(request, &self.paths, question) {
+        match request::judge(request, &self.context.terms().paths, question) {
             Ok(Asked::Here(form)) => Read::Question(Shape { form, ..shape }),
             Ok(Asked::InBody(announced)) => Read::InBody(shape, announced),
             Err(Refusal::Path) => Read::Answered(self.elsewhere(request).unwrap_or_else(|other| other.response(shape))),
@@ -77,10 +63,11 @@ impl Desk {
 
     /// What is at a path that no DNS is answered at.
     fn elsewhere<B>(&self, request: &Request<B>) -> Result<Response<Bytes>, Refusal> {
-        if !self.guard.may_ask(self.peer.door, self.peer.ip()) {
+        let terms = self.context.terms();
+        if !terms.guard.may_ask(self.peer.door, self.peer.ip()) {
             return Err(Refusal::Path);
         }
-        pages::at(&self.pages, request.uri().path(), request.method())
+        pages::at(&terms.pages, request.uri().path(), request.method())
     }
 
     /// Answers the DNS message `question`; `replies` is where replies are made, empty before and after.
@@ -89,7 +76,7 @@ impl Desk {
             replies.reserve(REPLIES);
         }
         let asked = Query::parse(question, &self.peer, arrival);
-        match self.pipeline.now(asked, &self.peer, &mut Out::bare(replies)) {
+        match self.context.terms().answer.now(asked, &self.peer, &mut Out::bare(replies)) {
             Now::Sent(facts) => {
                 let message = replies.split().freeze();
                 Outcome::Ready(response::carrying(message, facts.freshness, shape, self.alt_svc.as_ref()))

@@ -48,8 +48,8 @@ impl Arrival {
         let local = connection.local_ip().map_or(local, |ip| SocketAddr::new(ip, local.port()));
         let peer = Peer { server_name, ..Peer::new(connection.remote_address(), local, door, transport) };
         // Admission was to any door of this address; this one may have rules of its own.
-        let permit = permit.filter(|_| context.guard.may_ask(door, peer.ip()));
-        let Some(permit) = permit.or_else(|| context.guard.admit(door, peer.ip()).ok()) else {
+        let permit = permit.filter(|_| context.terms().guard.may_ask(door, peer.ip()));
+        let Some(permit) = permit.or_else(|| context.terms().guard.admit(door, peer.ip()).ok()) else {
             context.counters.connections_refused.add_one();
             connection.close(refusal(transport).into(), b"");
             return;
@@ -69,7 +69,7 @@ async fn shake(incoming: Incoming, context: &Context) -> Option<Connection> {
     let connecting = incoming.accept().ok()?;
     tokio::select! {
         biased;
-        done = tokio::time::timeout(context.limits.handshake_timeout, connecting) => done.ok()?.ok(),
+        done = tokio::time::timeout(context.limits().handshake_timeout, connecting) => done.ok()?.ok(),
         () = drain.wanted() => None,
     }
 }

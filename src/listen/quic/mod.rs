@@ -52,7 +52,7 @@ pub async fn serve(
     tls: Arc<rustls::ServerConfig>,
     context: Context,
 ) {
-    let config = match transport::server_config(tls, doors, &context.limits) {
+    let config = match transport::server_config(tls, doors, &context.limits()) {
         Ok(config) => config,
         Err(error) => {
             tracing::error!(%error, "these TLS settings cannot serve QUIC");
@@ -150,7 +150,8 @@ impl Reception {
     /// A permit for any of the doors; which of them is known only after the handshake, and judged again then.
     fn admit(&self, incoming: &Incoming) -> Option<Permit> {
         let client = canonical(incoming.remote_address()).ip();
-        let guard = &self.context.guard;
+        let terms = self.context.terms();
+        let guard = &terms.guard;
         let door = self.doors.all().find(|&door| guard.may_ask(door, client))?;
         guard.admit(door, client).ok()
     }

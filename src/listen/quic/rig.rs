@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwap;
 use bytes::{BufMut as _, BytesMut};
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -13,8 +14,8 @@ use tokio::task::JoinHandle;
 use super::{Load, QuicDoors, Reception, WorkerId, endpoint, serve, transport};
 use crate::answer::Answer;
 use crate::clock::Moment;
-use crate::guard::{Guard, Refuse, Settings};
-use crate::listen::{Context, Limits};
+use crate::guard::{Guard, Settings};
+use crate::listen::{Context, Limits, Terms};
 use crate::peer::{DoorId, Peer};
 use crate::query::{Query, Reject};
 use crate::reply::{Facts, Freshness, Now, Out, Reply, Source, Verdict, Why};
@@ -145,22 +146,20 @@ impl Rig {
         let (stop, drain) = Stop::new();
         let counters = Arc::<Counters>::default();
         let allow = |list: &&str| if list.is_empty() { vec![] } else { vec![list.parse().unwrap()] };
-        let context = Context {
+        let terms = Terms {
             answer: Arc::clone(&script) as Arc<dyn Answer>,
             guard: Guard::new(Settings {
                 allow: plan.allow.iter().map(allow).collect(),
-                refuse: Refuse::Answer,
                 connections: 1000,
                 connections_per_client: plan.connections_per_client,
                 queries_per_second: 0,
-                exempt: vec![],
+                ..Settings::default()
             }),
-            counters: Arc::clone(&counters),
             limits: plan.limits,
             paths: Arc::new([]),
             pages: Arc::default(),
-            drain,
         };
+        let context = Context::new(Arc::new(ArcSwap::from_pointee(terms)), Arc::clone(&counters), drain);
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = socket.local_addr().unwrap();
         let doors = plan.doors;

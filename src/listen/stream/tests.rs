@@ -27,14 +27,14 @@ struct Served {
 }
 
 fn session(context: &Context) -> Session {
-    let permit = context.guard.admit(DoorId(0), "192.0.2.7".parse().unwrap()).unwrap();
+    let permit = context.terms().guard.admit(DoorId(0), "192.0.2.7".parse().unwrap()).unwrap();
     Session { peer: peer(Transport::Tcp), permit, alpn: None }
 }
 
 fn start_with(limits: Limits, room: usize) -> Served {
     let script = Script::new();
-    let (stop, mut context) = script.context();
-    context.limits = limits;
+    let (stop, drain) = Stop::new();
+    let context = script.context_with(drain, "0.0.0.0/0", limits);
     let counters = Arc::clone(&context.counters);
     let (client, server) = duplex(room);
     let serving = tokio::spawn(serve(server, session(&context), context));

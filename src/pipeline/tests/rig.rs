@@ -343,10 +343,9 @@ impl Gateway {
         let guard = Guard::new(guard::Settings {
             allow: vec![vec![allow]],
             refuse: options.refuse,
-            connections: 100,
-            connections_per_client: 100,
             queries_per_second: 0,
             exempt: vec![allow],
+            ..guard::Settings::default()
         });
         let (clock, counters) = (Clock::start(), Arc::new(Counters::default()));
         let exchange: Arc<dyn Exchange> = Arc::<Upstream>::clone(&upstream);

@@ -35,7 +35,7 @@ pub(super) async fn serve<S>(line: Line<S>, visit: Arc<Visit>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let limits = visit.context.limits;
+    let limits = visit.context.limits();
     let handshake = builder(limits).handshake(line);
     let Ok(Ok(connection)) = timeout(limits.handshake_timeout, handshake).await else {
         visit.context.counters.protocol_errors.add_one();
@@ -94,7 +94,7 @@ enum Stage {
 impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
     async fn run(mut self) {
         let mut drain = self.visit.context.drain.clone();
-        let limits = self.visit.context.limits;
+        let limits = self.visit.context.limits();
         let mut stage = Stage::Open;
         let mut idle = pin!(sleep_until(self.idle_from() + limits.idle_timeout));
         loop {
@@ -151,7 +151,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         self.answer_arrived();
         match ended {
             Ok(Ended::Abandoned) => {
-                let limit = self.visit.context.limits.streams_per_connection.saturating_mul(2);
+                let limit = self.visit.context.limits().streams_per_connection.saturating_mul(2);
                 if self.abandoned.count() as usize > limit {
                     // Asking only to take it back costs the client little and us a question (CVE-2023-44487).
                     self.visit.context.counters.protocol_errors.add_one();
@@ -216,7 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
     }
 
     fn is_full(&self) -> bool {
-        self.waiting.len() >= self.visit.context.limits.streams_per_connection
+        self.waiting.len() >= self.visit.context.limits().streams_per_connection
     }
 
     fn send(&mut self, respond: SendResponse<Bytes>, response: Response<Bytes>) {
