@@ -46,6 +46,8 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
         connections_refused,
         handshakes,
         handshakes_failed,
+        introductions,
+        forwardings,
         protocol_errors,
         secrets_taken,
         secrets_refused,
@@ -53,8 +55,20 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
         send_failed,
         overflow,
     } = counters;
-    let arrays: [&[Counter]; 10] =
-        [questions, answers, rcodes, dropped, local, stale, sudden, upstream_micros, connections, connections_open];
+    let arrays: [&[Counter]; 12] = [
+        questions,
+        answers,
+        rcodes,
+        dropped,
+        local,
+        stale,
+        sudden,
+        upstream_micros,
+        connections,
+        connections_open,
+        introductions,
+        forwardings,
+    ];
     let answering = [synthesised, truncated, waited, joined, join_full, crowded, failures_recalled];
     let refreshing = [refreshes, refreshes_done, refreshes_dropped];
     let asking = [subnets_told, options_passed, attempts, attempts_failed, upstream_micros_sum];
