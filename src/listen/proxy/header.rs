@@ -1,4 +1,4 @@
-//! The header of the PROXY protocol, versions 1 and 2 (HAProxy, 2020): octets in, the two ends of a client's connection out.
+//! The header of the PROXY protocol, versions 1 and 2 (`HAProxy`, 2020): octets in, the two ends of a client's connection out.
 //!
 //! Only proxies that are named send one, but over UDP anybody can claim to be such a proxy: nothing here trusts a length, and no
 //! work grows faster than the header.

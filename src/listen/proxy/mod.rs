@@ -1,4 +1,4 @@
-//! Who asks behind a proxy: its PROXY header, read before anything else that it carries (HAProxy's specification, 2020).
+//! Who asks behind a proxy: its PROXY header, read before anything else that it carries (the specification of `HAProxy`, 2020).
 //!
 //! Between accept and TLS on streams, and before the message in each datagram of a plain door. Whose header is believed is the
 //! guard's to say. From here on the client stands where the proxy stood, for access, limits, cookies, subnets and logs.
@@ -74,9 +74,8 @@ impl Fault {
     const fn counted(&self) -> Option<Introduction> {
         match self {
             Self::Header(HeaderError::Missing) => Some(Introduction::Missing),
-            Self::Header(HeaderError::Malformed) => Some(Introduction::Malformed),
             Self::Ended(_, 0) => None,
-            Self::Ended(..) => Some(Introduction::Malformed),
+            Self::Header(HeaderError::Malformed) | Self::Ended(..) => Some(Introduction::Malformed),
         }
     }
 }

@@ -104,7 +104,7 @@ fn ppx_07_what_no_header_may_say_is_malformed_as_soon_as_it_is_said() {
 fn ppx_08_unknown_records_are_passed_over_and_broken_ones_are_not() {
     let body = [&V4[..], &[2, 0, 4], b"name", &[0x20, 0, 0], &[0xee, 0, 3, 1, 2, 3]].concat();
     assert!(said(&v2(PROXY, 0x11, &body), Carrier::Stream).is_ok());
-    let longest = [&V4[..], &[4, 0xff, 0xf0], &[0; 0xfff0]].concat();
+    let longest = [&V4[..], &[4, 0xff, 0xf0], &vec![0; 0xfff0]].concat();
     assert_eq!(longest.len(), 65_535);
     assert!(said(&v2(PROXY, 0x11, &longest), Carrier::Stream).is_ok());
     for broken in [&[4][..], &[4, 0], &[4, 0, 1], &[4, 0, 9, 1, 2], &[4, 0, 1, 7, 4]] {
