@@ -223,6 +223,7 @@ const fn speaks(kind: DoorKind) -> &'static str {
         DoorKind::Dns => "dns",
         DoorKind::Dot => "dot",
         DoorKind::Doh => "doh",
+        DoorKind::DohTcp => "doh without http/3",
         DoorKind::DohClear => "doh in clear text",
         DoorKind::Doq => "doq",
     }
@@ -292,7 +293,9 @@ impl Control {
         let serves = |kind: DoorKind| match transport {
             Transport::Udp | Transport::Tcp => kind == DoorKind::Dns,
             Transport::Dot => kind == DoorKind::Dot,
-            Transport::Doh1 | Transport::Doh2 => matches!(kind, DoorKind::Doh | DoorKind::DohClear),
+            Transport::Doh1 | Transport::Doh2 => {
+                matches!(kind, DoorKind::Doh | DoorKind::DohTcp | DoorKind::DohClear)
+            }
             Transport::Doh3 => kind == DoorKind::Doh,
             Transport::Doq => kind == DoorKind::Doq,
         };

@@ -103,6 +103,12 @@ impl Peer {
         }
     }
 
+    /// The client that this peer, a trusted proxy, speaks for.
+    #[must_use]
+    pub fn speaking_for(self, client: SocketAddr) -> Self {
+        Self { remote: canonical(client), via: Some(self.ip()), ..self }
+    }
+
     /// The client's address.
     #[must_use]
     pub const fn ip(&self) -> IpAddr {

@@ -53,6 +53,7 @@ fn service(door: &BoundDoor, tls: &Tls) -> Service {
         DoorKind::Doh => {
             Service::Doh { tls: Arc::clone(&tls.doh), site: Arc::new(Site { alt_svc: Some(alt_svc(door.address)) }) }
         }
+        DoorKind::DohTcp => Service::Doh { tls: Arc::clone(&tls.doh), site: Arc::default() },
         DoorKind::DohClear => Service::DohClear { site: Arc::new(Site { alt_svc: None }) },
     }
 }
@@ -71,7 +72,7 @@ fn quic_doors(door: &BoundDoor, kinds: &[(DoorId, DoorKind)]) -> Option<QuicDoor
         match kind {
             DoorKind::Doq => _ = quic.doq.get_or_insert(id),
             DoorKind::Doh => _ = quic.doh3.get_or_insert(id),
-            DoorKind::Dns | DoorKind::Dot | DoorKind::DohClear => return None,
+            DoorKind::Dns | DoorKind::Dot | DoorKind::DohTcp | DoorKind::DohClear => return None,
         }
     }
     Some(quic)

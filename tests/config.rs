@@ -275,6 +275,19 @@ fn a_listen_table_opens_exactly_what_it_names_in_the_order_of_door_ids() {
 }
 
 #[test]
+fn ppx_12_no_quic_door_takes_a_header_and_a_doh_door_behind_a_proxy_opens_none() {
+    let doq = load_sets(&["listen.doq=[{ address = \"127.0.0.1:853\", proxy = [\"10.0.0.1\"] }]"]);
+    assert!(doq.config.is_none());
+    assert_eq!(doq.problems[0].key_path, "listen.doq[0].proxy");
+    let doh = load_sets(&["listen.doh=[{ address = \"127.0.0.1:443\", proxy = [\"10.0.0.1\"] }, \"127.0.0.2:443\"]"]);
+    let config = config(&doh);
+    let kinds: Vec<DoorKind> = config.listen.doors.iter().map(|door| door.kind).collect();
+    assert_eq!(kinds, [DoorKind::DohTcp, DoorKind::Doh]);
+    let trust: Vec<_> = config.guard.trust.iter().map(|trust| trust.proxy.len()).collect();
+    assert_eq!(trust, [1, 0]);
+}
+
+#[test]
 fn private_networks_are_those_of_the_example() {
     let config = load_sets(&["access.allow=[\"private\"]"]).config.unwrap();
     let allowed = |text: &str| config.guard.allow[0].iter().any(|network| network.contains(text.parse().unwrap()));

@@ -67,10 +67,6 @@ const DECIDED: &[(&str, &str)] = &[
         "not yet: keys of tickets never leave the process; at another instance a client makes a whole handshake",
     ),
     (
-        "DOH-32",
-        "not yet: no proxy is believed, so that `X-Forwarded-For` and `Forwarded` are ignored whoever sends them",
-    ),
-    (
         "DOQ-26",
         "not yet: addresses are validated by the handshake alone, and get three times what they sent before it (DOQ-25)",
     ),
@@ -84,21 +80,8 @@ const DECIDED: &[(&str, &str)] = &[
     ),
     ("QUI-07", "not yet: a worker tells by the connection id that a datagram is another's, and drops it"),
     ("EDE-08", "there are no policy lists: nothing is blocked, censored or filtered here"),
-    ("PPX-01", PROXY),
-    ("PPX-02", PROXY),
-    ("PPX-04", PROXY),
-    ("PPX-05", PROXY),
-    ("PPX-06", PROXY),
-    ("PPX-07", PROXY),
-    ("PPX-08", PROXY),
-    ("PPX-09", PROXY),
-    ("PPX-10", PROXY),
-    ("PPX-11", PROXY),
-    ("PPX-12", PROXY),
+    ("PPX-11", "not yet: upstreams are sent no PROXY header"),
 ];
-
-const PROXY: &str =
-    "the PROXY protocol is not built yet: `proxy` at a door is refused, and its header is no DNS message";
 
 /// All groups of requirements; a name that starts otherwise holds none.
 const GROUPS: &[&str] = &[

@@ -75,7 +75,7 @@ fn announce(bound: &Bound) {
     for address in bound.admin_addresses() {
         tracing::info!(%address, "admin: /healthz /readyz /metrics, and what `hushgate explain` asks");
     }
-    let is_encrypted = |kind| matches!(kind, DoorKind::Dot | DoorKind::Doh | DoorKind::Doq);
+    let is_encrypted = |kind| matches!(kind, DoorKind::Dot | DoorKind::Doh | DoorKind::DohTcp | DoorKind::Doq);
     let encrypted = bound.doors().into_iter().any(|(kind, _)| is_encrypted(kind));
     if let Some(path) = bound.authority().filter(|_| encrypted) {
         tracing::info!(authority = %path.display(), "clients must trust this authority; certs/README.md says how");
@@ -92,6 +92,7 @@ pub const fn name(kind: DoorKind) -> &'static str {
         DoorKind::Dns => "dns (udp, tcp)",
         DoorKind::Dot => "dot",
         DoorKind::Doh => "doh (http/1.1, h2, h3)",
+        DoorKind::DohTcp => "doh (http/1.1, h2)",
         DoorKind::DohClear => "doh in clear text",
         DoorKind::Doq => "doq",
     }

@@ -54,7 +54,8 @@ impl Claimant {
 
     const fn has_tcp(self) -> bool {
         match self {
-            Self::Door(DoorKind::Dns | DoorKind::Dot | DoorKind::Doh | DoorKind::DohClear) | Self::Admin => true,
+            Self::Door(DoorKind::Dns | DoorKind::Dot | DoorKind::Doh | DoorKind::DohTcp | DoorKind::DohClear)
+            | Self::Admin => true,
             Self::Door(DoorKind::Doq) => false,
         }
     }
@@ -74,7 +75,7 @@ mod tests {
 
     #[test]
     fn only_doors_that_need_the_same_port_of_the_same_protocol_clash() {
-        let kinds = [DoorKind::Dns, DoorKind::Dot, DoorKind::Doh, DoorKind::DohClear, DoorKind::Doq];
+        let kinds = [DoorKind::Dns, DoorKind::Dot, DoorKind::Doh, DoorKind::DohTcp, DoorKind::DohClear, DoorKind::Doq];
         for one in kinds {
             for two in kinds {
                 let pair = [one, two];

@@ -6,8 +6,9 @@ use super::claims::{Claim, Claimant, Claims};
 use super::networks::{Allowed, allowed};
 use super::node::{Node, Value};
 use super::reader::Fields;
+use super::trust;
 use super::{Origin, Reader, keys, kinds};
-use crate::guard::{Network, Refuse};
+use crate::guard::{Network, Refuse, Trust};
 use crate::listen::{Absent, Door, DoorKind};
 
 /// The doors and their rules, by `DoorId`.
@@ -19,6 +20,8 @@ pub struct Doors {
     pub absent: Absent,
     /// Who may ask at each.
     pub allow: Vec<Vec<Network>>,
+    /// Whose word about others is taken at each.
+    pub trust: Vec<Trust>,
     /// How a refused client hears of it.
     pub refuse: Refuse,
     /// Paths that DoH answers at.
@@ -33,6 +36,7 @@ struct Entry {
     origin: Origin,
     door: Door,
     allow: Option<Allowed>,
+    trust: Trust,
 }
 
 const KINDS: [(&str, DoorKind); 4] = [
@@ -70,6 +74,7 @@ pub fn read(reader: &mut Reader<'_>, claims: &mut Claims) -> Doors {
     Doors {
         absent: if unasked { Absent::Skip } else { Absent::Refuse },
         list: entries.iter().map(|entry| entry.door).collect(),
+        trust: entries.iter().map(|entry| entry.trust.clone()).collect(),
         allow: entries.iter().map(|entry| entry.allow.as_ref().unwrap_or(&everywhere).networks.clone()).collect(),
         refuse,
         doh_paths: paths(reader),
@@ -85,17 +90,23 @@ fn entry(reader: &mut Reader<'_>, kind: DoorKind, key: &str, node: &Node) -> Opt
     let origin = node.origin;
     if !matches!(&node.value, Value::Table(_)) {
         let address = reader.check(key, node, kinds::address)?;
-        return Some(Entry { key: key.to_owned(), origin, door: Door { kind, address }, allow: None });
+        return Some(Entry {
+            key: key.to_owned(),
+            origin,
+            door: Door { kind, address },
+            allow: None,
+            trust: Trust::default(),
+        });
     }
     let fields = reader.fields(key, node, keys::DOOR, "listen.*")?;
     reader.require_field(&fields, "address");
-    reader.field_list(&fields, "proxy", kinds::network);
-    let trusted = reader.field_list(&fields, "forwarded", kinds::network).unwrap_or_default();
+    let trust = trust::read(reader, &fields, kind);
     let allow = fields.get("allow").map(|list| allowed(reader, &fields.key("allow"), list));
     let tls = reader.field(&fields, "tls", kinds::flag).unwrap_or(true);
     let address = reader.field(&fields, "address", kinds::address)?;
     let kind = match (kind, tls) {
-        (DoorKind::Doh, false) => clear(reader, &fields, address, &trusted),
+        (DoorKind::Doh, false) => clear(reader, &fields, address, &trust),
+        (DoorKind::Doh, true) if !trust.proxy.is_empty() => trust::without_quic(reader, &fields),
         _ => kind_with_tls(reader, &fields, kind),
     };
     Some(Entry {
@@ -103,14 +114,16 @@ fn entry(reader: &mut Reader<'_>, kind: DoorKind, key: &str, node: &Node) -> Opt
         origin: fields.get("address")?.origin,
         door: Door { kind, address },
         allow,
+        trust,
     })
 }
 
 /// DoH without TLS (DOH-17): only where no stranger hears it.
-fn clear(reader: &mut Reader<'_>, fields: &Fields<'_>, address: SocketAddr, trusted: &[Network]) -> DoorKind {
+fn clear(reader: &mut Reader<'_>, fields: &Fields<'_>, address: SocketAddr, trust: &Trust) -> DoorKind {
     let origin = fields.get("tls").map_or(fields.origin, |node| node.origin);
-    if !is_loopback(address.ip()) && trusted.is_empty() {
-        let what = format!("false at {address}: clear text is for loopback, or for web servers named in `forwarded`");
+    if !is_loopback(address.ip()) && trust.proxy.is_empty() && trust.forwarded.is_empty() {
+        let what =
+            format!("false at {address}: clear text is for loopback, or for those named in `forwarded` or `proxy`");
         reader.findings.error(&fields.key("tls"), origin, what);
     }
     DoorKind::DohClear
@@ -118,7 +131,7 @@ fn clear(reader: &mut Reader<'_>, fields: &Fields<'_>, address: SocketAddr, trus
 
 fn kind_with_tls(reader: &mut Reader<'_>, fields: &Fields<'_>, kind: DoorKind) -> DoorKind {
     if kind != DoorKind::Doh {
-        for name in ["tls", "forwarded"] {
+        for name in ["tls", "forwarded", "forwarded_header"] {
             let Some(node) = fields.get(name) else { continue };
             reader.findings.error(&fields.key(name), node.origin, "only a doh door can have this key");
         }

@@ -13,22 +13,18 @@ pub struct Row {
     pub what: &'static str,
 }
 
-const fn refuse(key: &'static str, what: &'static str) -> Row {
-    Row { key, what }
-}
-
-const NO_PROXY_HEADER: &str =
-    "not available in this version: without it the proxy's address would be taken for the client's; leave it out";
-
-/// The keys without effect.
-pub const EFFECT: &[Row] =
-    &[refuse("listen.*[].proxy", NO_PROXY_HEADER), refuse("listen.*[].forwarded", NO_PROXY_HEADER)];
+/// The keys without effect: in this version there are none.
+pub const EFFECT: &[Row] = &[];
 
 /// Says so if somebody set `key` to a value that this version does not honour; `pattern` is its name in [`EFFECT`].
 pub fn judge(pattern: &str, key: &str, node: &Node, findings: &mut Findings) {
-    let Some(row) = row(pattern) else { return };
-    let asked = node.to_toml();
-    if node.origin.is_explicit() && !is_default(pattern, &asked) {
+    if let Some(row) = EFFECT.iter().find(|row| row.key == pattern) {
+        refuse(row, key, node, findings);
+    }
+}
+
+fn refuse(row: &Row, key: &str, node: &Node, findings: &mut Findings) {
+    if node.origin.is_explicit() && !is_default(row.key, &node.to_toml()) {
         findings.effect(key, node.origin, row.what);
     }
 }
@@ -38,10 +34,6 @@ pub fn judge_all(values: &Values, findings: &mut Findings) {
     for (path, node) in values.iter() {
         judge(path, path, node, findings);
     }
-}
-
-fn row(key: &str) -> Option<&'static Row> {
-    EFFECT.iter().find(|row| row.key == key)
 }
 
 /// Does `asked`, as TOML, say no more than the default of `key`?
@@ -73,8 +65,8 @@ mod tests {
     fn a_value_that_asks_for_no_more_than_this_version_does_is_not_warned_about() {
         for (origin, count) in [(Origin::Default, 0), (Origin::Set, 1)] {
             let mut findings = Findings::default();
-            let key = "listen.*[].proxy";
-            judge(key, key, &node::parse_value("[\"192.0.2.1/32\"]", origin), &mut findings);
+            let row = Row { key: "listen.*[].color", what: "not yet" };
+            refuse(&row, row.key, &node::parse_value("\"red\"", origin), &mut findings);
             assert_eq!(findings.into_sorted().len(), count, "{origin:?}");
         }
     }

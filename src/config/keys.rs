@@ -117,7 +117,7 @@ pub const KEYS: &[Key] = &[
 ];
 
 /// Keys of a door written as a table.
-pub const DOOR: &[&str] = &["address", "allow", "proxy", "forwarded", "tls"];
+pub const DOOR: &[&str] = &["address", "allow", "proxy", "forwarded", "forwarded_header", "tls"];
 /// Keys of a certificate.
 pub const CERTIFICATE: &[&str] = &["chain", "key"];
 /// Keys of a server written as a table.

@@ -40,6 +40,7 @@ mod senders;
 mod servers;
 mod special;
 mod surroundings;
+mod trust;
 pub mod unit;
 
 pub use admin::Shutdown;

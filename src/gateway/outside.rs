@@ -65,14 +65,14 @@ impl Told {
     }
 }
 
-/// None for clear-text DoH: what its clients see is the web server in front.
+/// None for DoH that has no HTTP/3 or no TLS: what its clients see is the proxy or the web server in front.
 const fn door(kind: DoorKind, address: SocketAddr) -> Option<Door> {
     let protocol = match kind {
         DoorKind::Dns => None,
         DoorKind::Dot => Some(Protocol::Dot),
         DoorKind::Doh => Some(Protocol::Doh),
         DoorKind::Doq => Some(Protocol::Doq),
-        DoorKind::DohClear => return None,
+        DoorKind::DohTcp | DoorKind::DohClear => return None,
     };
     Some(Door { protocol, address })
 }

@@ -7,6 +7,7 @@ use super::access::{Access, Exempt};
 use super::client::ClientNetwork;
 use super::permits::Permits;
 use super::rate::{Rate, Rates, Source};
+use super::trust::{ForwardedHeader, Standing, Trusted};
 use super::{Refuse, Settings};
 use crate::clock::Moment;
 use crate::peer::DoorId;
@@ -19,6 +20,7 @@ pub struct Guard {
     permits: Permits,
     rates: Option<Rates>,
     refuse: Refuse,
+    trusted: Trusted,
 }
 
 /// The right to hold one connection; given back on drop.
@@ -27,6 +29,8 @@ pub struct Permit {
     guard: Arc<Guard>,
     /// `None` for an exempt client, which has no bound of its own.
     client: Option<ClientNetwork>,
+    /// Has a proxy taken it, that has yet to say for whom?
+    owes_header: bool,
 }
 
 /// Why a connection was not let in.
@@ -34,6 +38,8 @@ pub struct Permit {
 pub enum Refusal {
     /// Its network may not ask here.
     Access,
+    /// The door is for proxies, and it is none.
+    Untrusted,
     /// All permits are out.
     Full,
     /// Its network holds as many as it may.
@@ -50,6 +56,7 @@ impl Guard {
             permits: Permits::new(settings.connections, settings.connections_per_client),
             rates: Rates::new(settings.queries_per_second),
             refuse: settings.refuse,
+            trusted: Trusted::new(settings.trust),
         })
     }
 
@@ -58,17 +65,45 @@ impl Guard {
         self.access.allows(door, client)
     }
 
+    /// May `client` connect to `door`? A web server that is believed may for its clients' sake, who are judged by themselves.
+    pub fn may_connect(&self, door: DoorId, client: IpAddr) -> bool {
+        self.may_ask(door, client) || self.forwarder(door, client).is_some()
+    }
+
+    /// What `address` is to `door`.
+    pub fn standing(&self, door: DoorId, address: IpAddr) -> Standing {
+        self.trusted.standing(door, address)
+    }
+
+    /// The header in which `address` may say who asks at `door`; `None` where its word is not taken.
+    pub fn forwarder(&self, door: DoorId, address: IpAddr) -> Option<ForwardedHeader> {
+        self.trusted.forwarder(door, address)
+    }
+
     /// Admits a connection.
     ///
     /// # Errors
     /// The [`Refusal`].
     pub fn admit(self: &Arc<Self>, door: DoorId, client: IpAddr) -> Result<Permit, Refusal> {
+        let (client, owes_header) = match self.standing(door, client) {
+            Standing::Introducer => (None, true),
+            Standing::Stranger => return Err(Refusal::Untrusted),
+            Standing::Client | Standing::Forwarder => (self.bounded(door, client)?, false),
+        };
+        self.permits.take(client)?;
+        Ok(Permit { guard: Arc::clone(self), client, owes_header })
+    }
+
+    /// The network whose bound a connection of `client` counts in; `None` for one that only the total counts: a proxy would use up
+    /// the bound of one client with the connections of many.
+    fn bounded(&self, door: DoorId, client: IpAddr) -> Result<Option<ClientNetwork>, Refusal> {
+        if self.forwarder(door, client).is_some() {
+            return Ok(None);
+        }
         if !self.may_ask(door, client) {
             return Err(Refusal::Access);
         }
-        let client = (!self.is_exempt(client)).then(|| ClientNetwork::of(client));
-        self.permits.take(client)?;
-        Ok(Permit { guard: Arc::clone(self), client })
+        Ok((!self.is_exempt(client)).then(|| ClientNetwork::of(client)))
     }
 
     /// Takes one token of `client`'s network: [`Rate::Over`] once its tokens are used up, [`Rate::FarOver`] once it has asked for
@@ -96,6 +131,27 @@ impl Guard {
     }
 }
 
+impl Permit {
+    /// Was it given to a proxy, which has yet to say who asks?
+    pub const fn owes_header(&self) -> bool {
+        self.owes_header
+    }
+
+    /// The permit of a proxy, now that of the `client` it speaks for.
+    ///
+    /// # Errors
+    /// The [`Refusal`]; the permit is given back then.
+    pub fn pass_to(mut self, door: DoorId, client: IpAddr) -> Result<Self, Refusal> {
+        let bounded = self.guard.bounded(door, client)?;
+        if bounded.is_some_and(|network| !self.guard.permits.take_for(network)) {
+            return Err(Refusal::ClientFull);
+        }
+        self.client = bounded;
+        self.owes_header = false;
+        Ok(self)
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         self.guard.permits.give_back(self.client);
@@ -105,6 +161,7 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guard::Trust;
 
     fn guard(queries_per_second: u32) -> Arc<Guard> {
         Guard::new(Settings {
@@ -114,6 +171,7 @@ mod tests {
             connections_per_client: 2,
             queries_per_second,
             exempt: vec!["127.0.0.0/8".parse().unwrap()],
+            trust: Vec::new(),
         })
     }
 
@@ -147,6 +205,38 @@ mod tests {
         assert_eq!(refused(&guard, 0, "192.0.2.1"), Some(Refusal::Full));
         drop(held);
         assert_eq!(refused(&guard, 0, "192.0.2.1"), None);
+    }
+
+    #[test]
+    fn ppx_09_a_proxys_permit_becomes_its_clients_and_counts_in_the_clients_bound() {
+        let listed = |text: &str| vec![text.parse().unwrap()];
+        let guard = Guard::new(Settings {
+            allow: vec![listed("192.0.2.0/24"), listed("192.0.2.0/24")],
+            connections: 5,
+            connections_per_client: 2,
+            trust: vec![
+                Trust { proxy: listed("10.0.0.1"), forwarded: listed("10.0.0.9"), ..Trust::default() },
+                Trust { forwarded: listed("10.0.0.9"), ..Trust::default() },
+            ],
+            ..Settings::default()
+        });
+        assert_eq!(refused(&guard, 0, "192.0.2.1"), Some(Refusal::Untrusted));
+        let pass = |client: &str| guard.admit(DoorId(0), ip("10.0.0.1")).unwrap().pass_to(DoorId(0), ip(client));
+        let held = ["192.0.2.1", "192.0.2.1"].map(|client| pass(client).unwrap());
+        assert!(!held[0].owes_header());
+        assert_eq!(pass("192.0.2.1").err(), Some(Refusal::ClientFull));
+        assert_eq!(pass("198.51.100.1").err(), Some(Refusal::Access));
+        assert_eq!(guard.connections(), 2, "a refused permit is given back");
+        let others = ["192.0.2.2", "10.0.0.9"].map(|client| pass(client).unwrap());
+        let waiting = guard.admit(DoorId(0), ip("10.0.0.1")).unwrap();
+        assert!(waiting.owes_header());
+        assert_eq!(refused(&guard, 0, "10.0.0.1"), Some(Refusal::Full));
+        drop((held, others, waiting));
+        assert_eq!(guard.connections(), 0);
+        // A web server has connections without end, and is let in for its clients' sake.
+        let servers = [(); 5].map(|()| guard.admit(DoorId(1), ip("10.0.0.9")).unwrap());
+        assert!(servers.iter().all(|permit| !permit.owes_header()));
+        assert!(guard.may_connect(DoorId(1), ip("10.0.0.9")) && !guard.may_ask(DoorId(1), ip("10.0.0.9")));
     }
 
     #[test]

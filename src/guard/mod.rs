@@ -8,8 +8,10 @@ pub mod network;
 pub mod permits;
 pub mod rate;
 pub mod settings;
+pub mod trust;
 
 pub use gate::{Guard, Permit, Refusal};
 pub use network::Network;
 pub use rate::{Rate, Source};
 pub use settings::{Refuse, Settings};
+pub use trust::{ForwardedHeader, Standing, Trust};

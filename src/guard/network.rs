@@ -49,6 +49,12 @@ impl Network {
         Self { address: whole & mask(length), length, v4 }
     }
 
+    /// Is every address of the family in it?
+    #[must_use]
+    pub const fn is_everybody(&self) -> bool {
+        self.length == 0
+    }
+
     /// Is `address` in this network? A v4-mapped IPv6 address counts as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

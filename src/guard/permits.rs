@@ -67,7 +67,8 @@ impl Permits {
         self.held.load(Ordering::Acquire)
     }
 
-    fn take_for(&self, client: ClientNetwork) -> bool {
+    /// Takes for `client` the part of a permit that was taken for nobody: false where it holds as many as it may.
+    pub fn take_for(&self, client: ClientNetwork) -> bool {
         let Some(mut shard) = self.shard(client) else { return false };
         let count = shard.get(&client).copied().unwrap_or(0);
         if count >= self.bound_per_client {

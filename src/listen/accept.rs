@@ -15,12 +15,15 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_rustls::server::TlsStream;
 
 use super::presence::Presence;
+use super::proxy::introduced;
 use super::tcp::Tcp;
 use super::tls::{self, Pace, Secured};
 use super::{Context, Session, doh, stream};
+use crate::guard::Refusal;
 use crate::identity::Identity;
 use crate::peer::{DoorId, Peer, Transport};
 use crate::shutdown::Stop;
+use crate::telemetry::proxies::Introduction;
 
 /// What is spoken on an accepted connection.
 #[derive(Clone, Debug)]
@@ -128,14 +131,20 @@ struct Doorway {
 }
 
 impl Doorway {
-    fn admit(&mut self, stream: TcpStream, remote: SocketAddr) {
+    fn admit(&mut self, mut stream: TcpStream, remote: SocketAddr) {
         let Ok(local) = stream.local_addr() else { return };
         let peer = Peer::new(remote, local, self.id, self.service.transport());
-        let Ok(permit) = self.context.terms().guard.admit(self.id, peer.ip()) else {
-            self.context.counters.connections_refused.add_one();
-            // A reset leaves nothing behind on our side.
-            let _ = stream.set_zero_linger();
-            return;
+        let permit = match self.context.terms().guard.admit(self.id, peer.ip()) {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                self.context.counters.connections_refused.add_one();
+                if refusal == Refusal::Untrusted {
+                    self.context.counters.introduced(Introduction::Untrusted);
+                }
+                // A reset leaves nothing behind on our side.
+                let _ = stream.set_zero_linger();
+                return;
+            }
         };
         let _ = stream.set_nodelay(true);
         let session = Session { peer, permit, alpn: None };
@@ -144,19 +153,25 @@ impl Doorway {
         // own connections: only it can tell its versions apart.
         match self.service.clone() {
             Service::Tcp => self.connections.spawn(async move {
+                let Some(session) = introduced(&mut stream, session, &context).await else { return };
                 let _presence = Presence::of(&context.counters, session.peer.transport);
                 stream::serve(stream, session, context).await;
             }),
             Service::Dot { tls } => self.connections.spawn(async move {
+                let Some(session) = introduced(&mut stream, session, &context).await else { return };
                 let Some((stream, session)) = secure(stream, tls, pace, session, &context).await else { return };
                 let _presence = Presence::of(&context.counters, session.peer.transport);
                 stream::serve(stream, session, context).await;
             }),
             Service::Doh { tls, site } => self.connections.spawn(async move {
+                let Some(session) = introduced(&mut stream, session, &context).await else { return };
                 let Some((stream, session)) = secure(stream, tls, pace, session, &context).await else { return };
                 doh::serve(stream, session, site, context).await;
             }),
-            Service::DohClear { site } => self.connections.spawn(doh::serve(stream, session, site, context)),
+            Service::DohClear { site } => self.connections.spawn(async move {
+                let Some(session) = introduced(&mut stream, session, &context).await else { return };
+                doh::serve(stream, session, site, context).await;
+            }),
         };
     }
 

@@ -139,7 +139,7 @@ const fn key(kind: DoorKind) -> &'static str {
     match kind {
         DoorKind::Dns => "dns",
         DoorKind::Dot => "dot",
-        DoorKind::Doh | DoorKind::DohClear => "doh",
+        DoorKind::Doh | DoorKind::DohTcp | DoorKind::DohClear => "doh",
         DoorKind::Doq => "doq",
     }
 }
@@ -156,7 +156,7 @@ impl Needs {
     const fn of(kind: DoorKind) -> Self {
         match kind {
             DoorKind::Dns => Self { tcp: true, udp: true, quic: false },
-            DoorKind::Dot | DoorKind::DohClear => Self { tcp: true, udp: false, quic: false },
+            DoorKind::Dot | DoorKind::DohTcp | DoorKind::DohClear => Self { tcp: true, udp: false, quic: false },
             DoorKind::Doh => Self { tcp: true, udp: true, quic: true },
             DoorKind::Doq => Self { tcp: false, udp: true, quic: true },
         }
@@ -389,6 +389,12 @@ mod tests {
         assert_eq!(bound[0].shares, [DoorId(1)]);
         assert_eq!((bound[0].udp.len(), bound[1].udp.len()), (2, 0));
         assert_eq!((bound[0].tcp.len(), bound[1].tcp.len()), (2, 0));
+    }
+
+    #[test]
+    fn ppx_12_a_doh_door_behind_a_proxy_has_no_quic() {
+        let first = one(DoorKind::DohTcp, "127.0.0.1:0".parse().unwrap()).unwrap();
+        assert_eq!((first[0].tcp.len(), first[0].udp.len()), (2, 0));
     }
 
     #[test]

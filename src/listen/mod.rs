@@ -10,6 +10,7 @@ pub mod doh3;
 pub mod doq;
 pub mod http;
 pub mod presence;
+pub mod proxy;
 pub mod quic;
 mod rate;
 pub mod session;

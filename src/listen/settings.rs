@@ -12,6 +12,8 @@ pub enum DoorKind {
     Dot,
     /// DNS over HTTPS: HTTP/1.1 and HTTP/2 on TCP, HTTP/3 on UDP.
     Doh,
+    /// The same on TCP alone: for a proxy in front, whose header QUIC has no place for.
+    DohTcp,
     /// DNS over HTTPS in clear text, HTTP/1.1 and h2c on TCP, for a web server in front.
     DohClear,
     /// DNS over QUIC.

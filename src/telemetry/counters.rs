@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::proxies::{Forwarding, Introduction};
 use crate::peer::Transport;
 use crate::reply::Source;
 use crate::trail::{Here, Stale, Sudden};
@@ -100,6 +101,10 @@ pub struct Counters {
     pub handshakes: Counter,
     /// Handshakes that failed or timed out.
     pub handshakes_failed: Counter,
+    /// PROXY headers, by what came of them (in the order of `Introduction`).
+    pub introductions: [Counter; Introduction::NAMES.len()],
+    /// Requests from web servers that are believed, by what their headers told (in the order of `Forwarding`).
+    pub forwardings: [Counter; Forwarding::NAMES.len()],
     /// Connections closed for breaking their protocol.
     pub protocol_errors: Counter,
     /// Changes of the file of cookie secrets that are in force.
@@ -135,6 +140,20 @@ impl Counters {
     /// Counts a question that is answered here.
     pub fn stayed(&self, here: Here) {
         if let Some(counter) = self.local.get(here as usize) {
+            counter.add_one();
+        }
+    }
+
+    /// Counts what came of a PROXY header.
+    pub fn introduced(&self, introduction: Introduction) {
+        if let Some(counter) = self.introductions.get(introduction as usize) {
+            counter.add_one();
+        }
+    }
+
+    /// Counts what the headers of a web server's request told.
+    pub fn forwarded(&self, forwarding: Forwarding) {
+        if let Some(counter) = self.forwardings.get(forwarding as usize) {
             counter.add_one();
         }
     }

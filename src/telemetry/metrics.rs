@@ -10,6 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::counters::{Counter, Counters, UPSTREAM_MICROS};
+use super::proxies::{Forwarding, Introduction};
 use super::upstreams::{self, UpstreamFacts};
 use super::{names, totals};
 use crate::peer::Transport;
@@ -178,7 +179,11 @@ impl Scrape {
         }
         page.counter("connections_refused", "Connections refused for want of a permit", &totals.connections_refused)?;
         page.counter("handshakes", "TLS and QUIC handshakes completed", &totals.handshakes)?;
-        page.counter("handshakes_failed", "TLS and QUIC handshakes failed or timed out", &totals.handshakes_failed)
+        page.counter("handshakes_failed", "TLS and QUIC handshakes failed or timed out", &totals.handshakes_failed)?;
+        let help = "PROXY headers, by what came of them";
+        page.counters("proxy_headers", help, ("result", &Introduction::NAMES), &totals.introductions)?;
+        let help = "Requests from trusted web servers, by what their header told of who asks";
+        page.counters("forwarded_requests", help, ("result", &Forwarding::NAMES), &totals.forwardings)
     }
 
     fn troubles(&self, page: &mut Page<'_>) -> fmt::Result {

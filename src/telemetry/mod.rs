@@ -4,6 +4,7 @@ pub mod counters;
 pub mod log;
 pub mod metrics;
 pub mod names;
+pub mod proxies;
 pub mod queries;
 mod totals;
 pub mod upstreams;

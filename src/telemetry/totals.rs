@@ -46,6 +46,8 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
         connections_refused,
         handshakes,
         handshakes_failed,
+        introductions,
+        forwardings,
         protocol_errors,
         secrets_taken,
         secrets_refused,
@@ -53,13 +55,13 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
         send_failed,
         overflow,
     } = counters;
-    let arrays: [&[Counter]; 10] =
-        [questions, answers, rcodes, dropped, local, stale, sudden, upstream_micros, connections, connections_open];
+    let asked: [&[Counter]; 8] = [questions, answers, rcodes, dropped, local, stale, sudden, upstream_micros];
+    let connected: [&[Counter]; 4] = [connections, connections_open, introductions, forwardings];
     let answering = [synthesised, truncated, waited, joined, join_full, crowded, failures_recalled];
     let refreshing = [refreshes, refreshes_done, refreshes_dropped];
     let asking = [subnets_told, options_passed, attempts, attempts_failed, upstream_micros_sum];
     let connecting = [connections_refused, handshakes, handshakes_failed, protocol_errors];
     let troubles = [secrets_taken, secrets_refused, panics, send_failed, overflow];
     let singles = answering.into_iter().chain(refreshing).chain(asking).chain(connecting).chain(troubles);
-    arrays.into_iter().flatten().chain(singles)
+    asked.into_iter().chain(connected).flatten().chain(singles)
 }

@@ -7,7 +7,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::{BATCH, Route};
 use crate::clock::Moment;
-use crate::listen::Context;
+use crate::listen::{Context, proxy};
 use crate::peer::{DoorId, Peer, Transport};
 use crate::query::Query;
 use crate::reply::{Now, Out, Pending, Verdict, Why};
@@ -97,8 +97,12 @@ impl Turn {
         let before = self.out.len();
         let answered = catch_unwind(AssertUnwindSafe(|| {
             let peer = Peer::new(route.remote, route.local, self.door, Transport::Udp);
-            let asked = Query::parse(datagram, &peer, arrival);
-            self.context.terms().answer.now(asked, &peer, &mut Out::bare(&mut self.out))
+            let terms = self.context.terms();
+            let Some((peer, message)) = proxy::opened(peer, datagram, &terms.guard, &self.context.counters) else {
+                return Now::Dropped(Why::Access);
+            };
+            let asked = Query::parse(message, &peer, arrival);
+            terms.answer.now(asked, &peer, &mut Out::bare(&mut self.out))
         }));
         match answered {
             Ok(Now::Sent(_)) => self.push(before, route),

@@ -1,15 +1,19 @@
 //! Where one connection's requests are taken in and answered, whichever HTTP they came by.
 
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 
 use super::pages;
-use super::{Asked, Refusal, Shape, request, response};
+use super::{Asked, Refusal, Shape, forwarded, request, response};
 use crate::clock::Moment;
 use crate::listen::Context;
 use crate::peer::Peer;
 use crate::query::Query;
 use crate::reply::{Now, Out, Pending, Verdict};
+use crate::telemetry::proxies::Forwarding;
 
 /// What a connection needs to answer its requests.
 pub struct Desk {
@@ -53,21 +57,48 @@ impl Desk {
     pub fn read<B>(&self, request: &Request<B>, question: &mut BytesMut) -> Read {
         question.clear();
         let shape = Shape::of(request.method());
+        let shape = match self.client(request.headers()) {
+            Ok(client) => Shape { client, ..shape },
+            Err(refusal) => return Read::Answered(refusal.response(shape)),
+        };
         match request::judge(request, &self.context.terms().paths, question) {
             Ok(Asked::Here(form)) => Read::Question(Shape { form, ..shape }),
             Ok(Asked::InBody(announced)) => Read::InBody(shape, announced),
-            Err(Refusal::Path) => Read::Answered(self.elsewhere(request).unwrap_or_else(|other| other.response(shape))),
+            Err(Refusal::Path) => {
+                Read::Answered(self.elsewhere(request, shape).unwrap_or_else(|other| other.response(shape)))
+            }
             Err(refusal) => Read::Answered(refusal.response(shape)),
         }
     }
 
     /// What is at a path that no DNS is answered at.
-    fn elsewhere<B>(&self, request: &Request<B>) -> Result<Response<Bytes>, Refusal> {
+    fn elsewhere<B>(&self, request: &Request<B>, shape: Shape) -> Result<Response<Bytes>, Refusal> {
         let terms = self.context.terms();
-        if !terms.guard.may_ask(self.peer.door, self.peer.ip()) {
+        if !terms.guard.may_ask(self.peer.door, self.peer(shape).ip()) {
             return Err(Refusal::Path);
         }
         pages::at(&terms.pages, request.uri().path(), request.method())
+    }
+
+    /// Who asks by a request with `headers`, if it is another than the peer of the connection.
+    fn client(&self, headers: &HeaderMap) -> Result<Option<IpAddr>, Refusal> {
+        let (terms, door) = (self.context.terms(), self.peer.door);
+        let Some(header) = terms.guard.forwarder(door, self.peer.ip()) else { return Ok(None) };
+        let client = forwarded::client(headers, header, |hop| terms.guard.forwarder(door, hop).is_some());
+        self.context.counters.forwarded(match client {
+            Ok(Some(_)) => Forwarding::Accepted,
+            Ok(None) => Forwarding::Absent,
+            Err(forwarded::Unnamed) => Forwarding::Unusable,
+        });
+        client.map_err(|forwarded::Unnamed| Refusal::Unnamed)
+    }
+
+    /// Who asks by a request of this shape. A web server does not tell its client's port.
+    fn peer(&self, shape: Shape) -> Cow<'_, Peer> {
+        match shape.client {
+            None => Cow::Borrowed(&self.peer),
+            Some(client) => Cow::Owned(self.peer.clone().speaking_for(SocketAddr::new(client, 0))),
+        }
     }
 
     /// Answers the DNS message `question`; `replies` is where replies are made, empty before and after.
@@ -75,8 +106,9 @@ impl Desk {
         if replies.capacity() < COMMON_REPLY {
             replies.reserve(REPLIES);
         }
-        let asked = Query::parse(question, &self.peer, arrival);
-        match self.context.terms().answer.now(asked, &self.peer, &mut Out::bare(replies)) {
+        let peer = self.peer(shape);
+        let asked = Query::parse(question, &peer, arrival);
+        match self.context.terms().answer.now(asked, &peer, &mut Out::bare(replies)) {
             Now::Sent(facts) => {
                 let message = replies.split().freeze();
                 Outcome::Ready(response::carrying(message, facts.freshness, shape, self.alt_svc.as_ref()))

@@ -5,6 +5,7 @@
 
 pub mod date;
 pub mod desk;
+pub mod forwarded;
 pub mod json;
 pub mod pages;
 pub mod query_string;

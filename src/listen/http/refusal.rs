@@ -37,6 +37,8 @@ pub enum Refusal {
     Slow,
     /// No query: under twelve octets, or a response.
     NotAQuery,
+    /// The web server in front does not tell who asks.
+    Unnamed,
     /// The client's network may not ask here.
     Access,
     /// The client asks too much.
@@ -67,7 +69,7 @@ impl Refusal {
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::Host | Self::QueryString(_) | Self::Variable(_) | Self::NotAQuery => StatusCode::BAD_REQUEST,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
-            Self::Access => StatusCode::FORBIDDEN,
+            Self::Unnamed | Self::Access => StatusCode::FORBIDDEN,
             Self::Limit => StatusCode::TOO_MANY_REQUESTS,
         }
     }
@@ -102,6 +104,7 @@ impl Refusal {
             Self::TooLarge => "A DNS message has at most 65535 octets.\n",
             Self::Slow => "The body did not come in time.\n",
             Self::NotAQuery => "The message is not a DNS query: it needs twelve octets and QR clear.\n",
+            Self::Unnamed => "The header about forwarding does not tell who asks.\n",
             Self::Access => "This network may not ask here.\n",
             Self::Limit => "Too many questions; try again later.\n",
         }

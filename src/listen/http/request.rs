@@ -1,5 +1,7 @@
 //! An HTTP request, judged by its head: where its question is, or why there is none.
 
+use std::net::IpAddr;
+
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{HeaderMap, Method, Request, Version};
@@ -9,13 +11,15 @@ use super::response::DNS_MESSAGE;
 use super::{QueryStringError, Refusal, decode_query_string};
 use crate::wire::MAX_MESSAGE;
 
-/// How a response is to look.
+/// How a response is to look, and for whom it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// How much of it the method asks for.
     pub part: Part,
     /// What the reply is given as.
     pub form: Form,
+    /// Who asks, where a web server that is believed has told; `None`: the other end of the connection.
+    pub client: Option<IpAddr>,
 }
 
 /// How much of a response the method asks for.
@@ -41,7 +45,7 @@ impl Shape {
     #[must_use]
     pub fn of(method: &Method) -> Self {
         let part = if method == Method::HEAD { Part::HeadOnly } else { Part::Whole };
-        Self { part, form: Form::Message }
+        Self { part, form: Form::Message, client: None }
     }
 
     /// `body`, if it is asked for.

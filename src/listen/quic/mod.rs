@@ -152,7 +152,7 @@ impl Reception {
         let client = canonical(incoming.remote_address()).ip();
         let terms = self.context.terms();
         let guard = &terms.guard;
-        let door = self.doors.all().find(|&door| guard.may_ask(door, client))?;
+        let door = self.doors.all().find(|&door| guard.may_connect(door, client))?;
         guard.admit(door, client).ok()
     }
 

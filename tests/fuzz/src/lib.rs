@@ -6,6 +6,7 @@ pub mod doh_query;
 pub mod framing;
 pub mod options;
 pub mod pipeline;
+pub mod proxy_header;
 pub mod snapshot;
 pub mod wire_view;
 
@@ -13,13 +14,14 @@ pub mod wire_view;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("wire_view", wire_view::run),
     ("framing", framing::run),
     ("doh_query", doh_query::run),
     ("options", options::run),
     ("pipeline", pipeline::run),
     ("snapshot", snapshot::run),
+    ("proxy_header", proxy_header::run),
 ];
 
 /// Where the seeds of `target` are.

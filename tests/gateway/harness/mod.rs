@@ -123,6 +123,11 @@ impl Rig {
         self.door(DoorKind::Doh)
     }
 
+    /// The DoH door behind a proxy.
+    pub fn doh_tcp(&self) -> SocketAddr {
+        self.door(DoorKind::DohTcp)
+    }
+
     pub fn doh_clear(&self) -> SocketAddr {
         self.door(DoorKind::DohClear)
     }
