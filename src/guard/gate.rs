@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::access::{Access, Exempt};
 use super::client::ClientNetwork;
-use super::permits::Permits;
+use super::permits::{Ledger, Permits};
 use super::rate::{Rate, Rates, Source};
 use super::{Refuse, Settings};
 use crate::clock::Moment;
@@ -17,14 +17,15 @@ pub struct Guard {
     access: Access,
     exempt: Exempt,
     permits: Permits,
-    rates: Option<Rates>,
+    rates: Option<Arc<Rates>>,
+    queries_per_second: u32,
     refuse: Refuse,
 }
 
 /// The right to hold one connection; given back on drop.
 #[derive(Debug)]
 pub struct Permit {
-    guard: Arc<Guard>,
+    ledger: Arc<Ledger>,
     /// `None` for an exempt client, which has no bound of its own.
     client: Option<ClientNetwork>,
 }
@@ -48,7 +49,23 @@ impl Guard {
             access: Access::new(settings.allow),
             exempt: Exempt::new(settings.exempt),
             permits: Permits::new(settings.connections, settings.connections_per_client),
-            rates: Rates::new(settings.queries_per_second),
+            rates: Rates::new(settings.queries_per_second).map(Arc::new),
+            queries_per_second: settings.queries_per_second,
+            refuse: settings.refuse,
+        })
+    }
+
+    /// A guard by other settings that knows which permits are out, and what each client has asked unless the rate itself is another.
+    #[must_use]
+    pub fn renewed(&self, settings: Settings) -> Arc<Self> {
+        let is_same_rate = self.queries_per_second == settings.queries_per_second;
+        let fresh = || Rates::new(settings.queries_per_second).map(Arc::new);
+        Arc::new(Self {
+            access: Access::new(settings.allow),
+            exempt: Exempt::new(settings.exempt),
+            permits: self.permits.renewed(settings.connections, settings.connections_per_client),
+            rates: if is_same_rate { self.rates.clone() } else { fresh() },
+            queries_per_second: settings.queries_per_second,
             refuse: settings.refuse,
         })
     }
@@ -68,7 +85,7 @@ impl Guard {
         }
         let client = (!self.is_exempt(client)).then(|| ClientNetwork::of(client));
         self.permits.take(client)?;
-        Ok(Permit { guard: Arc::clone(self), client })
+        Ok(Permit { ledger: self.permits.ledger(), client })
     }
 
     /// Takes one token of `client`'s network: [`Rate::Over`] once its tokens are used up, [`Rate::FarOver`] once it has asked for
@@ -98,7 +115,7 @@ impl Guard {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.guard.permits.give_back(self.client);
+        self.ledger.give_back(self.client);
     }
 }
 
@@ -177,5 +194,24 @@ mod tests {
         let forged = [(); 3].map(|()| guard.rate(ip("192.0.2.1"), Source::Claimed, Moment(0)));
         assert_eq!(forged, [Rate::Within, Rate::Over, Rate::FarOver]);
         assert_eq!(guard.rate(ip("192.0.2.1"), Source::Proven, Moment(0)), Rate::Within);
+    }
+
+    #[test]
+    fn a_renewed_guard_shares_permits_and_rates_and_has_its_own_lists_and_bounds() {
+        let any = super::super::Network::of(IpAddr::from([0, 0, 0, 0]), 0);
+        let settings =
+            Settings { allow: vec![vec![any]], connections: 10, queries_per_second: 2, ..Settings::default() };
+        let old = Guard::new(settings.clone());
+        let client = "192.0.2.1".parse().unwrap();
+        let held = old.admit(DoorId(0), client).unwrap();
+        for _ in 0..2 {
+            assert_eq!(old.rate(client, Source::Proven, Moment(0)), Rate::Within);
+        }
+        let new = old.renewed(Settings { connections: 1, allow: vec![vec![any]], ..settings.clone() });
+        assert_eq!((new.connections(), new.admit(DoorId(0), client).unwrap_err()), (1, Refusal::Full));
+        assert_ne!(new.rate(client, Source::Proven, Moment(0)), Rate::Within, "what it has asked is known");
+        drop(held);
+        assert_eq!((new.connections(), old.connections()), (0, 0));
+        assert!(!old.renewed(Settings { allow: vec![Vec::new()], ..settings }).may_ask(DoorId(0), client));
     }
 }
