@@ -3,6 +3,7 @@
 mod explain;
 mod gauges;
 mod hands;
+mod reload;
 mod secrets;
 pub mod snapshot;
 mod upkeep;
@@ -14,11 +15,13 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
 
 use self::hands::Hands;
 use self::snapshot::Snapshot;
 use crate::admin::{Admin, DoorFacts, Handles};
+use crate::gateway::reload::Reloader;
 use crate::guard::Guard;
 use crate::identity::Identity;
 use crate::listen::DoorKind;
@@ -31,29 +34,48 @@ use crate::upstream::timekeeper::Timekeeper;
 
 /// What the control thread looks after.
 pub struct Control {
-    /// The pipeline's shared part.
-    pub shared: Arc<Shared>,
-    /// The upstream servers.
-    pub routes: Arc<Routes>,
+    /// What a reload replaces.
+    pub force: Force,
+    /// Who does that.
+    pub reloader: Arc<Reloader>,
     /// The time that certificates are judged by.
     pub times: Arc<Timekeeper>,
-    /// Permits and rates.
-    pub guard: Arc<Guard>,
     /// Certificates.
     pub identity: Arc<Identity>,
     /// Every worker's counters, this thread's own last.
     pub counters: Vec<Arc<Counters>>,
     /// What the stopping thread says.
     pub state: Arc<State>,
-    /// The doors, by id.
-    pub doors: Vec<(DoorId, DoorKind, SocketAddr)>,
     /// How many workers serve.
     pub workers: usize,
     /// The cache over a restart.
     pub snapshot: Arc<Snapshot>,
+}
+
+/// What holds from one configuration to the next, as the control thread sees it.
+pub struct InForce {
+    /// The pipeline's shared part.
+    pub shared: Arc<Shared>,
+    /// The control thread's own pipeline.
+    pub pipeline: Pipeline,
+    /// The upstream servers.
+    pub routes: Arc<Routes>,
+    /// Permits and rates.
+    pub guard: Arc<Guard>,
+    /// The doors, by id.
+    pub doors: Vec<(DoorId, DoorKind, SocketAddr)>,
     /// Where the secrets of server cookies are, if they are not made here.
     pub secrets_file: Option<PathBuf>,
 }
+
+impl std::fmt::Debug for InForce {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InForce").field("doors", &self.doors).finish_non_exhaustive()
+    }
+}
+
+/// The one cell that all of the control thread reads it from.
+pub type Force = Arc<ArcSwap<InForce>>;
 
 /// What the control thread and the stopping thread share.
 #[derive(Debug)]
@@ -97,10 +119,10 @@ pub fn start(
         runtime.block_on(async {
             let handles = handles(&control);
             tokio::spawn(upkeep::watch_upstream(Arc::clone(&control)));
-            tokio::spawn(upkeep::keep_certificates(Arc::clone(&control.identity), Arc::clone(&control.times)));
+            tokio::spawn(upkeep::keep_certificates(Arc::clone(&control)));
             tokio::spawn(upkeep::keep_time(Arc::clone(&control.times)));
-            let file = control.secrets_file.clone();
-            tokio::spawn(secrets::keep(Arc::clone(&control.shared), file, control.own_counters()));
+            tokio::spawn(secrets::keep(Arc::clone(&control.force), control.own_counters()));
+            tokio::spawn(reload::watch(Arc::clone(&control.reloader)));
             let keeping = tokio::spawn(snapshot::keep(Arc::clone(&control.snapshot), drain.clone()));
             let serving = tokio::spawn(admin.serve(handles, drain.clone()));
             drain.wanted().await;
@@ -121,16 +143,21 @@ pub fn start(
 const ADMIN_GRACE: Duration = Duration::from_secs(1);
 
 fn handles(control: &Arc<Control>) -> Handles {
-    let [gauging, judging, explaining, handling] = [control, control, control, control].map(Arc::clone);
+    let [gauging, judging, explaining, handling, listing, telling] =
+        [control, control, control, control, control, control].map(Arc::clone);
     let hands = Hands::default();
-    let pipeline = Arc::new(Pipeline::new(Arc::clone(&control.shared), control.own_counters()));
     Handles {
         counters: control.counters.clone(),
         gauges: Arc::new(move || gauging.gauges()),
         vitals: Arc::new(move || judging.vitals()),
-        explain: Arc::new(move |request| explain::explain(Arc::clone(&explaining), Arc::clone(&pipeline), request)),
+        explain: Arc::new(move |request| explain::explain(Arc::clone(&explaining), request)),
         cache: Arc::new(move |request| Box::pin(hands.clone().serve(Arc::clone(&handling), request))),
-        doors: control.doors.iter().map(|&(_, kind, address)| DoorFacts { speaks: speaks(kind), address }).collect(),
+        reload: reload::handle(&control.reloader),
+        keys: Arc::new(move || telling.reloader.keys()),
+        doors: Arc::new(move || {
+            let doors = listing.force.load();
+            doors.doors.iter().map(|&(_, kind, address)| DoorFacts { speaks: speaks(kind), address }).collect()
+        }),
     }
 }
 

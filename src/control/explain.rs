@@ -10,14 +10,15 @@ use super::Control;
 use crate::admin::{Asked, ExplainRefused, ExplainRequest, Explained, Explaining, Reached, explained};
 use crate::answer::Answer as _;
 use crate::peer::{Peer, Transport};
-use crate::pipeline::Pipeline;
 use crate::query::Query;
 use crate::reply::{Now, Out, Verdict};
 use crate::upstream::Exchange as _;
 
 /// Walks a question through a pipeline of the control thread's own and tells the road.
-pub fn explain(control: Arc<Control>, pipeline: Arc<Pipeline>, request: ExplainRequest) -> Explaining {
+pub fn explain(control: Arc<Control>, request: ExplainRequest) -> Explaining {
     Box::pin(async move {
+        let now = control.force.load_full();
+        let pipeline = &now.pipeline;
         let open = |transport| control.door(transport).map(|door| (transport, door));
         let found = match request.door {
             Some(transport) => open(transport),
@@ -28,7 +29,7 @@ pub fn explain(control: Arc<Control>, pipeline: Arc<Pipeline>, request: ExplainR
         let peer = Peer::new(SocketAddr::new(client, 0), address, id, transport);
         let message = request.to_message();
         // Before the walk, which is a visit of its own.
-        let kept = control.shared.kept(&request.question());
+        let kept = now.shared.kept(&request.question());
         let begun = Instant::now();
         let mut buffer = BytesMut::new();
         let mut out = Out::bare(&mut buffer);
@@ -41,8 +42,8 @@ pub fn explain(control: Arc<Control>, pipeline: Arc<Pipeline>, request: ExplainR
             request: &request,
             client,
             door: address.to_string(),
-            route: control.routes.route(&request.question()).fingerprint,
-            pool: control.routes.pool_name(&request.question()),
+            route: now.routes.route(&request.question()).fingerprint,
+            pool: now.routes.pool_name(&request.question()),
             micros: u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX),
         };
         let mut road = tell(&control, &asked, &verdict);

@@ -22,7 +22,8 @@ impl Control {
     /// Questions put to servers of the default pool so far, and how many were answered: what a pool for a few domains does tells
     /// nothing of all others.
     pub fn asked_and_answered(&self) -> (u64, u64) {
-        let tallies = self.routes.default_servers().map(|server| server.tally());
+        let routes = &self.force.load().routes;
+        let tallies = routes.default_servers().map(|server| server.tally());
         tallies.fold((0, 0), |(asked, answered), tally| {
             (asked + tally.questions.value(), answered + tally.answers.value())
         })
@@ -39,15 +40,18 @@ impl Control {
         }
     }
 
-    /// The name of a server that supplied an answer, maybe before a restart.
+    /// The name of a server that supplied an answer.
     pub fn named(&self, upstream: UpstreamId) -> Option<String> {
-        let former = (upstream == UpstreamId::FORMER).then_some("a server that is no longer configured");
-        self.routes.name(upstream).or(former).map(ToOwned::to_owned)
+        // Before a restart, or a reload that took it out.
+        let now = self.force.load();
+        let name = now.routes.name(upstream).unwrap_or("a server that is no longer configured");
+        Some(name.to_owned())
     }
 
     /// What is measured now.
     pub fn gauges(&self) -> Gauges {
-        let cache = self.shared.cache().stats();
+        let now = self.force.load();
+        let cache = now.shared.cache().stats();
         let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let certificates = self.identity.certificates().into_iter().map(|facts| CertificateGauge {
             names: facts.names,
@@ -60,17 +64,18 @@ impl Control {
             cache_bytes: cache.octets_used,
             cache_bytes_limit: cache.octets_allowed,
             cache_limited: cache.limited,
-            joins: wide(self.shared.joins_in_flight()),
-            connections_held: wide(self.guard.connections()),
+            joins: wide(now.shared.joins_in_flight()),
+            connections_held: wide(now.guard.connections()),
             certificates: certificates.collect(),
             started: self.state.started,
             ready: false,
             clock_behind: self.times.is_behind(),
             clock_adjusted: self.times.adjusted(),
-            time_names_in_plain: self.routes.time_names().asked(),
+            time_names_in_plain: now.routes.time_names().asked(),
             workers: wide(self.workers),
             snapshot: self.snapshot.gauge(),
-            upstreams: facts(&self.routes),
+            reloads: self.reloader.gauge(),
+            upstreams: facts(&now.routes),
         }
     }
 
@@ -83,6 +88,6 @@ impl Control {
             Transport::Doh3 => kind == DoorKind::Doh,
             Transport::Doq => kind == DoorKind::Doq,
         };
-        self.doors.iter().find(|(_, kind, _)| serves(*kind)).map(|&(id, _, address)| (id, address))
+        self.force.load().doors.iter().find(|(_, kind, _)| serves(*kind)).map(|&(id, _, address)| (id, address))
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Control;
-use crate::identity::{Identity, Upkeep};
+use crate::identity::Upkeep;
 use crate::upstream::timekeeper::Timekeeper;
 
 /// Time between two looks at how the upstreams do, once one has answered.
@@ -42,7 +42,8 @@ pub async fn watch_upstream(control: Arc<Control>) {
         let alive = match answered {
             0 if quiet >= QUIET_LOOKS || asked > 0 || !control.state.alive.load(Ordering::Relaxed) => {
                 quiet = 0;
-                control.routes.is_alive(Instant::now() + PROBE_TIMEOUT).await
+                let routes = Arc::clone(&control.force.load().routes);
+                routes.is_alive(Instant::now() + PROBE_TIMEOUT).await
             }
             _ => true,
         };
@@ -58,12 +59,20 @@ pub async fn watch_upstream(control: Arc<Control>) {
 }
 
 /// Renews what is due, and says so; what cannot be renewed stays in force.
-pub async fn keep_certificates(identity: Arc<Identity>, times: Arc<Timekeeper>) {
+pub async fn keep_certificates(control: Arc<Control>) {
     loop {
         tokio::time::sleep(CERTIFICATE_INTERVAL).await;
-        let (identity, now) = (Arc::clone(&identity), times.now());
+        let (control, now) = (Arc::clone(&control), control.times.now());
         // Reading files and signing would hold up the admin server.
-        let upkeep = tokio::task::spawn_blocking(move || identity.maintain(now)).await;
+        let upkeep = tokio::task::spawn_blocking(move || {
+            let upkeep = control.identity.maintain(now);
+            if matches!(upkeep, Ok(Upkeep::Renewed)) {
+                // They may be for other names, which discovery tells.
+                control.reloader.retell();
+            }
+            upkeep
+        })
+        .await;
         match upkeep {
             Ok(Ok(Upkeep::Renewed)) => tracing::info!("new certificates are in force"),
             Ok(Ok(Upkeep::Unchanged)) | Err(_) => {}

@@ -10,6 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::counters::{Counter, Counters, UPSTREAM_MICROS};
+use super::reloads::ReloadGauge;
 use super::upstreams::{self, UpstreamFacts};
 use super::{names, totals};
 use crate::peer::Transport;
@@ -49,6 +50,8 @@ pub struct Gauges {
     pub upstreams: Vec<UpstreamFacts>,
     /// The cache over a restart.
     pub snapshot: SnapshotGauge,
+    /// Configurations taken over.
+    pub reloads: ReloadGauge,
 }
 
 /// What has become of the snapshot of the cache since the start.
@@ -110,6 +113,7 @@ impl Collector for Scrape {
         self.troubles(&mut page)?;
         self.state(&mut page)?;
         self.snapshot(&mut page)?;
+        self.gauges.reloads.encode(&mut page)?;
         self.certificates(&mut page)
     }
 }
@@ -280,7 +284,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+    pub(super) fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&signed(value))
     }
 
