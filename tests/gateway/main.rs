@@ -53,6 +53,7 @@ mod ports;
 mod quic;
 mod refreshes;
 mod refusals;
+mod reload;
 mod routes;
 mod servers;
 mod setup_page;
