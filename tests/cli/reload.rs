@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::dns::{Upstream, receive_udp, send_udp, told};
 use crate::program::{Home, Serving};
 
-const REFUSED: u16 = 5;
+const REFUSED: u8 = 5;
 
 /// A gateway that serves a file, on addresses that the system chooses.
 fn serving(home: &Home, upstream: &Upstream, text: &str) -> Serving {
