@@ -40,7 +40,7 @@ fn new_door(rig: &Rig, before: &[(DoorKind, SocketAddr)]) -> SocketAddr {
     fresh[0].1
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn under_steady_questions_reloads_on_every_level_lose_nothing_and_keep_connections() {
     let rig = Arc::new(Rig::start().await);
     let second = Upstream::start().await;
