@@ -10,32 +10,35 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
 
-use crate::admin::{Admin, AdminError, Place};
-use crate::answer::Answer;
+use crate::admin::{Admin, AdminError, Key, Place};
 use crate::clock::Clock;
-use crate::config::{Config, Problem};
+use crate::config::{Config, EffectiveRow, Problem, Source, changes};
 use crate::control::snapshot::Snapshot;
 use crate::control::{self, Control, State};
-use crate::guard::Guard;
-use crate::identity::{Identity, IdentityError};
+use crate::identity::{Identity, IdentityError, Prepared};
 use crate::listen::bind::{self, BindError, BoundDoor};
-use crate::listen::http::pages::Page;
 use crate::listen::quic::WorkerId;
-use crate::listen::{Context, DoorKind, Terms};
-use crate::pipeline::{self, Pipeline, Shared};
+use crate::listen::{Context, DoorKind};
+use crate::pipeline::Pipeline;
 use crate::plan;
 use crate::shutdown::{Company, Drain, Stop};
 use crate::telemetry::Counters;
-use crate::telemetry::queries::Logged;
-use crate::upstream::commons::Commons;
+use crate::upstream::BuildError;
 use crate::upstream::timekeeper::{Timekeeper, WallClock};
-use crate::upstream::{BuildError, Exchange, Routes};
-use crate::worker::{self, Post, Station};
+use crate::worker::{self, Post, Station, Tenure};
 
+mod core;
+mod doors;
+mod ledger;
 pub mod outside;
+pub mod reload;
+mod rules;
 
-use outside::Told;
+use core::Core;
+use doors::Doors;
+use reload::{Fixtures, Hand, ORDERS, Reloader, Standing};
 
 /// Why a gateway does not start. Each names the file, address or server at fault.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +68,8 @@ pub struct Gateway {
     config: Config,
     identity: Arc<Identity>,
     times: Arc<Timekeeper>,
+    source: Option<Source>,
+    keys: Vec<Key>,
 }
 
 /// A gateway that holds its sockets and serves nobody yet.
@@ -72,6 +77,8 @@ pub struct Bound {
     config: Config,
     identity: Arc<Identity>,
     times: Arc<Timekeeper>,
+    source: Option<Source>,
+    keys: Vec<Key>,
     doors: Vec<BoundDoor>,
     admin: Admin,
 }
@@ -80,6 +87,7 @@ pub struct Bound {
 pub struct Running {
     workers: Vec<JoinHandle<()>>,
     control: Option<JoinHandle<()>>,
+    reloader: Arc<Reloader>,
     state: Arc<State>,
     stop: Stop,
     stop_control: Stop,
@@ -104,7 +112,13 @@ impl Gateway {
     pub fn build_by(config: Config, clock: WallClock) -> Result<Self, GatewayError> {
         let times = Arc::new(Timekeeper::new(clock, config.upstream.state_dir.as_deref()));
         let identity = Identity::load_at(config.tls.clone(), times.now())?;
-        Ok(Self { config, identity, times })
+        Ok(Self { config, identity, times, source: None, keys: Vec::new() })
+    }
+
+    /// Says where the configuration came from, and what it says key by key: there it is read again by a reload.
+    #[must_use]
+    pub fn read_from(self, source: Source, effective: &[EffectiveRow]) -> Self {
+        Self { source: Some(source), keys: changes::keys(effective), ..self }
     }
 
     /// Binds every address. Privileges may drop afterwards.
@@ -112,10 +126,10 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError::Bind`] or [`GatewayError::Admin`], naming the address.
     pub fn bind(self) -> Result<Bound, GatewayError> {
-        let Self { config, identity, times } = self;
+        let Self { config, identity, times, source, keys } = self;
         let doors = bind::bind(&config.listen.doors, config.workers, config.absent)?;
         let admin = Admin::bind(&config.admin)?;
-        Ok(Bound { config, identity, times, doors, admin })
+        Ok(Bound { config, identity, times, source, keys, doors, admin })
     }
 }
 
@@ -141,7 +155,7 @@ impl Bound {
     /// The private authority's certificate file, if there is one.
     #[must_use]
     pub fn authority(&self) -> Option<std::path::PathBuf> {
-        self.identity.authority_path().map(Into::into)
+        self.identity.authority_path()
     }
 
     /// Starts the workers and the control thread.
@@ -149,113 +163,81 @@ impl Bound {
     /// # Errors
     /// [`GatewayError::Upstream`] for a server that cannot be set up, [`GatewayError::System`] where threads cannot be had.
     pub fn serve(self) -> Result<Running, GatewayError> {
-        let Self { config, identity, times, doors, admin } = self;
+        let Self { config, identity, times, doors, admin, source, keys } = self;
         let runtimes = (0..config.workers.max(1)).map(|_| runtime()).collect::<Result<Vec<_>, _>>()?;
         let control_runtime = runtime()?;
         // The first worker is the home of upstream connections.
         let home = runtimes.first().unwrap_or(&control_runtime).handle().clone();
-        let told = told(&config, &doors, &identity);
-        let core = Core::new(&config, (&doors, told), home, &times, runtimes.len())?;
-        let facts = doors.iter().map(|door| (door.id, door.kind, door.address)).collect();
+        let open = Doors::opened(&config.listen.doors, &doors);
+        let list: Vec<_> = open.iter().map(|open| (open.id, open.door.kind, open.address)).collect();
+        let core = Core::new(&config, (&list, &identity.subjects(&Prepared::NONE)), home, &times)?;
+        let counters: Vec<Arc<Counters>> = (0..=runtimes.len()).map(|_| Arc::default()).collect();
+        let own = Pipeline::new(Arc::clone(&core.shared), counters.last().cloned().unwrap_or_default());
         let posts = plan::posts(doors, &identity, runtimes.len());
+        let posts = posts.into_iter().map(|posts| reload::manned(posts, open.iter()));
         let (stop, drain) = Stop::new();
-        let workers = core.start_workers(&config, runtimes.into_iter().zip(posts), &drain)?;
+        let (workers, hands) = start_workers(&config, &core, runtimes.into_iter().zip(posts), &counters, &drain)?;
         let (stop_control, drain_control) = Stop::new();
-        let Core { shared, routes, guard, clock, counters, state, .. } = core;
-        let snapshot = Snapshot::new(
-            config.cache.clone(),
-            config.state_dir.clone(),
-            Arc::clone(&shared),
-            Arc::clone(&routes),
-            Arc::clone(&times),
-        );
+        let (clock, state) = (core.shared.clock().clone(), Arc::new(State::starting()));
+        let force = Arc::new(ArcSwap::from_pointee(reload::in_force(&core, own, &config, list)));
+        let snapshot =
+            Snapshot::new(config.cache.clone(), config.state_dir.clone(), Arc::clone(&force), Arc::clone(&times));
+        let (delay, rules) = (config.shutdown.delay, rules::of(&config.guard));
+        let fixtures = Fixtures {
+            source,
+            identity: Arc::clone(&identity),
+            times: Arc::clone(&times),
+            hands,
+            force: Arc::clone(&force),
+        };
+        let reloader = Arc::new(Reloader::new(fixtures, Standing { config, keys, doors: open, rules, core }));
         let control = Control {
             snapshot: Arc::new(snapshot),
-            secrets_file: config.secrets_file,
-            shared,
-            routes,
+            force,
+            reloader: Arc::clone(&reloader),
             times,
-            guard,
             identity,
             counters: counters.clone(),
             state: Arc::clone(&state),
-            doors: facts,
             workers: workers.len(),
         };
         let control = control::start(control_runtime, admin, control, drain_control).map_err(GatewayError::System)?;
-        let delay = config.shutdown.delay;
-        Ok(Running { workers, control: Some(control), state, stop, stop_control, delay, clock, counters })
+        Ok(Running { workers, control: Some(control), reloader, state, stop, stop_control, delay, clock, counters })
     }
 }
 
-/// What all workers share, made once.
-struct Core {
-    shared: Arc<Shared>,
-    routes: Arc<Routes>,
-    guard: Arc<Guard>,
-    clock: Clock,
-    /// One a worker, and the control thread's last.
-    counters: Vec<Arc<Counters>>,
-    state: Arc<State>,
-    /// What people see on the DoH doors.
-    pages: Arc<[Page]>,
-}
-
-impl Core {
-    fn new(
-        config: &Config,
-        (doors, told): (&[BoundDoor], Told),
-        home: tokio::runtime::Handle,
-        times: &Arc<Timekeeper>,
-        workers: usize,
-    ) -> Result<Self, GatewayError> {
-        let mut upstream = config.upstream.clone();
-        // As bound: where the system chose a port, the configuration does not know it.
-        upstream.own = doors.iter().filter(|door| door.kind == DoorKind::Dns).map(|door| door.address).collect();
-        let routes = Arc::new(Routes::new(&upstream, &Commons::of(&upstream, home)?.with_times(Arc::clone(times)))?);
-        let guard = Guard::new(config.guard.clone());
-        let clock = Clock::start();
-        let exchange = Arc::clone(&routes) as Arc<dyn Exchange>;
-        let settings = pipeline::Settings { about: told.about, ..config.pipeline.clone() };
-        let cache = config.cache.clone();
-        let shared = Shared::new(settings, cache, Arc::clone(&guard), exchange, clock.clone());
-        let counters = (0..=workers).map(|_| Arc::default()).collect();
-        let state = Arc::new(State::starting());
-        Ok(Self { shared, routes, guard, clock, counters, state, pages: told.pages })
+fn start_workers(
+    config: &Config,
+    core: &Core,
+    stations: impl Iterator<Item = (Runtime, Vec<(Post, Tenure)>)>,
+    counters: &[Arc<Counters>],
+    drain: &Drain,
+) -> Result<(Vec<JoinHandle<()>>, Vec<Hand>), GatewayError> {
+    let (generation, company) = (rand::random(), Company::new());
+    let (mut workers, mut hands) = (Vec::new(), Vec::new());
+    for ((index, (runtime, posts)), counters) in (0..=u8::MAX).zip(stations).zip(counters) {
+        let pipeline = Pipeline::new(Arc::clone(&core.shared), Arc::clone(counters));
+        let terms = Arc::new(ArcSwap::from_pointee(core.terms(pipeline.clone(), config)));
+        let (pipeline, current) = watch::channel(pipeline);
+        // The first worker is home to the upstream connections, and so to what is asked for nobody.
+        runtime.spawn(Pipeline::run_errands(current));
+        let context = Context::new(Arc::clone(&terms), Arc::clone(counters), drain.clone());
+        let (orders, heard) = mpsc::channel(ORDERS);
+        let (id, grace) = (WorkerId { index, generation }, config.shutdown.grace);
+        let station = Station { id, context, posts, orders: heard, grace, company: company.clone() };
+        workers.push(worker::start(runtime, station).map_err(GatewayError::System)?);
+        hands.push(Hand { terms, pipeline, orders });
     }
-
-    fn start_workers(
-        &self,
-        config: &Config,
-        stations: impl Iterator<Item = (Runtime, Vec<Post>)>,
-        drain: &Drain,
-    ) -> Result<Vec<JoinHandle<()>>, GatewayError> {
-        let paths: Arc<[String]> = config.listen.doh_paths.clone().into();
-        let generation = rand::random();
-        let company = Company::new();
-        let mut workers = Vec::new();
-        for ((index, (runtime, posts)), counters) in (0..=u8::MAX).zip(stations).zip(&self.counters) {
-            let pipeline = Pipeline::new(Arc::clone(&self.shared), Arc::clone(counters));
-            // The first worker is home to the upstream connections, and so to what is asked for nobody.
-            runtime.spawn(pipeline.clone().run_errands());
-            let terms = Terms {
-                answer: logged(Arc::new(pipeline), config),
-                guard: Arc::clone(&self.guard),
-                limits: config.listen.limits,
-                paths: Arc::clone(&paths),
-                pages: Arc::clone(&self.pages),
-            };
-            let terms = Arc::new(ArcSwap::from_pointee(terms));
-            let context = Context::new(terms, Arc::clone(counters), drain.clone());
-            let id = WorkerId { index, generation };
-            let station = Station { id, context, posts, grace: config.shutdown.grace, company: company.clone() };
-            workers.push(worker::start(runtime, station).map_err(GatewayError::System)?);
-        }
-        Ok(workers)
-    }
+    Ok((workers, hands))
 }
 
 impl Running {
+    /// Who puts another configuration in force.
+    #[must_use]
+    pub const fn reloader(&self) -> &Arc<Reloader> {
+        &self.reloader
+    }
+
     /// The clock that answers are aged by.
     #[must_use]
     pub const fn clock(&self) -> &Clock {
@@ -293,21 +275,6 @@ impl Drop for Running {
         // A gateway that is dropped instead of stopped still ends its threads, without waiting for them.
         self.stop.begin();
         self.stop_control.begin();
-    }
-}
-
-/// What the gateway says of itself, by the doors as bound and the certificate that clients see who send no name.
-fn told(config: &Config, doors: &[BoundDoor], identity: &Identity) -> Told {
-    let doors: Vec<_> = doors.iter().map(|door| (door.kind, door.address)).collect();
-    let subjects = identity.certificates().into_iter().find(|facts| facts.default).map(|facts| facts.names);
-    Told::of(&outside::inputs(config, &doors, &subjects.unwrap_or_default()), config)
-}
-
-/// The pipeline, with a query log around it where one is wanted.
-fn logged(pipeline: Arc<Pipeline>, config: &Config) -> Arc<dyn Answer> {
-    match config.log.queries {
-        Some(extent) => Arc::new(Logged::new(pipeline, extent)),
-        None => pipeline,
     }
 }
 

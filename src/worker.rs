@@ -1,22 +1,25 @@
 //! One worker: a thread with a runtime of its own, its own sockets on every address, its own counters.
 //!
 //! A worker starts every door's loop and keeps it alive: a loop that dies is started again on the same socket. It ends when every
-//! loop of every worker has drained, or when the grace after the word to stop is over.
+//! loop of every worker has drained, or when the grace after the word to stop is over. Doors may come and go meanwhile, by
+//! [`Order`]s of the control thread.
 
 use std::future::Future;
 use std::net::{TcpListener, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::listen::quic::{self, QuicDoors, WorkerId};
 use crate::listen::{Context, accept, datagram};
 use crate::peer::DoorId;
-use crate::shutdown::{Company, Drain};
+use crate::shutdown::{Company, Drain, Stop};
 use crate::telemetry::Counters;
 
 /// One socket and what is spoken on it.
@@ -29,6 +32,23 @@ pub enum Post {
     Quic(UdpSocket, QuicDoors, Arc<rustls::ServerConfig>),
 }
 
+/// For how long a door is kept.
+#[derive(Clone, Debug)]
+pub struct Tenure {
+    /// The word that the door is to be closed, whatever becomes of the others.
+    pub drain: Drain,
+    /// A clone is held as long as anything of the door is left.
+    pub alive: Arc<()>,
+}
+
+/// What a worker is told while it serves.
+pub enum Order {
+    /// Say that you are there.
+    Answer(SyncSender<()>),
+    /// Serve this too.
+    Open(Post, Tenure),
+}
+
 /// What one worker serves.
 pub struct Station {
     /// Its number and the process's generation, for connection ids.
@@ -36,7 +56,9 @@ pub struct Station {
     /// What its front doors share.
     pub context: Context,
     /// Its sockets.
-    pub posts: Vec<Post>,
+    pub posts: Vec<(Post, Tenure)>,
+    /// Where it is told of others.
+    pub orders: mpsc::Receiver<Order>,
     /// How long questions in flight may take after the word to stop.
     pub grace: Duration,
     /// All workers.
@@ -57,13 +79,27 @@ pub fn start(runtime: Runtime, station: Station) -> std::io::Result<thread::Join
 }
 
 async fn serve(station: Station) {
-    let Station { id, context, posts, grace, company } = station;
-    let mut drain = context.drain.clone();
+    let Station { id, context, posts, mut orders, grace, company } = station;
+    let [mut drain, mut word] = [context.drain.clone(), context.drain.clone()];
     let mut loops = JoinSet::new();
-    for post in posts {
-        loops.spawn_local(keep(post, id, context.clone()));
+    for (post, tenure) in posts {
+        loops.spawn_local(keep(post, tenure, id, context.clone(), grace));
     }
     let ended = async {
+        loop {
+            tokio::select! {
+                biased;
+                () = word.wanted() => break,
+                Some(order) = orders.recv() => match order {
+                    // Who asked may have given up.
+                    Order::Answer(here) => _ = here.try_send(()),
+                    Order::Open(post, tenure) => _ = loops.spawn_local(keep(post, tenure, id, context.clone(), grace)),
+                },
+                Some(_) = loops.join_next() => {}
+            }
+        }
+        // What is still on its way in will not be served.
+        drop(orders);
         while loops.join_next().await.is_some() {}
         // This thread may still fly questions, or hold upstream connections, that others wait for.
         company.leave().await;
@@ -80,10 +116,32 @@ async fn serve(station: Station) {
     }
 }
 
-/// Keeps the loop of `post` alive until the word to stop.
-async fn keep(post: Post, id: WorkerId, context: Context) {
-    let (drain, counters) = (context.drain.clone(), Arc::clone(&context.counters));
-    revive(move || run(&post, id, &context), drain, &counters).await;
+/// Keeps the loop of `post` alive until the word to stop, or the word that its door is to be closed.
+async fn keep(post: Post, tenure: Tenure, id: WorkerId, context: Context, grace: Duration) {
+    let Tenure { drain: mut own, alive } = tenure;
+    let mut all = context.drain.clone();
+    let (stop, drain) = Stop::new();
+    let context = context.draining_by(drain.clone());
+    let counters = Arc::clone(&context.counters);
+    let serving = revive(move || run(&post, id, &context), drain, &counters);
+    let word = async {
+        tokio::select! {
+            () = all.wanted() => {
+                stop.begin();
+                // The worker itself counts the time then.
+                std::future::pending::<()>().await;
+            }
+            () = own.wanted() => {
+                stop.begin();
+                tokio::time::sleep(grace).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        () = word => tracing::warn!(worker = id.index, "connections of a closed door were still open when the grace was over"),
+    }
+    drop(alive);
 }
 
 /// Runs the loop that `start` makes, and starts another on the same socket when it panics, ends by itself, or could not be started
@@ -91,18 +149,20 @@ async fn keep(post: Post, id: WorkerId, context: Context) {
 async fn revive(start: impl Fn() -> Option<Loop>, mut drain: Drain, counters: &Counters) {
     loop {
         if let Some(run) = start() {
-            let mut running = tokio::task::spawn_local(run);
+            // Whoever gives this up ends the loop.
+            let mut running = JoinSet::new();
+            running.spawn_local(run);
             let ended = tokio::select! {
                 biased;
-                ended = &mut running => ended,
+                ended = running.join_next() => ended,
                 () = drain.wanted() => {
                     // As long as this duplicate is open, the system takes connections for a listener that accepts no more.
                     drop(start);
-                    let _ = running.await;
+                    let _ = running.join_next().await;
                     return;
                 }
             };
-            if ended.is_err_and(|error| error.is_panic()) {
+            if ended.is_some_and(|ended| ended.is_err_and(|error| error.is_panic())) {
                 counters.panics.add_one();
                 tracing::error!("a front door's loop panicked and is started again");
                 continue;

@@ -22,6 +22,8 @@ mod profile;
 mod program;
 #[path = "cli/readme.rs"]
 mod readme;
+#[path = "cli/reload.rs"]
+mod reload;
 #[path = "cli/serving.rs"]
 mod serving;
 #[path = "cli/tools.rs"]

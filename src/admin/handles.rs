@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use super::change::{Key, Reloaded};
 use super::{CacheAnswer, CacheRequest, ExplainRequest, Explained, Vitals};
 use crate::telemetry::{Counters, Gauges};
 
@@ -14,6 +15,18 @@ pub type Explaining = Pin<Box<dyn Future<Output = Result<Explained, ExplainRefus
 
 /// The future of something told of the cache, or done to it.
 pub type CacheAnswering = Pin<Box<dyn Future<Output = CacheAnswer> + Send + 'static>>;
+
+/// The future of a reload; None where it was lost.
+pub type Reloading = Pin<Box<dyn Future<Output = Option<Reloaded>> + Send + 'static>>;
+
+/// Is what was read to be put in force?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// Yes.
+    No,
+    /// It is only tried.
+    Yes,
+}
 
 /// The rest of the gateway.
 #[derive(Clone)]
@@ -28,13 +41,17 @@ pub struct Handles {
     pub explain: Arc<dyn Fn(ExplainRequest) -> Explaining + Send + Sync>,
     /// Counts, shows or drops what the cache holds. Must let other tasks run, and must end by itself.
     pub cache: Arc<dyn Fn(CacheRequest) -> CacheAnswering + Send + Sync>,
+    /// Puts the configuration in force as it is read now, or tries whether that could be done.
+    pub reload: Arc<dyn Fn(Trial) -> Reloading + Send + Sync>,
+    /// The configuration in force, key by key.
+    pub keys: Arc<dyn Fn() -> Vec<Key> + Send + Sync>,
     /// The doors, as bound.
-    pub doors: Vec<DoorFacts>,
+    pub doors: Arc<dyn Fn() -> Vec<DoorFacts> + Send + Sync>,
 }
 
 impl fmt::Debug for Handles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handles").field("doors", &self.doors).finish_non_exhaustive()
+        f.debug_struct("Handles").field("doors", &(self.doors)()).finish_non_exhaustive()
     }
 }
 

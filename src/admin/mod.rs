@@ -1,6 +1,7 @@
 //! The admin listener: health, metrics, the API behind `explain`. It knows the rest of the gateway by [`Handles`] alone.
 
 mod bind;
+pub mod change;
 pub mod entry;
 pub mod explained;
 pub mod handles;
@@ -13,8 +14,9 @@ pub mod server;
 pub mod settings;
 
 pub use bind::AdminError;
+pub use change::{Change, Key, Reloaded, Takes};
 pub use explained::{Asked, Explained, Outcome, Reached, explained};
-pub use handles::{CacheAnswering, DoorFacts, ExplainRefused, Explaining, Handles};
+pub use handles::{CacheAnswering, DoorFacts, ExplainRefused, Explaining, Handles, Reloading, Trial};
 pub use held::{CacheAnswer, CacheRequest};
 pub use readiness::Vitals;
 pub use request::ExplainRequest;

@@ -27,7 +27,8 @@ fn write(out: &mut String, handles: &Handles, gauges: &Gauges, judged: &Readines
     out.push_str(HEAD);
     let state = if judged.ready { "Ready.".to_owned() } else { format!("Not ready: {}.", judged.reasons.join(", ")) };
     writeln!(out, "<h1>hushgate {}</h1>\n<p>{}</p>", env!("CARGO_PKG_VERSION"), Escaped(&state))?;
-    let doors = handles.doors.iter().map(|door| (door.speaks.to_owned(), door.address.to_string()));
+    let doors = (handles.doors)();
+    let doors = doors.iter().map(|door| (door.speaks.to_owned(), door.address.to_string()));
     table(out, "Doors", doors)?;
     let certificates = gauges.certificates.iter().map(|one| {
         let left = if one.days_left < 0 { "expired".to_owned() } else { format!("{} days left", one.days_left) };

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::entry::{self, Denial, HostRule, Token};
 use super::held::BadCacheRequest;
 use super::readiness::{Patience, Readiness, Wanted};
-use super::{CacheRequest, ExplainRefused, ExplainRequest, Handles, page};
+use super::{CacheRequest, ExplainRefused, ExplainRequest, Handles, Trial, page};
 use crate::shutdown::Drain;
 use crate::telemetry::{Gauges, UpstreamFacts, metrics};
 
@@ -53,6 +53,8 @@ enum Path {
     Cache,
     Entries,
     Flush,
+    Reload,
+    Config,
     Page,
 }
 
@@ -60,7 +62,7 @@ impl Path {
     /// What only tells is read; what does something is posted.
     const fn is_posted(self) -> bool {
         match self {
-            Self::Flush => true,
+            Self::Flush | Self::Reload => true,
             Self::Alive
             | Self::Ready
             | Self::Metrics
@@ -68,6 +70,7 @@ impl Path {
             | Self::Upstreams
             | Self::Cache
             | Self::Entries
+            | Self::Config
             | Self::Page => false,
         }
     }
@@ -100,7 +103,7 @@ impl Desk {
         if !path.understands(request.method()) {
             return path.other_method();
         }
-        if path == Path::Flush && !entry::is_deliberate(request) {
+        if path.is_posted() && !entry::is_deliberate(request) {
             return denied(Denial::Simple);
         }
         let query = request.uri().query().unwrap_or_default();
@@ -115,6 +118,8 @@ impl Desk {
             Path::Cache => self.cache(Ok(CacheRequest::Stats)).await,
             Path::Entries => self.cache(CacheRequest::show(query)).await,
             Path::Flush => self.cache(CacheRequest::flush(query)).await,
+            Path::Reload => self.reload(query).await,
+            Path::Config => json(StatusCode::OK, &(self.handles.keys)()),
             Path::Page => {
                 let judged = self.judge(Wanted::Service);
                 made(StatusCode::OK, HTML, page::render(&self.handles, &self.gauges(), &judged))
@@ -132,6 +137,8 @@ impl Desk {
             ("/api/cache", Role::Full) => Some(Path::Cache),
             ("/api/cache/entries", Role::Full) => Some(Path::Entries),
             ("/api/cache/flush", Role::Full) => Some(Path::Flush),
+            ("/api/reload", Role::Full) => Some(Path::Reload),
+            ("/api/config", Role::Full) => Some(Path::Config),
             ("/", Role::Full) => Some(Path::Page),
             _ => None,
         }
@@ -161,6 +168,19 @@ impl Desk {
         match request {
             Ok(request) => json(StatusCode::OK, &(self.handles.cache)(request).await),
             Err(fault) => failed(StatusCode::BAD_REQUEST, &fault),
+        }
+    }
+
+    /// What could not be put in force is no error of whoever asks: the answer says why.
+    async fn reload(&self, query: &str) -> Answer {
+        let trial = match query {
+            "" => Trial::No,
+            "dry_run=1" => Trial::Yes,
+            _ => return plain(StatusCode::BAD_REQUEST, "only /api/reload and /api/reload?dry_run=1 are known\n"),
+        };
+        match (self.handles.reload)(trial).await {
+            Some(reloaded) => json(StatusCode::OK, &reloaded),
+            None => plain(StatusCode::SERVICE_UNAVAILABLE, "the reload was lost: see the log\n"),
         }
     }
 

@@ -261,7 +261,9 @@ mod tests {
                 })
             }),
             cache: Arc::new(|_| Box::pin(std::future::ready(CacheAnswer::Flushed(Flushed::default())))),
-            doors: vec![DoorFacts { speaks: "dot", address: ([127, 0, 0, 1], 8853).into() }],
+            reload: Arc::new(|_| Box::pin(async { None })),
+            keys: Arc::new(Vec::new),
+            doors: Arc::new(|| vec![DoorFacts { speaks: "dot", address: ([127, 0, 0, 1], 8853).into() }]),
         }
     }
 

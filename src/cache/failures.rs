@@ -5,7 +5,7 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -55,12 +55,14 @@ pub struct At {
 /// The table. Shared by all workers.
 pub struct Failures {
     /// The lock protects the table; it is held for one operation.
-    table: Mutex<LruCache<Box<[u8]>, Record, RandomState>>,
+    table: Arc<Mutex<Table>>,
     /// The length of the table, readable without the lock.
-    length: AtomicUsize,
+    length: Arc<AtomicUsize>,
     first: Duration,
     longest: Duration,
 }
+
+type Table = LruCache<Box<[u8]>, Record, RandomState>;
 
 #[derive(Clone, Copy)]
 struct Record {
@@ -105,11 +107,18 @@ impl Failures {
     pub fn new(settings: &Settings) -> Self {
         let first = settings.failure_ttl.clamp(SHORTEST, LONGEST);
         Self {
-            table: Mutex::new(LruCache::with_hasher(MOST, RandomState::new())),
-            length: AtomicUsize::new(0),
+            table: Arc::new(Mutex::new(LruCache::with_hasher(MOST, RandomState::new()))),
+            length: Arc::default(),
             first,
             longest: settings.failure_ttl_max.clamp(first, LONGEST),
         }
+    }
+
+    /// The same failures; those recorded from now on hold as long as `settings` say.
+    #[must_use]
+    pub fn renewed(&self, settings: &Settings) -> Self {
+        let (table, length) = (Arc::clone(&self.table), Arc::clone(&self.length));
+        Self { table, length, ..Self::new(settings) }
     }
 
     /// The failure of `key`, while it holds: until then nothing is sent for it (NEG-13).

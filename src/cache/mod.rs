@@ -52,19 +52,20 @@ use layout::Layout;
 use reach::Lengths;
 use shard::{Shard, Steps};
 
-/// The cache. Shared by all workers.
+/// The cache. Shared by all workers; clones hold the same answers.
+#[derive(Clone)]
 pub struct Cache {
     /// A power of two of them; none where the cache is off.
-    shards: Box<[Door]>,
+    shards: Arc<[Door]>,
     /// What has left each of them.
-    departures: Box<[Arc<Departures>]>,
+    departures: Arc<[Arc<Departures>]>,
     hasher: RandomState,
     allowed: usize,
     /// Do equal lifetimes end one by one?
     spread: bool,
-    lengths: Lengths,
+    lengths: Arc<Lengths>,
     /// Workers that may still have a front, out of the share of `allowed` that is set aside for them.
-    fronts_left: AtomicUsize,
+    fronts_left: Arc<AtomicUsize>,
     fronts: usize,
 }
 
@@ -127,22 +128,28 @@ impl Cache {
     pub fn new(settings: &Settings) -> Self {
         let fronts = settings.size / FRONTS_SHARE / Front::SIZE;
         let layout = Layout::of(settings.size - fronts * Front::SIZE, SHARD_FIXED);
-        let shards: Box<[Door]> = match layout.map(|layout| layout.shared(settings.domain_share)) {
+        let shards: Arc<[Door]> = match layout.map(|layout| layout.shared(settings.domain_share)) {
             Some(layout) => (0..layout.shards).map(|_| Door(Mutex::new(Shard::new(layout)))).collect(),
-            None => Box::default(),
+            None => Arc::new([]),
         };
         let departures = shards.iter().map(|door| door.open().departures()).collect();
-        let (hasher, allowed, fronts_left) = (RandomState::new(), settings.size, AtomicUsize::new(fronts));
+        let (hasher, allowed, fronts_left) = (RandomState::new(), settings.size, Arc::new(AtomicUsize::new(fronts)));
         Self {
             shards,
             departures,
             hasher,
             allowed,
             spread: settings.spread,
-            lengths: Lengths::default(),
+            lengths: Arc::default(),
             fronts_left,
             fronts,
         }
+    }
+
+    /// The same answers under other settings. `size` and `domain_share` are those that it was built with: they shaped its memory.
+    #[must_use]
+    pub fn renewed(&self, settings: &Settings) -> Self {
+        Self { spread: settings.spread, ..self.clone() }
     }
 
     /// A front for one more worker. Where the share for fronts is used up, nothing is ever in it.
@@ -207,7 +214,7 @@ impl Cache {
     /// made and freed outside it.
     pub fn flush_all(&self) -> u64 {
         let mut dropped = 0;
-        for door in &self.shards {
+        for door in self.shards.iter() {
             let layout = door.open().layout();
             let fresh = Shard::new(layout);
             let old = door.open().emptied_into(fresh);
@@ -220,7 +227,7 @@ impl Cache {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut stats = Stats { octets_allowed: self.allowed as u64, ..Stats::default() };
-        for door in &self.shards {
+        for door in self.shards.iter() {
             let shard = door.open();
             let tally = shard.tally();
             stats.entries += shard.len() as u64;

@@ -251,7 +251,9 @@ mod tests {
                 })
             }),
             cache: Arc::new(|_| Box::pin(std::future::ready(CacheAnswer::Flushed(Flushed::default())))),
-            doors: Vec::new(),
+            reload: Arc::new(|_| Box::pin(async { None })),
+            keys: Arc::new(Vec::new),
+            doors: Arc::new(Vec::new),
         }
     }
 

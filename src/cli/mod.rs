@@ -4,11 +4,13 @@ pub mod cache;
 pub mod check;
 pub mod demo;
 pub mod desk;
+pub mod diff;
 pub mod explain;
 pub mod handshake;
 pub mod paint;
 pub mod profile;
 pub mod query;
+pub mod reload;
 pub mod serve;
 
 use std::path::PathBuf;
@@ -25,6 +27,8 @@ Examples:
   hushgate query tls://dns.quad9.net example.com AAAA
   hushgate explain example.com --door dot           the road a question takes in the running gateway
   hushgate cache show example.com                   what it holds for a name, and how old it is
+  hushgate diff --config hushgate.toml              what a file says otherwise than the running gateway
+  hushgate reload                                   put in force what its file says now
   hushgate profile android --qr                     how a phone is set up to ask it
 
 Exit status: 0 done, 1 failed, 2 a mistake in the configuration or the arguments.";
@@ -51,6 +55,10 @@ enum Command {
     Explain(explain::Options),
     /// Look into the running gateway's cache, or drop what is in it.
     Cache(cache::Options),
+    /// Have the running gateway put in force what its configuration says now; all of it or nothing.
+    Reload(reload::Options),
+    /// Show what a configuration says otherwise than the running gateway.
+    Diff(diff::Options),
     /// Print what a person installs or types so that a device asks this gateway.
     Profile(profile::Args),
     /// Print a completion script for a shell.
@@ -103,6 +111,8 @@ pub fn run() -> ExitCode {
         Command::Query(args) => query::run(&args),
         Command::Explain(options) => explain_status(explain::run(&options)),
         Command::Cache(options) => cache::run(&options),
+        Command::Reload(options) => reload::run(&options),
+        Command::Diff(options) => diff::run(&options),
         Command::Profile(args) => profile::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "hushgate", &mut std::io::stdout());

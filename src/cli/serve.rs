@@ -2,12 +2,14 @@
 #![allow(clippy::print_stderr, reason = "this is a command")]
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::ConfigArgs;
-use crate::config::{self, Config, Severity};
+use crate::config::{self, Config, EffectiveRow, Severity, Source};
+use crate::gateway::reload::Way;
 use crate::gateway::{Bound, Gateway, GatewayError, Running};
 use crate::listen::DoorKind;
 use crate::telemetry::log;
@@ -15,15 +17,15 @@ use crate::telemetry::log;
 /// Runs the command; answers its exit status.
 #[must_use]
 pub fn run(args: &ConfigArgs) -> u8 {
-    let Some(config) = load(args) else { return 2 };
+    let Some((config, effective)) = load_with_keys(args) else { return 2 };
     if let Err(error) = log::start(config.log.events) {
         eprintln!("hushgate: {error}");
         return 1;
     }
     raise_open_files();
-    let outcome = Signals::hear()
-        .map_err(|error| format!("signals cannot be heard: {error}"))
-        .and_then(|signals| start(config).map(|running| (signals, running)).map_err(|error| error.to_string()));
+    let outcome = Signals::hear().map_err(|error| format!("signals cannot be heard: {error}")).and_then(|signals| {
+        start(config, args.source(), &effective).map(|running| (signals, running)).map_err(|error| error.to_string())
+    });
     match outcome {
         Ok((signals, running)) => {
             signals.attend(running);
@@ -48,6 +50,10 @@ fn raise_open_files() {
 
 /// The configuration, or all its problems on standard error.
 pub fn load(args: &ConfigArgs) -> Option<Config> {
+    load_with_keys(args).map(|(config, _)| config)
+}
+
+fn load_with_keys(args: &ConfigArgs) -> Option<(Config, Vec<EffectiveRow>)> {
     let loaded = config::load(&args.source());
     // Advice is for who asks for it: `hushgate check` says it.
     for problem in loaded.problems.iter().filter(|problem| problem.severity != Severity::Notice) {
@@ -58,11 +64,11 @@ pub fn load(args: &ConfigArgs) -> Option<Config> {
             "hushgate: nothing was started. Mend what is named above; `hushgate check` tries it without starting anything"
         );
     }
-    loaded.config
+    loaded.config.map(|config| (config, loaded.effective))
 }
 
-fn start(config: Config) -> Result<Running, GatewayError> {
-    let bound = Gateway::build(config)?.bind()?;
+fn start(config: Config, source: Source, effective: &[EffectiveRow]) -> Result<Running, GatewayError> {
+    let bound = Gateway::build(config)?.read_from(source, effective).bind()?;
     announce(&bound);
     bound.serve()
 }
@@ -98,11 +104,12 @@ pub const fn name(kind: DoorKind) -> &'static str {
     }
 }
 
-/// SIGTERM and SIGINT, heard from when this is made: before anything is served, so that neither ever cuts a question off.
+/// SIGTERM, SIGINT and SIGHUP, heard from when this is made: before anything is served, so that none of them ever cuts a question off.
 pub struct Signals {
     runtime: Runtime,
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -112,18 +119,27 @@ impl Signals {
     /// Where the system lets no signal be heard.
     pub fn hear() -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (terminate, interrupt) = {
+        let (terminate, interrupt, hangup) = {
             let _inside = runtime.enter();
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?)
         };
-        Ok(Self { runtime, terminate, interrupt })
+        Ok(Self { runtime, terminate, interrupt, hangup })
     }
 
-    /// Waits for one, then stops; a second ends the process at once.
+    /// Reloads at each SIGHUP; waits for one of the others, then stops; a second ends the process at once.
     pub fn attend(self, running: Running) {
-        let Self { runtime, mut terminate, mut interrupt } = self;
+        let Self { runtime, mut terminate, mut interrupt, mut hangup } = self;
         runtime.block_on(async {
-            either(&mut terminate, &mut interrupt).await;
+            loop {
+                tokio::select! {
+                    () = either(&mut terminate, &mut interrupt) => break,
+                    Some(()) = hangup.recv() => {
+                        let reloader = Arc::clone(running.reloader());
+                        // Signals that come meanwhile are one reload more.
+                        let _ = tokio::task::spawn_blocking(move || reloader.reload(Way::Apply)).await;
+                    }
+                }
+            }
             tracing::info!("stopping: questions in flight are answered first; a second signal ends at once");
             let stopping = tokio::task::spawn_blocking(move || running.stop());
             tokio::select! {

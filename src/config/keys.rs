@@ -52,6 +52,7 @@ pub const KEYS: &[Key] = &[
     with("admin.ready_wait", r#""2s""#),
     with("shutdown.delay", r#""0s""#),
     with("shutdown.grace", r#""10s""#),
+    with("reload.watch", "false"),
     with(
         "upstream.servers",
         r#"[{ url = "tls://dns.quad9.net", addresses = ["9.9.9.9", "149.112.112.112", "2620:fe::fe"] }]"#,

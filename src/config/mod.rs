@@ -11,6 +11,7 @@ use crate::{cache, discovery, guard, listen, pipeline, upstream};
 mod admin;
 mod advertise;
 mod capacity;
+pub mod changes;
 mod claims;
 mod dns64;
 mod domains;
@@ -77,6 +78,8 @@ pub struct Config {
     pub pipeline: pipeline::Settings,
     /// Where the secrets of server cookies are read from again while it runs; none where they are made here.
     pub secrets_file: Option<PathBuf>,
+    /// Is the file looked at every two seconds, and taken over when it has changed?
+    pub watch: bool,
     /// What it writes down.
     pub log: log::Settings,
     /// How many workers there are; `"auto"` is resolved.
@@ -184,6 +187,7 @@ fn fill(reader: &mut Reader<'_>) -> Config {
         cache: memory::read(reader),
         pipeline: privacy::read(reader, &upstream, limits.tcp_idle_timeout, secrets),
         secrets_file,
+        watch: reader.read("reload.watch", kinds::flag),
         log: log::read(reader),
         workers: capacity::read_workers(reader),
         state_dir: tls.state_dir.clone(),

@@ -46,7 +46,7 @@ impl Hands {
 }
 
 async fn stats(control: &Control) -> Stats {
-    let shared = &control.shared;
+    let shared = &control.force.load_full().shared;
     let now = shared.clock().now();
     let held = shared.cache().stats();
     let mut stats = Stats {
@@ -85,7 +85,7 @@ async fn stats(control: &Control) -> Stats {
 }
 
 async fn show(control: &Control, name: Box<[u8]>, rtype: Option<u16>) -> Held {
-    let shared = &control.shared;
+    let shared = &control.force.load_full().shared;
     let shown = Shown(&name).to_string();
     let selection = Selection::Name { name, rtype };
     let mut listing = Listing::default();
@@ -100,17 +100,15 @@ async fn show(control: &Control, name: Box<[u8]>, rtype: Option<u16>) -> Held {
     }
     let now = shared.clock().now();
     let names = Names { pool: &|view| control.pool_of(view), upstream: &|upstream| control.named(upstream) };
-    let at = |key: &[u8]| At {
-        now,
-        comebacks: KeyView::of(key).map_or(0, |view| control.routes.comebacks(&view.question())),
-    };
+    let routes = &control.force.load_full().routes;
+    let at = |key: &[u8]| At { now, comebacks: KeyView::of(key).map_or(0, |view| routes.comebacks(&view.question())) };
     let failed = shared.failures().list(&selection, at, FAILURES);
     let failures = failed.iter().filter_map(|(key, failure)| words::failure(key, *failure, NOT_RECURSIVE, &names));
     Held { name: shown, rtype: rtype.map(type_name), failures: failures.collect(), ..listing.told(now, &names) }
 }
 
 async fn flush(control: &Control, selection: &Selection) -> Flushed {
-    let shared = &control.shared;
+    let shared = &control.force.load_full().shared;
     // First, so that what is under way is not kept behind the walk's back.
     shared.begin_flush(selection.clone());
     let failures = shared.failures().forget(selection);
@@ -138,8 +136,9 @@ impl Control {
     /// The pool that answers what has this key; `None` if other servers do by now.
     fn pool_of(&self, view: &KeyView<'_>) -> Option<String> {
         let question = view.question();
-        let is_the_same = self.routes.route(&question).fingerprint == view.route;
-        is_the_same.then(|| self.routes.pool_name(&question).to_owned())
+        let routes = &self.force.load().routes;
+        let is_the_same = routes.route(&question).fingerprint == view.route;
+        is_the_same.then(|| routes.pool_name(&question).to_owned())
     }
 }
 

@@ -3,26 +3,27 @@
 //! A rollover of several gateways has three stages (RFC 9018 5): the new secret comes last in every file, then first, then the old
 //! one goes. Each takes effect here within [`INTERVAL`], and no client notices.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::secrets::{Secrets, read_file};
-use crate::pipeline::{Cookies, Shared};
+use crate::control::Force;
+use crate::pipeline::Cookies;
 use crate::telemetry::Counters;
 
 /// Time between two looks. The file is so small that reading it costs no more than finding out whether it has changed, which its
 /// time of modification does not tell of two changes within a moment.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Looks after the secrets for as long as the gateway lives; `file` is where they are, if they are not made here.
-pub async fn keep(shared: Arc<Shared>, file: Option<PathBuf>, counters: Arc<Counters>) {
-    let Some(cookies) = shared.cookies() else { return };
+/// Looks after the secrets in force for as long as the gateway lives.
+pub async fn keep(force: Force, counters: Arc<Counters>) {
     let mut trouble = None;
     loop {
         tokio::time::sleep(INTERVAL).await;
-        match file.clone() {
-            None => cookies.turn(shared.clock().now()),
+        let now = force.load_full();
+        let Some(cookies) = now.shared.cookies() else { continue };
+        match now.secrets_file.clone() {
+            None => cookies.turn(now.shared.clock().now()),
             // A disk that is slow would hold up the admin server.
             Some(file) => match tokio::task::spawn_blocking(move || read_file(&file)).await {
                 Ok(read) => take(cookies, read, &mut trouble, &counters),

@@ -18,9 +18,9 @@ use tracing::{info, warn};
 use crate::cache::codec::{Reader, Record, Refused, Writer, Written};
 use crate::cache::{self, Fate, Limits};
 use crate::clock::Moment;
+use crate::control::Force;
 use crate::identity::IdentityError;
 use crate::identity::state_dir::StateDir;
-use crate::pipeline::Shared;
 use crate::reply::{Meta, Stored};
 use crate::shutdown::Drain;
 use crate::telemetry::SnapshotGauge;
@@ -49,8 +49,7 @@ const BATCH: u64 = 64;
 pub struct Snapshot {
     settings: cache::Settings,
     directory: PathBuf,
-    shared: Arc<Shared>,
-    routes: Arc<Routes>,
+    force: Force,
     times: Arc<Timekeeper>,
     given_up: AtomicBool,
     ledger: Ledger,
@@ -82,15 +81,9 @@ enum Loaded {
 impl Snapshot {
     /// That of the cache of `shared`, in `directory`.
     #[must_use]
-    pub fn new(
-        settings: cache::Settings,
-        directory: PathBuf,
-        shared: Arc<Shared>,
-        routes: Arc<Routes>,
-        times: Arc<Timekeeper>,
-    ) -> Self {
+    pub fn new(settings: cache::Settings, directory: PathBuf, force: Force, times: Arc<Timekeeper>) -> Self {
         let (given_up, ledger) = (AtomicBool::new(false), Ledger::default());
-        Self { settings, directory, shared, routes, times, given_up, ledger }
+        Self { settings, directory, force, times, given_up, ledger }
     }
 
     /// What is measured.
@@ -154,7 +147,7 @@ impl Snapshot {
         }
         (&file).rewind()?;
         let mut reader = Reader::open(BufReader::new(&file))?;
-        let (now, suppliers) = (self.shared.clock().now(), self.suppliers(reader.names()));
+        let (now, suppliers) = (self.force.load().shared.clock().now(), self.suppliers(reader.names()));
         let away = reader.age(self.times.wall().unwrap_or(wall))?;
         let (mut taken, mut entries) = (0, 0);
         while let Some(record) = reader.read_next()? {
@@ -172,17 +165,22 @@ impl Snapshot {
 
     /// The servers that had these names.
     fn suppliers(&self, names: &[String]) -> Vec<UpstreamId> {
-        let known: Vec<&str> = self.names().collect();
+        let now = self.force.load();
+        let known: Vec<&str> = Self::names(&now.routes).collect();
         let id = |name: &String| {
-            let place = known.iter().position(|known| known == name).and_then(|place| u16::try_from(place).ok());
+            let place = known
+                .iter()
+                .position(|known| known == name && !name.is_empty())
+                .and_then(|place| u16::try_from(place).ok());
             place.map_or(UpstreamId::FORMER, UpstreamId)
         };
         names.iter().map(id).collect()
     }
 
-    /// The names of all servers, by their ids.
-    fn names(&self) -> impl Iterator<Item = &str> {
-        (0..u16::MAX).map_while(|id| self.routes.name(UpstreamId(id)))
+    /// The names of all servers, by their ids; empty where there is none any more.
+    fn names(routes: &Routes) -> impl Iterator<Item = &str> {
+        let last = routes.last_id().map_or(0, |id| id.saturating_add(1));
+        (0..last).map(|id| routes.name(UpstreamId(id)).unwrap_or_default())
     }
 
     /// Keeps what is neither over nor here already; what holds now bounds what held then.
@@ -202,7 +200,7 @@ impl Snapshot {
         let Some(received) = now.0.checked_sub(millis(age)).map(Moment) else { return false };
         let supplier = suppliers.get(usize::from(stored.meta.supplier.0)).copied().unwrap_or(UpstreamId::FORMER);
         let stored = Stored { meta: Meta { received, lifetime, stale, supplier, ..stored.meta }, ..*stored };
-        self.shared.cache().restore(key, stored, *hits, now)
+        self.force.load().shared.cache().restore(key, stored, *hits, now)
     }
 
     /// Writes one, unless the last one still tells all.
@@ -210,7 +208,7 @@ impl Snapshot {
         let Some(wall) = self.times.wall() else {
             return info!("no snapshot of the cache is written while the clock is behind");
         };
-        let inserted = self.shared.cache().stats().inserted;
+        let inserted = self.force.load().shared.cache().stats().inserted;
         if self.ledger.written.load(Ordering::Relaxed) > 0 && self.ledger.inserted.load(Ordering::Relaxed) == inserted {
             return;
         }
@@ -235,9 +233,11 @@ impl Snapshot {
         let directory = StateDir::open(&self.directory)?;
         let lock = directory.lock()?;
         directory.pour(&lock, NAME, |file| {
-            let now = self.shared.clock().now();
-            let mut writer = Writer::begin(BufWriter::new(file), wall, self.names())?;
-            let mut walk = self.shared.cache().walk();
+            let shared = Arc::clone(&self.force.load().shared);
+            let now = shared.clock().now();
+            let routes = &self.force.load().routes;
+            let mut writer = Writer::begin(BufWriter::new(file), wall, Self::names(routes))?;
+            let mut walk = shared.cache().walk();
             loop {
                 let more = walk.step(&mut |entry| {
                     let Meta { received, lifetime, stale, .. } = entry.stored.meta;

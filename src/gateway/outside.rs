@@ -1,7 +1,6 @@
 //! How the outside sees the gateway: from its configuration, its doors and its certificate to what discovery is told.
 //!
-//! The description is made once at start. A renewed certificate is for the same names where the private authority signs it; where
-//! other files are put in its place, with other names, the gateway is to be started anew.
+//! The description is made at start, at each reload, and when other certificates have come into force.
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::access::{Access, Exempt};
 use super::client::ClientNetwork;
-use super::permits::Permits;
+use super::permits::{Ledger, Permits};
 use super::rate::{Rate, Rates, Source};
 use super::trust::{ForwardedHeader, Standing, Trusted};
 use super::{Refuse, Settings};
@@ -18,7 +18,8 @@ pub struct Guard {
     access: Access,
     exempt: Exempt,
     permits: Permits,
-    rates: Option<Rates>,
+    rates: Option<Arc<Rates>>,
+    queries_per_second: u32,
     refuse: Refuse,
     trusted: Trusted,
 }
@@ -26,7 +27,7 @@ pub struct Guard {
 /// The right to hold one connection; given back on drop.
 #[derive(Debug)]
 pub struct Permit {
-    guard: Arc<Guard>,
+    ledger: Arc<Ledger>,
     /// `None` for an exempt client, which has no bound of its own.
     client: Option<ClientNetwork>,
     /// Has a proxy taken it, that has yet to say for whom?
@@ -54,7 +55,24 @@ impl Guard {
             access: Access::new(settings.allow),
             exempt: Exempt::new(settings.exempt),
             permits: Permits::new(settings.connections, settings.connections_per_client),
-            rates: Rates::new(settings.queries_per_second),
+            rates: Rates::new(settings.queries_per_second).map(Arc::new),
+            queries_per_second: settings.queries_per_second,
+            refuse: settings.refuse,
+            trusted: Trusted::new(settings.trust),
+        })
+    }
+
+    /// A guard by other settings that knows which permits are out, and what each client has asked unless the rate itself is another.
+    #[must_use]
+    pub fn renewed(&self, settings: Settings) -> Arc<Self> {
+        let is_same_rate = self.queries_per_second == settings.queries_per_second;
+        let fresh = || Rates::new(settings.queries_per_second).map(Arc::new);
+        Arc::new(Self {
+            access: Access::new(settings.allow),
+            exempt: Exempt::new(settings.exempt),
+            permits: self.permits.renewed(settings.connections, settings.connections_per_client),
+            rates: if is_same_rate { self.rates.clone() } else { fresh() },
+            queries_per_second: settings.queries_per_second,
             refuse: settings.refuse,
             trusted: Trusted::new(settings.trust),
         })
@@ -91,7 +109,7 @@ impl Guard {
             Standing::Client | Standing::Forwarder => (self.bounded(door, client)?, false),
         };
         self.permits.take(client)?;
-        Ok(Permit { guard: Arc::clone(self), client, owes_header })
+        Ok(Permit { ledger: self.permits.ledger(), client, owes_header })
     }
 
     /// The network whose bound a connection of `client` counts in; `None` for one that only the total counts: a proxy would use up
@@ -137,13 +155,13 @@ impl Permit {
         self.owes_header
     }
 
-    /// The permit of a proxy, now that of the `client` it speaks for.
+    /// The permit of a proxy, now that of the `client` it speaks for, if `guard` lets that in.
     ///
     /// # Errors
     /// The [`Refusal`]; the permit is given back then.
-    pub fn pass_to(mut self, door: DoorId, client: IpAddr) -> Result<Self, Refusal> {
-        let bounded = self.guard.bounded(door, client)?;
-        if bounded.is_some_and(|network| !self.guard.permits.take_for(network)) {
+    pub fn pass_to(mut self, guard: &Guard, door: DoorId, client: IpAddr) -> Result<Self, Refusal> {
+        let bounded = guard.bounded(door, client)?;
+        if bounded.is_some_and(|network| !guard.permits.take_for(network)) {
             return Err(Refusal::ClientFull);
         }
         self.client = bounded;
@@ -154,7 +172,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.guard.permits.give_back(self.client);
+        self.ledger.give_back(self.client);
     }
 }
 
@@ -221,7 +239,8 @@ mod tests {
             ..Settings::default()
         });
         assert_eq!(refused(&guard, 0, "192.0.2.1"), Some(Refusal::Untrusted));
-        let pass = |client: &str| guard.admit(DoorId(0), ip("10.0.0.1")).unwrap().pass_to(DoorId(0), ip(client));
+        let pass =
+            |client: &str| guard.admit(DoorId(0), ip("10.0.0.1")).unwrap().pass_to(&guard, DoorId(0), ip(client));
         let held = ["192.0.2.1", "192.0.2.1"].map(|client| pass(client).unwrap());
         assert!(!held[0].owes_header());
         assert_eq!(pass("192.0.2.1").err(), Some(Refusal::ClientFull));
@@ -267,5 +286,24 @@ mod tests {
         let forged = [(); 3].map(|()| guard.rate(ip("192.0.2.1"), Source::Claimed, Moment(0)));
         assert_eq!(forged, [Rate::Within, Rate::Over, Rate::FarOver]);
         assert_eq!(guard.rate(ip("192.0.2.1"), Source::Proven, Moment(0)), Rate::Within);
+    }
+
+    #[test]
+    fn a_renewed_guard_shares_permits_and_rates_and_has_its_own_lists_and_bounds() {
+        let any = super::super::Network::of(IpAddr::from([0, 0, 0, 0]), 0);
+        let settings =
+            Settings { allow: vec![vec![any]], connections: 10, queries_per_second: 2, ..Settings::default() };
+        let old = Guard::new(settings.clone());
+        let client = "192.0.2.1".parse().unwrap();
+        let held = old.admit(DoorId(0), client).unwrap();
+        for _ in 0..2 {
+            assert_eq!(old.rate(client, Source::Proven, Moment(0)), Rate::Within);
+        }
+        let new = old.renewed(Settings { connections: 1, allow: vec![vec![any]], ..settings.clone() });
+        assert_eq!((new.connections(), new.admit(DoorId(0), client).unwrap_err()), (1, Refusal::Full));
+        assert_ne!(new.rate(client, Source::Proven, Moment(0)), Rate::Within, "what it has asked is known");
+        drop(held);
+        assert_eq!((new.connections(), old.connections()), (0, 0));
+        assert!(!old.renewed(Settings { allow: vec![Vec::new()], ..settings }).may_ask(DoorId(0), client));
     }
 }

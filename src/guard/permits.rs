@@ -6,18 +6,24 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::RandomState;
 
 use super::Refusal;
 use super::client::ClientNetwork;
 
-/// Counts of what is out.
+/// Counts of what is out, and how much may be.
 #[derive(Debug)]
 pub struct Permits {
     bound: usize,
     bound_per_client: u32,
+    ledger: Arc<Ledger>,
+}
+
+/// Counts of what is out, whatever the bounds are by now.
+#[derive(Debug)]
+pub struct Ledger {
     held: AtomicUsize,
     hasher: RandomState,
     /// Permits out by client network; an entry is never zero.
@@ -36,7 +42,20 @@ impl Permits {
         // One keyed hasher for choosing the shard, another inside: else the keys of a shard would share hash bits.
         let inner = RandomState::new();
         let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::with_hasher(inner.clone()))).collect();
-        Self { bound, bound_per_client, held: AtomicUsize::new(0), hasher: RandomState::new(), shards }
+        let ledger = Arc::new(Ledger { held: AtomicUsize::new(0), hasher: RandomState::new(), shards });
+        Self { bound, bound_per_client, ledger }
+    }
+
+    /// The same permits out, under other bounds. What is over them stays out.
+    #[must_use]
+    pub fn renewed(&self, bound: usize, bound_per_client: u32) -> Self {
+        Self { bound, bound_per_client, ledger: self.ledger() }
+    }
+
+    /// Where what is out is given back.
+    #[must_use]
+    pub fn ledger(&self) -> Arc<Ledger> {
+        Arc::clone(&self.ledger)
     }
 
     /// Takes a permit; `None` stands for an exempt client, which only the total counts.
@@ -44,17 +63,29 @@ impl Permits {
     /// # Errors
     /// [`Refusal::Full`] or [`Refusal::ClientFull`]; nothing is taken then.
     pub fn take(&self, client: Option<ClientNetwork>) -> Result<(), Refusal> {
-        self.held
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |held| (held < self.bound).then_some(held + 1))
+        let held = &self.ledger.held;
+        held.fetch_update(Ordering::AcqRel, Ordering::Acquire, |held| (held < self.bound).then_some(held + 1))
             .map_err(|_| Refusal::Full)?;
         if client.is_some_and(|client| !self.take_for(client)) {
-            self.held.fetch_sub(1, Ordering::AcqRel);
+            held.fetch_sub(1, Ordering::AcqRel);
             return Err(Refusal::ClientFull);
         }
         Ok(())
     }
 
-    /// Gives back what `take` took for the same `client`.
+    /// Takes for `client` the part of a permit that was taken for nobody: false where it holds as many as it may.
+    pub fn take_for(&self, client: ClientNetwork) -> bool {
+        self.ledger.take_for(client, self.bound_per_client)
+    }
+
+    /// Permits out now.
+    pub fn held(&self) -> usize {
+        self.ledger.held.load(Ordering::Acquire)
+    }
+}
+
+impl Ledger {
+    /// Gives back what [`Permits::take`] took for the same `client`.
     pub fn give_back(&self, client: Option<ClientNetwork>) {
         if let Some(client) = client {
             self.give_back_for(client);
@@ -62,16 +93,11 @@ impl Permits {
         self.held.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Permits out now.
-    pub fn held(&self) -> usize {
-        self.held.load(Ordering::Acquire)
-    }
-
-    /// Takes for `client` the part of a permit that was taken for nobody: false where it holds as many as it may.
-    pub fn take_for(&self, client: ClientNetwork) -> bool {
+    /// Takes for `client` the part of a permit that was taken for nobody: false where it holds `bound` already.
+    fn take_for(&self, client: ClientNetwork, bound: u32) -> bool {
         let Some(mut shard) = self.shard(client) else { return false };
         let count = shard.get(&client).copied().unwrap_or(0);
-        if count >= self.bound_per_client {
+        if count >= bound {
             return false;
         }
         shard.insert(client, count + 1);
@@ -103,7 +129,7 @@ mod tests {
     }
 
     fn entries(permits: &Permits) -> usize {
-        permits.shards.iter().map(|shard| shard.lock().unwrap().len()).sum()
+        permits.ledger.shards.iter().map(|shard| shard.lock().unwrap().len()).sum()
     }
 
     #[test]
@@ -115,7 +141,7 @@ mod tests {
         assert_eq!(permits.take(Some(client("192.0.2.3"))), Err(Refusal::Full));
         assert_eq!(permits.take(None), Err(Refusal::Full));
         assert_eq!(permits.held(), 3);
-        permits.give_back(None);
+        permits.ledger.give_back(None);
         permits.take(Some(client("192.0.2.3"))).unwrap();
     }
 
@@ -127,7 +153,7 @@ mod tests {
         assert_eq!(permits.take(Some(client("2001:db8::3"))), Err(Refusal::ClientFull));
         assert_eq!(permits.held(), 2);
         permits.take(Some(client("2001:db8:0:100::1"))).unwrap();
-        permits.give_back(Some(client("2001:db8::9")));
+        permits.ledger.give_back(Some(client("2001:db8::9")));
         permits.take(Some(client("2001:db8::3"))).unwrap();
     }
 
@@ -140,7 +166,7 @@ mod tests {
         }
         assert_eq!(entries(&permits), 5000);
         for &client in &clients {
-            permits.give_back(Some(client));
+            permits.ledger.give_back(Some(client));
         }
         assert_eq!(entries(&permits), 0);
         assert_eq!(permits.held(), 0);

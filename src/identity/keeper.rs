@@ -1,9 +1,10 @@
 //! The certificates in force, and TLS configurations that always present them.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use rustls::server::ResolvesServerCert;
 
@@ -16,10 +17,10 @@ use super::{Chain, IdentityError, Settings};
 /// The identity of all encrypted doors. What [`Identity::stream_config`] hands out follows later swaps of certificates.
 #[derive(Debug)]
 pub struct Identity {
-    provider: Arc<CryptoProvider>,
-    chooser: Arc<Chooser>,
+    pub(super) provider: Arc<CryptoProvider>,
+    pub(super) chooser: Arc<Chooser>,
     profile: Profile,
-    source: Source,
+    pub(super) source: ArcSwap<Source>,
 }
 
 /// What a look at the certificates came to.
@@ -32,7 +33,7 @@ pub enum Upkeep {
 }
 
 #[derive(Debug)]
-enum Source {
+pub(super) enum Source {
     /// Files, and when each was last seen to change: one renewal at a time looks and replaces.
     Files { chains: Vec<Chain>, seen: Mutex<Vec<Stamp>> },
     /// Our own authority signs for these names.
@@ -57,17 +58,12 @@ impl Identity {
     /// As [`Identity::load`].
     pub fn load_at(settings: Settings, now: SystemTime) -> Result<Arc<Self>, IdentityError> {
         let provider = profile::provider();
-        let source = if settings.certificates.is_empty() {
-            let authority = Box::new(Authority::open(&settings.state_dir, now)?);
-            Source::Authority { authority, names: settings.names }
-        } else {
-            let seen = Mutex::new(stamps(&settings.certificates));
-            Source::Files { chains: settings.certificates, seen }
-        };
+        let min_version = settings.min_version;
+        let source = Source::of(settings, now)?;
         let chooser = Arc::new(Chooser::new(source.credentials(&provider, now)?));
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&chooser) as _;
-        let profile = Profile::new(&provider, &resolver, settings.min_version)?;
-        Ok(Arc::new(Self { provider, chooser, profile, source }))
+        let profile = Profile::new(&provider, &resolver, min_version)?;
+        Ok(Arc::new(Self { provider, chooser, profile, source: ArcSwap::from_pointee(source) }))
     }
 
     /// TLS for a TCP door that speaks one of `alpn`, in order of our preference.
@@ -88,9 +84,9 @@ impl Identity {
     }
 
     /// The private authority's certificate, for clients to trust; `None` with certificates from files.
-    pub fn authority_path(&self) -> Option<&Path> {
-        match &self.source {
-            Source::Authority { authority, .. } => Some(authority.path()),
+    pub fn authority_path(&self) -> Option<PathBuf> {
+        match &**self.source.load() {
+            Source::Authority { authority, .. } => Some(authority.path().into()),
             Source::Files { .. } => None,
         }
     }
@@ -108,7 +104,7 @@ impl Identity {
     /// # Errors
     /// As [`Identity::renew`]; a broken file is reported once for each time it changes.
     pub fn maintain(&self, now: SystemTime) -> Result<Upkeep, IdentityError> {
-        let due = match &self.source {
+        let due = match &**self.source.load() {
             Source::Files { chains, seen } => *seen.lock().unwrap_or_else(PoisonError::into_inner) != stamps(chains),
             Source::Authority { .. } => self.chooser.current().iter().any(|credential| is_due(credential, now)),
         };
@@ -119,17 +115,32 @@ impl Identity {
     }
 
     fn renew_at(&self, now: SystemTime) -> Result<(), IdentityError> {
-        if let Source::Files { chains, seen } = &self.source {
+        let source = self.source.load_full();
+        if let Source::Files { chains, seen } = &*source {
             // Before the files are read: a change while they are is seen next time.
             *seen.lock().unwrap_or_else(PoisonError::into_inner) = stamps(chains);
         }
-        self.chooser.replace(self.source.credentials(&self.provider, now)?);
+        self.chooser.replace(source.credentials(&self.provider, now)?);
         Ok(())
     }
 }
 
 impl Source {
-    fn credentials(&self, provider: &CryptoProvider, now: SystemTime) -> Result<Vec<Credential>, IdentityError> {
+    /// Where `settings` say that certificates come from.
+    pub(super) fn of(settings: Settings, now: SystemTime) -> Result<Self, IdentityError> {
+        if settings.certificates.is_empty() {
+            let authority = Box::new(Authority::open(&settings.state_dir, now)?);
+            return Ok(Self::Authority { authority, names: settings.names });
+        }
+        let seen = Mutex::new(stamps(&settings.certificates));
+        Ok(Self::Files { chains: settings.certificates, seen })
+    }
+
+    pub(super) fn credentials(
+        &self,
+        provider: &CryptoProvider,
+        now: SystemTime,
+    ) -> Result<Vec<Credential>, IdentityError> {
         match self {
             Self::Files { chains, .. } => {
                 chains.iter().map(|files| Credential::from_files(files, provider, now)).collect()
@@ -164,7 +175,7 @@ mod tests {
 
     fn private(scratch: &Scratch) -> (Arc<Identity>, Arc<rustls::ClientConfig>) {
         let identity = Identity::load(scratch.settings(Vec::new())).unwrap();
-        let trust = Arc::new(client(identity.authority_path().unwrap()));
+        let trust = Arc::new(client(&identity.authority_path().unwrap()));
         (identity, trust)
     }
 
@@ -205,7 +216,7 @@ mod tests {
         let (identity, _) = private(&scratch);
         let server = identity.stream_config(&[]);
         // A new client each time: one that resumes is shown no certificate.
-        let trust = || Arc::new(client(identity.authority_path().unwrap()));
+        let trust = || Arc::new(client(&identity.authority_path().unwrap()));
         let shown = || presented(&handshake(&trust(), &server, "localhost").unwrap().0);
         let first = shown();
         // What discovery, RESINFO and profiles were made from at start: names, and the authority to trust.
@@ -291,7 +302,7 @@ mod tests {
         let (identity, _) = private(&scratch);
         let server = identity.stream_config(&[b"h2", b"http/1.1"]);
         let offering = |alpn: &[&[u8]]| {
-            let mut trust = client(identity.authority_path().unwrap());
+            let mut trust = client(&identity.authority_path().unwrap());
             trust.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
             handshake(&Arc::new(trust), &server, "localhost").map(|(near, _)| near.alpn_protocol().map(<[u8]>::to_vec))
         };

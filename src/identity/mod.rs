@@ -1,6 +1,7 @@
 //! Who the gateway is to its clients: certificates from files or from a private authority of its own.
 
 pub mod authority;
+pub mod change;
 pub mod chooser;
 pub mod credential;
 pub mod error;
@@ -11,6 +12,7 @@ pub(crate) mod scratch;
 pub mod settings;
 pub mod state_dir;
 
+pub use change::Prepared;
 pub use credential::{CertificateFacts, Origin};
 pub use error::IdentityError;
 pub use keeper::{Identity, Upkeep};

@@ -115,9 +115,21 @@ impl BindCause {
 /// # Errors
 /// The first door that cannot be opened; nothing stays open then.
 pub fn bind(doors: &[Door], workers: usize, absent: Absent) -> Result<Vec<BoundDoor>, BindError> {
-    let mut bound: Vec<BoundDoor> = Vec::with_capacity(doors.len());
-    for (index, &door) in doors.iter().enumerate() {
-        let id = DoorId(u16::try_from(index).unwrap_or(u16::MAX));
+    let numbered = (0..u16::MAX).map(DoorId).zip(doors.iter().copied());
+    bind_numbered(numbered, workers, absent)
+}
+
+/// The same for doors whose ids are chosen: those that come while others are open.
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_numbered(
+    doors: impl IntoIterator<Item = (DoorId, Door)>,
+    workers: usize,
+    absent: Absent,
+) -> Result<Vec<BoundDoor>, BindError> {
+    let mut bound: Vec<BoundDoor> = Vec::new();
+    for (id, door) in doors {
         if absent == Absent::Skip && door.address.is_ipv6() && !has_ipv6() {
             tracing::warn!(door = key(door.kind), address = %door.address, "left out: this machine has no IPv6");
             continue;

@@ -16,7 +16,7 @@ const CELLS: usize = 1 << 16;
 
 /// The questions under way, counted by domain.
 pub struct Crowds {
-    cells: Box<[AtomicU16]>,
+    cells: Arc<[AtomicU16]>,
     /// With a key of this process: nobody else can tell which domains share a counter.
     hasher: RandomState,
     /// Places of one domain; None where they are not counted.
@@ -40,6 +40,16 @@ impl Crowds {
             hasher: RandomState::new(),
             most: (most > 0).then_some(most),
         })
+    }
+
+    /// The same places taken, but `most` for each domain.
+    #[must_use]
+    pub fn renewed(&self, most: u16) -> Arc<Self> {
+        if self.cells.is_empty() {
+            return Self::new(most);
+        }
+        let (cells, hasher) = (Arc::clone(&self.cells), self.hasher.clone());
+        Arc::new(Self { cells, hasher, most: (most > 0).then_some(most) })
     }
 
     /// A place for a question about `name` (wire form, folded); None where all of its domain are taken.

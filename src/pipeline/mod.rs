@@ -140,6 +140,12 @@ impl Pipeline {
         Self { shared, counters, front }
     }
 
+    /// The same worker's pipeline by what `shared` has become ([`Shared::renewed`]).
+    #[must_use]
+    pub fn renewed(&self, shared: Arc<Shared>) -> Self {
+        Self { shared, counters: Arc::clone(&self.counters), front: self.front.clone() }
+    }
+
     fn set_out<'a>(&self, asked: &Result<Query<'a>, Reject<'a>>, peer: &Peer) -> Option<Walk<'a>> {
         let datagram_limit = self.shared.settings.datagram_limit;
         let walk = match asked {

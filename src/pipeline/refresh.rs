@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use super::exchange::exchange;
@@ -99,14 +99,17 @@ impl Pipeline {
         is_queued
     }
 
-    /// Runs the errands of all workers, for as long as the gateway lives. The first to call it does; for others it ends at once.
-    pub async fn run_errands(self) {
-        let Some(mut receiver) = self.shared.errands.take() else { return };
+    /// Runs the errands of all workers, for as long as the gateway lives, each by the pipeline that `current` has then. The first to
+    /// call it does; for others it ends at once.
+    pub async fn run_errands(current: watch::Receiver<Self>) {
+        let errands = Arc::clone(&current.borrow().shared.errands);
+        let Some(mut receiver) = errands.take() else { return };
         while let Some(errand) = receiver.recv().await {
-            let Ok(place) = Arc::clone(&self.shared.errands.places).acquire_owned().await else { return };
-            let Some(lead) = self.lead(&errand) else { continue };
+            let Ok(place) = Arc::clone(&errands.places).acquire_owned().await else { return };
+            let pipeline = current.borrow().clone();
+            let Some(lead) = pipeline.lead(&errand) else { continue };
             // In a task of its own: if it dies, it dies alone.
-            tokio::spawn(self.clone().run(errand, lead, place));
+            tokio::spawn(pipeline.run(errand, lead, place));
         }
     }
 

@@ -26,15 +26,15 @@ pub struct Shared {
     pub(super) cache_settings: cache::Settings,
     pub(super) finish: Finish,
     pub(super) own: Own,
-    pub(super) cookies: Option<Cookies>,
+    pub(super) cookies: Option<Arc<Cookies>>,
     pub(super) special: Zones,
     pub(super) passing: Passing,
     pub(super) cache: Cache,
     pub(super) failures: Failures,
-    pub(super) flushes: Flushes,
+    pub(super) flushes: Arc<Flushes>,
     pub(super) joins: Arc<Joins>,
     pub(super) crowds: Arc<Crowds>,
-    pub(super) errands: Errands,
+    pub(super) errands: Arc<Errands>,
     pub(super) guard: Arc<Guard>,
     pub(super) exchange: Arc<dyn Exchange>,
     pub(super) clock: Clock,
@@ -53,21 +53,68 @@ impl Shared {
         Arc::new(Self {
             finish: Finish::new(&settings),
             own: Own::new(settings.about.clone()),
-            cookies: settings.cookies.then(|| Cookies::new(&settings.secrets, clock.now())),
+            cookies: settings.cookies.then(|| Arc::new(Cookies::new(&settings.secrets, clock.now()))),
             special: Zones::new(&settings.special, &settings.about, settings.dns64.as_ref().map(Dns64::pointers)),
             passing: Passing::new(&settings.pass),
             cache: Cache::new(&cache_settings),
             failures: Failures::new(&cache_settings),
-            flushes: Flushes::default(),
+            flushes: Arc::default(),
             joins: Joins::new(FLIGHTS, FOLLOWERS),
             crowds: Crowds::new(settings.outstanding_per_domain),
-            errands: Errands::default(),
+            errands: Arc::default(),
             settings,
             cache_settings,
             guard,
             exchange,
             clock,
         })
+    }
+
+    /// What it becomes by other settings, servers and limits: answers, failures, flights, places, errands and cookies stay what they
+    /// are, and so does whatever still goes by the former one. Nothing changes before it is used.
+    #[must_use]
+    pub fn renewed(
+        &self,
+        settings: Settings,
+        cache_settings: cache::Settings,
+        guard: Arc<Guard>,
+        exchange: Arc<dyn Exchange>,
+    ) -> Arc<Self> {
+        let made = || Arc::new(Cookies::new(&settings.secrets, self.clock.now()));
+        // Who made the secrets and who does now: else those in force stay, and the file's are taken when this is used.
+        let is_same_source = self.settings.secrets.is_empty() == settings.secrets.is_empty();
+        let kept = self.cookies.clone().filter(|_| is_same_source);
+        Arc::new(Self {
+            finish: Finish::new(&settings),
+            own: Own::new(settings.about.clone()),
+            cookies: settings.cookies.then(|| kept.unwrap_or_else(made)),
+            special: Zones::new(&settings.special, &settings.about, settings.dns64.as_ref().map(Dns64::pointers)),
+            passing: Passing::new(&settings.pass),
+            cache: self.cache.renewed(&cache_settings),
+            failures: self.failures.renewed(&cache_settings),
+            flushes: Arc::clone(&self.flushes),
+            joins: Arc::clone(&self.joins),
+            crowds: self.crowds.renewed(settings.outstanding_per_domain),
+            errands: Arc::clone(&self.errands),
+            settings,
+            cache_settings,
+            guard,
+            exchange,
+            clock: self.clock.clone(),
+        })
+    }
+
+    /// To be called once this has taken the place of `former`: its secrets are in force, and of what is kept goes what it would not
+    /// have made.
+    pub fn take_effect(&self, former: &Self) {
+        if let Some(cookies) = &self.cookies {
+            cookies.replace(&self.settings.secrets);
+        }
+        if self.settings.dns64 != former.settings.dns64 {
+            tracing::info!("dns64 has changed: the cache is emptied");
+            self.begin_flush(Selection::All);
+            self.cache.flush_all();
+        }
     }
 
     /// Joins the flight of the question of `keys`, or leads one ([`Joins::join`]).
@@ -92,8 +139,8 @@ impl Shared {
 
     /// Server cookies, if any are given.
     #[must_use]
-    pub const fn cookies(&self) -> Option<&Cookies> {
-        self.cookies.as_ref()
+    pub fn cookies(&self) -> Option<&Cookies> {
+        self.cookies.as_deref()
     }
 
     /// The cache.

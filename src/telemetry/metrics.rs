@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 
 use super::counters::{Counter, Counters, UPSTREAM_MICROS};
 use super::proxies::{Forwarding, Introduction};
+use super::reloads::ReloadGauge;
 use super::upstreams::{self, UpstreamFacts};
 use super::{names, totals};
 use crate::peer::Transport;
@@ -50,6 +51,8 @@ pub struct Gauges {
     pub upstreams: Vec<UpstreamFacts>,
     /// The cache over a restart.
     pub snapshot: SnapshotGauge,
+    /// Configurations taken over.
+    pub reloads: ReloadGauge,
 }
 
 /// What has become of the snapshot of the cache since the start.
@@ -111,6 +114,7 @@ impl Collector for Scrape {
         self.troubles(&mut page)?;
         self.state(&mut page)?;
         self.snapshot(&mut page)?;
+        self.gauges.reloads.encode(&mut page)?;
         self.certificates(&mut page)
     }
 }
@@ -285,7 +289,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+    pub(super) fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&signed(value))
     }
 

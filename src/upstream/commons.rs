@@ -92,6 +92,30 @@ impl Commons {
         Ok(Self { resolver: Arc::new(resolver), finding: Arc::new(finding), ..self.clone() })
     }
 
+    /// The same runtime, sockets, times and remembered addresses for other settings; names are found anew where it is by other means.
+    /// Ids given out here are given out again by another that is made of `self`: only one of them may come into use.
+    ///
+    /// # Errors
+    /// As [`Commons::of`].
+    pub fn renewed(&self, settings: &Settings) -> Result<Self, BuildError> {
+        let ids = Arc::new(AtomicU32::new(self.ids.load(Ordering::Relaxed)));
+        let same = Self { ids, cookies: settings.datagrams.cookies, ..self.clone() };
+        let Finding { own, bootstrap, known } = &*self.finding;
+        if *own == settings.own && *bootstrap == settings.default.bootstrap {
+            return Ok(same);
+        }
+        let resolver = Resolver::new(Means::machine(&settings.own), Arc::clone(known), self.runtime.clone());
+        let finding = Finding { own: settings.own.clone(), bootstrap: Vec::new(), known: Arc::clone(known) };
+        Self { resolver: Arc::new(resolver), finding: Arc::new(finding), ..same }
+            .with_bootstrap(&settings.default.bootstrap)
+    }
+
+    /// Our own plain doors, which are never asked to find a server.
+    #[must_use]
+    pub fn own(&self) -> &[SocketAddr] {
+        &self.finding.own
+    }
+
     fn found_by(means: Means, finding: Finding, runtime: Handle) -> Self {
         let resolver = Arc::new(Resolver::new(means, Arc::clone(&finding.known), runtime.clone()));
         Self {

@@ -127,9 +127,9 @@ impl Health {
         act(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Says that there are other servers to ask: failures of trust then open the breaker at once and for long.
-    pub fn has_others(&self) {
-        self.with(|ledger| ledger.has_others = true);
+    /// Says whether there are other servers to ask: failures of trust then open the breaker at once and for long.
+    pub fn has_others(&self, has_others: bool) {
+        self.with(|ledger| ledger.has_others = has_others);
     }
 
     /// Whether it is asked.

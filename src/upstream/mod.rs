@@ -44,6 +44,7 @@ pub mod route;
 
 pub mod budget;
 pub mod choice;
+pub mod former;
 pub mod pool;
 pub mod round;
 pub mod verdict;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::commons::Commons;
+use super::former::{Former, Identity};
 use super::health::State;
 use super::kept::Home;
 use super::probe;
@@ -58,17 +59,34 @@ impl Pool {
     /// # Errors
     /// The server, and file, at fault.
     pub fn new(settings: &PoolSettings, commons: &Commons) -> Result<Self, BuildError> {
+        let pool = Self::succeeding(settings, commons, ("", &Former::default()))?;
+        pool.take_effect();
+        Ok(pool)
+    }
+
+    /// The same under a name, with the servers of `former` that are its own. To those nothing happens before
+    /// [`Pool::take_effect`].
+    ///
+    /// # Errors
+    /// As [`Pool::new`].
+    pub fn succeeding(
+        settings: &PoolSettings,
+        commons: &Commons,
+        (name, former): (&str, &Former),
+    ) -> Result<Self, BuildError> {
+        let own = commons.own().to_vec();
         let commons = &commons.with_bootstrap(&settings.bootstrap)?;
         let home = Home::new(commons, settings.attempt_timeout);
         let enlist = |server: &Server| {
+            let identity = Identity::of(server, settings, &own, commons.cookies);
+            if let Some(kept) = former.take(name, &identity) {
+                return Ok(kept);
+            }
             let id = commons.next_id().ok_or(BuildFault::TooMany);
             let id = id.map_err(|fault| BuildError { url: server.url.to_string(), fault })?;
-            Upstream::new(server, id, &home).map(Arc::new)
+            Upstream::new(server, id, &home).map(|made| Arc::new(made.known_by(identity)))
         };
         let all = settings.servers.iter().chain(&settings.fallback).map(enlist).collect::<Result<Vec<_>, _>>()?;
-        for server in &all {
-            server.adopt(all.len() > 1);
-        }
         let subnets = all.iter().fold(SubnetRule::Strip, |rule, server| rule.or(server.ecs()));
         let roster = Roster {
             all,
@@ -85,7 +103,15 @@ impl Pool {
         Ok(Self { roster: Arc::new(roster) })
     }
 
-    /// Every server, in the order of their ids.
+    /// To be called once it is asked: its servers know from now on whose they are.
+    pub fn take_effect(&self) {
+        let all = &self.roster.all;
+        for server in all {
+            server.adopt(all.len() > 1);
+        }
+    }
+
+    /// Every server, in the order of the settings.
     pub fn servers(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.roster.all.iter()
     }

@@ -11,6 +11,7 @@ use siphasher::sip::SipHasher13;
 use tokio::time::Instant;
 
 use super::commons::Commons;
+use super::former::Former;
 use super::server::{BuildError, Upstream};
 use super::settings::{Forward, NamedPool, SubnetRule};
 use super::time_names::TimeNames;
@@ -59,8 +60,32 @@ impl Routes {
     /// # Errors
     /// The server, and file, at fault.
     pub fn new(settings: &Settings, commons: &Commons) -> Result<Self, BuildError> {
+        let routes = Self::succeeding(settings, commons, (&Former::default(), None))?;
+        routes.take_effect();
+        Ok(routes)
+    }
+
+    /// What they become by other settings: a server that is the same goes on with its connections, its health and its tallies. Nothing
+    /// changes before [`Routes::take_effect`].
+    ///
+    /// # Errors
+    /// As [`Routes::new`].
+    pub fn renewed(&self, settings: &Settings, commons: &Commons) -> Result<Self, BuildError> {
+        Self::succeeding(settings, commons, (&Former::of(self.pools()), Some(&self.time_names)))
+    }
+
+    /// To be called once they are asked.
+    pub fn take_effect(&self) {
+        self.pools().for_each(|(_, pool)| pool.take_effect());
+    }
+
+    fn succeeding(
+        settings: &Settings,
+        commons: &Commons,
+        (former, time_names): (&Former, Option<&TimeNames>),
+    ) -> Result<Self, BuildError> {
         let gather = |name: &str, settings: &super::PoolSettings| {
-            let pool = Pool::new(settings, commons)?;
+            let pool = Pool::succeeding(settings, commons, (name, former))?;
             let (timeout, attempt_timeout) = (settings.timeout, settings.attempt_timeout);
             Ok(Gathered { name: name.into(), pool, timeout, attempt_timeout })
         };
@@ -73,7 +98,10 @@ impl Routes {
         };
         let ways = settings.forwards.iter().map(way).collect();
         let (fingerprint, subnets) = (fingerprint([&default]), subnets([&default]));
-        let time_names = TimeNames::new(settings, commons)?;
+        let time_names = match time_names.filter(|known| known.is_of(settings)) {
+            Some(known) => known.clone(),
+            None => TimeNames::new(settings, commons)?,
+        };
         Ok(Self { domains: Domains::new(&settings.forwards), fingerprint, subnets, ways, default, pools, time_names })
     }
 
@@ -91,6 +119,12 @@ impl Routes {
     /// Every pool by its name, the default one first.
     pub fn pools(&self) -> impl Iterator<Item = (&str, &Pool)> {
         std::iter::once(&self.default).chain(&self.pools).map(|gathered| (&*gathered.name, &gathered.pool))
+    }
+
+    /// The greatest id of a server; below it there may be gaps, of servers that are no longer asked.
+    #[must_use]
+    pub fn last_id(&self) -> Option<u16> {
+        self.servers().map(|server| server.id().0).chain(self.time_names.last_id()).max()
     }
 
     /// The servers of the default pool.
@@ -535,5 +569,23 @@ mod tests {
 
     fn refused(query: &[u8]) -> Vec<u8> {
         reply(query, 5)
+    }
+
+    #[tokio::test]
+    async fn renewed_routes_keep_the_servers_that_stay_and_number_new_ones_on() {
+        let at = |last: u8| plain("udp", ([192, 0, 2, last], 53).into());
+        let of = |servers: Vec<Server>| Settings::new(PoolSettings::new(servers));
+        let settings = of(vec![at(1), at(2)]);
+        let commons = Commons::of(&settings, tokio::runtime::Handle::current()).unwrap();
+        let old = Routes::new(&settings, &commons).unwrap();
+        let next = of(vec![at(3), at(2)]);
+        let new = old.renewed(&next, &commons.renewed(&next).unwrap()).unwrap();
+        let (before, after): (Vec<_>, Vec<_>) = (old.servers().collect(), new.servers().collect());
+        assert!(Arc::ptr_eq(before[1], after[1]), "the same server is the same object");
+        assert_eq!(after[0].id(), UpstreamId(2), "what answers were kept from is not mistaken for another");
+        assert_eq!(new.name(UpstreamId(0)), None);
+        let slower = PoolSettings { attempt_timeout: Duration::from_millis(7), ..next.default };
+        let slower = old.renewed(&Settings::new(slower.clone()), &commons).unwrap();
+        assert!(slower.servers().all(|server| !before.iter().any(|known| Arc::ptr_eq(known, server))));
     }
 }

@@ -11,6 +11,7 @@ use super::delivery::{Delivered, Window};
 use super::doh::Version;
 use super::error::{Cause, ExchangeError};
 use super::flight::Flight;
+use super::former::Identity;
 use super::health::{Change, Health, Outcome};
 use super::hop::Hop;
 use super::http::Cover;
@@ -73,6 +74,8 @@ pub struct Upstream {
     patience: Duration,
     /// Itself, once it belongs to a pool: what a probe holds on to.
     own: OnceLock<Weak<Self>>,
+    /// What it was made of, where it may be carried over into another configuration.
+    identity: Option<Identity>,
 }
 
 /// How long a server that does not know EDNS is asked without: it may be replaced.
@@ -120,12 +123,25 @@ impl Upstream {
                 runtime: home.commons.runtime.clone(),
                 patience: home.patience,
                 own: OnceLock::new(),
+                identity: None,
             }),
             Err(fault) => Err(BuildError { url, fault }),
         }
     }
 
-    /// Its index in the roster.
+    /// The same, to be known again by `identity`.
+    #[must_use]
+    pub fn known_by(self, identity: Identity) -> Self {
+        Self { identity: Some(identity), ..self }
+    }
+
+    /// What it was made of, if it was told.
+    #[must_use]
+    pub const fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// Its number among all servers there have been.
     #[must_use]
     pub const fn id(&self) -> UpstreamId {
         self.id
@@ -247,9 +263,7 @@ impl Upstream {
     /// Takes it into a pool: from now on it is probed while it is not asked. `has_others`: the pool has more than this one.
     pub fn adopt(self: &Arc<Self>, has_others: bool) {
         _ = self.own.set(Arc::downgrade(self));
-        if has_others {
-            self.health.has_others();
-        }
+        self.health.has_others(has_others);
     }
 
     /// Logs a change of its health, once, and has it probed where it needs to be.

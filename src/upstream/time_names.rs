@@ -17,6 +17,7 @@ use super::commons::Commons;
 use super::delivery::Window;
 use super::kept::Home;
 use super::server::{BuildError, BuildFault, Upstream};
+use super::settings::Server;
 use super::tally::Count;
 use super::timekeeper::Timekeeper;
 use super::verdict::Verdict;
@@ -26,7 +27,7 @@ use crate::wire::registry::rtype;
 use crate::wire::{Header, Records, name, patch};
 
 /// The exception, and whom it goes to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TimeNames {
     inner: Arc<Inner>,
 }
@@ -36,6 +37,8 @@ struct Inner {
     /// As wire names, and whether the log has told of each.
     names: Vec<(Box<[u8]>, AtomicBool)>,
     servers: Vec<Upstream>,
+    /// What `servers` were made of.
+    bootstrap: Vec<Server>,
     attempt_timeout: Duration,
     times: Arc<Timekeeper>,
     asked: Count,
@@ -61,11 +64,21 @@ impl TimeNames {
         let inner = Inner {
             names: names.iter().map(|name| (name.clone(), AtomicBool::new(false))).collect(),
             servers: bootstrap.iter().map(enlist).collect::<Result<_, _>>()?,
+            bootstrap: settings.default.bootstrap.clone(),
             attempt_timeout: settings.default.attempt_timeout,
             times: Arc::clone(&commons.times),
             asked: Count::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Would `settings` make the same?
+    #[must_use]
+    pub fn is_of(&self, settings: &Settings) -> bool {
+        let Inner { names, bootstrap, attempt_timeout, .. } = &*self.inner;
+        let is_same_time = *attempt_timeout == settings.default.attempt_timeout;
+        let names = names.iter().map(|(name, _)| name);
+        is_same_time && *bootstrap == settings.default.bootstrap && names.eq(&settings.time_servers_plain)
     }
 
     /// Asks by `usual`, and what that does not answer the bootstrap servers, where the exception holds.
@@ -96,6 +109,12 @@ impl TimeNames {
     #[must_use]
     pub fn server(&self, id: UpstreamId) -> Option<&str> {
         self.inner.servers.iter().find(|server| server.id() == id).map(Upstream::url)
+    }
+
+    /// The greatest id of a bootstrap server.
+    #[must_use]
+    pub fn last_id(&self) -> Option<u16> {
+        self.inner.servers.iter().map(|server| server.id().0).max()
     }
 
     /// Questions that left in plain text so far.

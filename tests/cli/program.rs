@@ -107,6 +107,10 @@ impl Running {
         std::iter::repeat_with(|| self.line()).find(|line| line.contains(part)).unwrap()
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());

@@ -55,6 +55,7 @@ mod proxied;
 mod quic;
 mod refreshes;
 mod refusals;
+mod reload;
 mod routes;
 mod servers;
 mod setup_page;

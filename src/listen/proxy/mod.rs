@@ -44,7 +44,7 @@ async fn meet(stream: &mut TcpStream, session: Session, context: &Context) -> Op
     };
     let peer = speaking(session.peer, said, counters);
     let passed = match said {
-        Said::Client { .. } => session.permit.pass_to(peer.door, peer.ip()),
+        Said::Client { .. } => session.permit.pass_to(&context.terms().guard, peer.door, peer.ip()),
         Said::Nobody => Ok(session.permit),
     };
     let Ok(permit) = passed else {

@@ -17,7 +17,7 @@ use tokio::task::{JoinError, JoinSet};
 use self::handshake::Arrival;
 use self::ids::{IdKey, Ids};
 use crate::guard::Permit;
-use crate::listen::Context;
+use crate::listen::{Context, Limits};
 use crate::peer::{DoorId, canonical};
 
 /// What is spoken at one UDP address.
@@ -52,7 +52,7 @@ pub async fn serve(
     tls: Arc<rustls::ServerConfig>,
     context: Context,
 ) {
-    let config = match transport::server_config(tls, doors, &context.limits()) {
+    let config = match transport::server_config(Arc::clone(&tls), doors, &context.limits()) {
         Ok(config) => config,
         Err(error) => {
             tracing::error!(%error, "these TLS settings cannot serve QUIC");
@@ -60,7 +60,7 @@ pub async fn serve(
         }
     };
     match endpoint(socket, worker, config) {
-        Ok((endpoint, local)) => Reception::new(endpoint, local, doors, context).run(Load::BOUNDS).await,
+        Ok((endpoint, local)) => Reception::new(endpoint, local, doors, tls, context).run(Load::BOUNDS).await,
         Err(error) => tracing::error!(%error, "the QUIC endpoint could not be opened"),
     }
 }
@@ -96,6 +96,9 @@ struct Reception {
     endpoint: Endpoint,
     local: SocketAddr,
     doors: QuicDoors,
+    tls: Arc<rustls::ServerConfig>,
+    /// Those that new connections are told.
+    limits: Limits,
     context: Context,
     connections: JoinSet<()>,
     /// A clone is held by each handshake under way.
@@ -103,8 +106,15 @@ struct Reception {
 }
 
 impl Reception {
-    fn new(endpoint: Endpoint, local: SocketAddr, doors: QuicDoors, context: Context) -> Self {
-        Self { endpoint, local, doors, context, connections: JoinSet::new(), handshakes: Arc::new(()) }
+    fn new(
+        endpoint: Endpoint,
+        local: SocketAddr,
+        doors: QuicDoors,
+        tls: Arc<rustls::ServerConfig>,
+        context: Context,
+    ) -> Self {
+        let limits = context.limits();
+        Self { endpoint, local, doors, tls, limits, context, connections: JoinSet::new(), handshakes: Arc::new(()) }
     }
 
     async fn run(mut self, load: Load) {
@@ -128,8 +138,22 @@ impl Reception {
         self.finish().await;
     }
 
+    /// What has been set otherwise since is told to connections that begin now.
+    fn keep_up(&mut self) {
+        let limits = self.context.limits();
+        if limits == self.limits {
+            return;
+        }
+        self.limits = limits;
+        match transport::server_config(Arc::clone(&self.tls), self.doors, &limits) {
+            Ok(config) => self.endpoint.set_server_config(Some(config)),
+            Err(error) => tracing::error!(%error, "new limits do not hold for QUIC"),
+        }
+    }
+
     /// Judges a first datagram: ask for proof of its address, refuse it, or begin the handshake.
     fn receive(&mut self, incoming: Incoming, load: Load) {
+        self.keep_up();
         let under_way = Arc::strong_count(&self.handshakes) - 1;
         let validated = incoming.remote_address_validated();
         if under_way >= load.retry_from && !validated {

@@ -166,9 +166,9 @@ impl Rig {
         let served = match plan.load {
             None => tokio::spawn(serve(socket, WORKER, doors, tls, context)),
             Some(load) => {
-                let config = transport::server_config(tls, doors, &plan.limits).unwrap();
+                let config = transport::server_config(Arc::clone(&tls), doors, &plan.limits).unwrap();
                 let (endpoint, local) = endpoint(socket, WORKER, config).unwrap();
-                tokio::spawn(Reception::new(endpoint, local, doors, context).run(load))
+                tokio::spawn(Reception::new(endpoint, local, doors, tls, context).run(load))
             }
         };
         Self { address, script, counters, stop, gate, served, root }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::rig::{Begun, Built, Gateway, Got, Plan, Play, settings, wire};
 use crate::cache;
 use crate::peer::Transport;
-use crate::pipeline::{Dns64, Settings, keys};
+use crate::pipeline::{Dns64, Pipeline, Settings, keys};
 use crate::reply::{Source, Verdict};
 use crate::trail::{Recall, Sudden, Why};
 use crate::upstream::Ask;
@@ -500,7 +500,7 @@ async fn a_herd_has_either_question_asked_once() {
 #[tokio::test]
 async fn what_was_made_is_refreshed_as_what_was_said_and_its_making_is_no_sudden_denial() {
     let gateway = gateway(nothing, |ask| Play::Answer(Built::to(ask).a(100, 1)));
-    tokio::spawn(gateway.pipeline.clone().run_errands());
+    tokio::spawn(Pipeline::run_errands(tokio::sync::watch::channel(gateway.pipeline.clone()).1));
     gateway.udp(&query()).await;
     assert_eq!(gateway.begin(Transport::Udp, &query().0).at_once().ttls(), [100]);
     for round in 2..5 {

@@ -8,6 +8,7 @@ use super::rig::{Begun, Built, Gateway, Got, Plan, Play};
 use crate::cache;
 use crate::clock::Moment;
 use crate::peer::{DoorId, Peer, Transport};
+use crate::pipeline::Pipeline;
 use crate::pipeline::join::Ticket;
 use crate::pipeline::keys::Keys;
 use crate::pipeline::refresh::{QUEUE, UNDER_WAY};
@@ -31,7 +32,7 @@ fn hit(gateway: &Gateway, name: &str) -> Got {
 
 /// A gateway whose errands are run.
 fn running(gateway: Gateway) -> Gateway {
-    tokio::spawn(gateway.pipeline.clone().run_errands());
+    tokio::spawn(Pipeline::run_errands(tokio::sync::watch::channel(gateway.pipeline.clone()).1));
     gateway
 }
 

@@ -3,7 +3,7 @@
 use super::rig::{Begun, Built, Gateway, Got, Plan, Play, settings};
 use crate::cache::Selection;
 use crate::peer::Transport;
-use crate::pipeline::Settings;
+use crate::pipeline::{Pipeline, Settings};
 use crate::reply::{Scope, Source};
 use crate::trail::Told;
 use crate::upstream::error::Cause;
@@ -386,7 +386,7 @@ async fn what_stands_in_and_what_is_fetched_ahead_are_the_networks_own() {
     got(&gateway, &from("a.example", 24, 2)).await;
     let due = gateway.udp(&from("a.example", 24, 2)).await;
     assert_eq!(due.facts.source, Source::Cache);
-    let errands = tokio::spawn(gateway.pipeline.clone().run_errands());
+    let errands = tokio::spawn(Pipeline::run_errands(tokio::sync::watch::channel(gateway.pipeline.clone()).1));
     gateway.until_asked(3).await;
     assert_eq!(echo(&gateway.upstream.asked.lock().unwrap()[2], 0), Some(vec![0, 1, 24, 0, 198, 51, 2]));
     errands.abort();

@@ -9,9 +9,9 @@ use super::fickle::{Fickle, Script};
 use super::rig::{Built, Gateway, Got, Plan, Play, settings, wire};
 use crate::cache;
 use crate::peer::Transport;
-use crate::pipeline::Settings;
 use crate::pipeline::flushes::Flushes;
 use crate::pipeline::join::FLIGHTS;
+use crate::pipeline::{Pipeline, Settings};
 use crate::reply::{Freshness, Scope, Source};
 use crate::telemetry::Counter;
 use crate::trail::{Join, Recall, Stale, UpstreamId};
@@ -228,7 +228,7 @@ async fn stl_04_a_failure_is_tried_again_after_half_a_minute_and_until_then_stal
 async fn stl_04_while_all_servers_are_down_stale_comes_at_once_and_they_are_asked_behind_every_half_minute() {
     let fickle = Fickle::expired(Plan::default(), dead).await;
     fickle.gateway.upstream.down.store(true, Relaxed);
-    let errands = tokio::spawn(fickle.gateway.pipeline.clone().run_errands());
+    let errands = tokio::spawn(Pipeline::run_errands(tokio::sync::watch::channel(fickle.gateway.pipeline.clone()).1));
     let at_once = |why| {
         for _ in 0..50 {
             assert_stale(&fickle.gateway.begin(Transport::Udp, &query().0).at_once(), why, &[3, 22]);

@@ -10,7 +10,9 @@ pub mod upstream;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use hushgate::admin::Reloaded;
 use hushgate::config::{self, Config, Source};
+use hushgate::gateway::reload::Way;
 use hushgate::gateway::{Gateway, Running};
 use hushgate::listen::DoorKind;
 use hushgate::peer::Transport;
@@ -94,13 +96,15 @@ impl Rig {
         );
         std::fs::write(&file, text).unwrap();
         let sets = sets.iter().map(ToString::to_string).collect();
-        let loaded = config::load(&Source { file: Some(file), environment: None, sets });
+        let source = Source { file: Some(file), environment: None, sets };
+        let loaded = config::load(&source);
         let problems: Vec<String> = loaded.problems.iter().map(ToString::to_string).collect();
         let mut config = loaded.config.unwrap_or_else(|| panic!("bad test configuration: {problems:#?}"));
         // Tests count the seconds of a TTL.
         config.cache.spread = false;
         adjust(Adjusting { config: &mut config, folder: state.path(), upstream: upstream.address });
-        let bound = Gateway::build_by(config, clock).unwrap().bind().unwrap();
+        let gateway = Gateway::build_by(config, clock).unwrap().read_from(source, &loaded.effective);
+        let bound = gateway.bind().unwrap();
         let doors = bound.doors();
         let admin = bound.admin_addresses()[0];
         let running = bound.serve().unwrap();
@@ -148,6 +152,24 @@ impl Rig {
     /// The folder that holds the configuration and the state.
     pub fn folder(&self) -> &std::path::Path {
         self.state.path()
+    }
+
+    /// Writes the configuration anew, as `edit` has it.
+    pub fn rewrite(&self, edit: impl FnOnce(String) -> String) {
+        let file = self.state.path().join("hushgate.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, edit(text)).unwrap();
+    }
+
+    /// Takes it over, or tries whether that could be done.
+    pub async fn reload(&self, way: Way) -> Reloaded {
+        let reloader = std::sync::Arc::clone(self.running.as_ref().unwrap().reloader());
+        tokio::task::spawn_blocking(move || reloader.reload(way)).await.unwrap()
+    }
+
+    /// The doors that are open now.
+    pub fn doors_now(&self) -> Vec<(DoorKind, SocketAddr)> {
+        self.running.as_ref().unwrap().reloader().doors()
     }
 
     /// Lets `seconds` pass for every TTL in the gateway.

@@ -1,0 +1,56 @@
+//! Other certificates for a running identity: made ready first, put in force later, so that a change of much else can still fail.
+
+use std::time::SystemTime;
+
+use super::credential::Credential;
+use super::keeper::{Identity, Source};
+use super::{IdentityError, Settings};
+
+/// Certificates that have been read or signed, and are not in force yet.
+#[derive(Debug)]
+pub struct Prepared {
+    /// None: those in force stay.
+    fresh: Option<(Source, Vec<Credential>)>,
+}
+
+impl Prepared {
+    /// Nothing changes.
+    pub const NONE: Self = Self { fresh: None };
+}
+
+impl Identity {
+    /// Reads or signs what `settings` say. A private authority that is to sign for the same names signs nothing.
+    ///
+    /// # Errors
+    /// The file at fault; nothing has changed.
+    pub fn prepare(&self, settings: Settings, now: SystemTime) -> Result<Prepared, IdentityError> {
+        if let Source::Authority { names, .. } = &**self.source.load()
+            && settings.certificates.is_empty()
+            && *names == settings.names
+        {
+            return Ok(Prepared::NONE);
+        }
+        let source = Source::of(settings, now)?;
+        let credentials = source.credentials(&self.provider, now)?;
+        Ok(Prepared { fresh: Some((source, credentials)) })
+    }
+
+    /// The names that the default certificate will be for once `prepared` is in force.
+    #[must_use]
+    pub fn subjects(&self, prepared: &Prepared) -> Vec<String> {
+        let first = |all: &[Credential]| all.first().map(|first| first.facts(SystemTime::now(), true).names);
+        let names = match &prepared.fresh {
+            Some((_, credentials)) => first(credentials),
+            None => first(&self.chooser.current()),
+        };
+        names.unwrap_or_default()
+    }
+
+    /// Puts it in force, for handshakes that begin afterwards. Sessions can still be resumed: tickets stay what they are.
+    pub fn adopt(&self, prepared: Prepared) {
+        if let Some((source, credentials)) = prepared.fresh {
+            self.source.store(std::sync::Arc::new(source));
+            self.chooser.replace(credentials);
+        }
+    }
+}
