@@ -1,5 +1,6 @@
 //! Where one connection's requests are taken in and answered, whichever HTTP they came by.
 
+use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response};
 
@@ -14,7 +15,8 @@ use crate::reply::{Now, Out, Pending, Verdict};
 /// What a connection needs to answer its requests.
 pub struct Desk {
     context: Context,
-    peer: Peer,
+    /// Another when the client has moved.
+    peer: ArcSwap<Peer>,
     alt_svc: Option<HeaderValue>,
 }
 
@@ -40,7 +42,13 @@ impl Desk {
     /// A desk for `peer`; `alt_svc` goes with its replies (RFC 7838 3).
     #[must_use]
     pub fn new(context: &Context, peer: Peer, alt_svc: Option<HeaderValue>) -> Self {
-        Self { context: context.clone(), peer, alt_svc }
+        Self { context: context.clone(), peer: ArcSwap::from_pointee(peer), alt_svc }
+    }
+
+    /// Who asks: for whoever knows that this has changed.
+    #[must_use]
+    pub const fn peer(&self) -> &ArcSwap<Peer> {
+        &self.peer
     }
 
     /// The moment to stamp on arriving questions; read once a turn.
@@ -64,7 +72,8 @@ impl Desk {
     /// What is at a path that no DNS is answered at.
     fn elsewhere<B>(&self, request: &Request<B>) -> Result<Response<Bytes>, Refusal> {
         let terms = self.context.terms();
-        if !terms.guard.may_ask(self.peer.door, self.peer.ip()) {
+        let peer = self.peer.load();
+        if !terms.guard.may_ask(peer.door, peer.ip()) {
             return Err(Refusal::Path);
         }
         pages::at(&terms.pages, request.uri().path(), request.method())
@@ -75,8 +84,9 @@ impl Desk {
         if replies.capacity() < COMMON_REPLY {
             replies.reserve(REPLIES);
         }
-        let asked = Query::parse(question, &self.peer, arrival);
-        match self.context.terms().answer.now(asked, &self.peer, &mut Out::bare(replies)) {
+        let peer = self.peer.load();
+        let asked = Query::parse(question, &peer, arrival);
+        match self.context.terms().answer.now(asked, &peer, &mut Out::bare(replies)) {
             Now::Sent(facts) => {
                 let message = replies.split().freeze();
                 Outcome::Ready(response::carrying(message, facts.freshness, shape, self.alt_svc.as_ref()))

@@ -6,6 +6,7 @@
 mod handshake;
 pub mod ids;
 pub mod transport;
+pub mod whereabouts;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
