@@ -21,7 +21,8 @@ use crate::guard::Guard;
 use crate::identity::{Identity, IdentityError};
 use crate::listen::bind::{self, BindError, BoundDoor};
 use crate::listen::http::pages::Page;
-use crate::listen::quic::WorkerId;
+use crate::listen::quic::mailboxes::Mailboxes;
+use crate::listen::quic::ownership::Ownership;
 use crate::listen::{Context, DoorKind, Terms};
 use crate::pipeline::{self, Pipeline, Shared};
 use crate::plan;
@@ -157,7 +158,8 @@ impl Bound {
         let told = told(&config, &doors, &identity);
         let core = Core::new(&config, (&doors, told), home, &times, runtimes.len())?;
         let facts = doors.iter().map(|door| (door.id, door.kind, door.address)).collect();
-        let posts = plan::posts(doors, &identity, runtimes.len());
+        let mailboxes = Mailboxes::new(Ownership::kept(&config.state_dir));
+        let posts = plan::posts(doors, &identity, runtimes.len(), &mailboxes);
         let (stop, drain) = Stop::new();
         let workers = core.start_workers(&config, runtimes.into_iter().zip(posts), &drain)?;
         let (stop_control, drain_control) = Stop::new();
@@ -231,7 +233,6 @@ impl Core {
         drain: &Drain,
     ) -> Result<Vec<JoinHandle<()>>, GatewayError> {
         let paths: Arc<[String]> = config.listen.doh_paths.clone().into();
-        let generation = rand::random();
         let company = Company::new();
         let mut workers = Vec::new();
         for ((index, (runtime, posts)), counters) in (0..=u8::MAX).zip(stations).zip(&self.counters) {
@@ -247,8 +248,7 @@ impl Core {
             };
             let terms = Arc::new(ArcSwap::from_pointee(terms));
             let context = Context::new(terms, Arc::clone(counters), drain.clone());
-            let id = WorkerId { index, generation };
-            let station = Station { id, context, posts, grace: config.shutdown.grace, company: company.clone() };
+            let station = Station { index, context, posts, grace: config.shutdown.grace, company: company.clone() };
             workers.push(worker::start(runtime, station).map_err(GatewayError::System)?);
         }
         Ok(workers)

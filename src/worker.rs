@@ -13,7 +13,8 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::listen::quic::{self, QuicDoors, WorkerId};
+use crate::listen::quic::mailboxes::Row;
+use crate::listen::quic::{self, QuicDoors};
 use crate::listen::{Context, accept, datagram};
 use crate::peer::DoorId;
 use crate::shutdown::{Company, Drain};
@@ -26,13 +27,13 @@ pub enum Post {
     /// Connections of any stream door.
     Stream(TcpListener, DoorId, accept::Service),
     /// QUIC: DoQ, DoH3 or both.
-    Quic(UdpSocket, QuicDoors, Arc<rustls::ServerConfig>),
+    Quic(UdpSocket, Arc<Row>, QuicDoors, Arc<rustls::ServerConfig>),
 }
 
 /// What one worker serves.
 pub struct Station {
-    /// Its number and the process's generation, for connection ids.
-    pub id: WorkerId,
+    /// Its number.
+    pub index: u8,
     /// What its front doors share.
     pub context: Context,
     /// Its sockets.
@@ -48,7 +49,7 @@ pub struct Station {
 /// # Errors
 /// Where the system gives no thread.
 pub fn start(runtime: Runtime, station: Station) -> std::io::Result<thread::JoinHandle<()>> {
-    let name = format!("worker-{}", station.id.index);
+    let name = format!("worker-{}", station.index);
     thread::Builder::new().name(name).spawn(move || {
         // Datagram loops hold buffers that may not leave their thread.
         LocalSet::new().block_on(&runtime, serve(station));
@@ -57,11 +58,11 @@ pub fn start(runtime: Runtime, station: Station) -> std::io::Result<thread::Join
 }
 
 async fn serve(station: Station) {
-    let Station { id, context, posts, grace, company } = station;
+    let Station { index, context, posts, grace, company } = station;
     let mut drain = context.drain.clone();
     let mut loops = JoinSet::new();
     for post in posts {
-        loops.spawn_local(keep(post, id, context.clone()));
+        loops.spawn_local(keep(post, index, context.clone()));
     }
     let ended = async {
         while loops.join_next().await.is_some() {}
@@ -75,15 +76,15 @@ async fn serve(station: Station) {
     tokio::select! {
         () = ended => {}
         () = late => if !loops.is_empty() {
-            tracing::warn!(worker = id.index, "questions were still in flight when the grace was over");
+            tracing::warn!(worker = index, "questions were still in flight when the grace was over");
         }
     }
 }
 
 /// Keeps the loop of `post` alive until the word to stop.
-async fn keep(post: Post, id: WorkerId, context: Context) {
+async fn keep(post: Post, index: u8, context: Context) {
     let (drain, counters) = (context.drain.clone(), Arc::clone(&context.counters));
-    revive(move || run(&post, id, &context), drain, &counters).await;
+    revive(move || run(&post, index, &context), drain, &counters).await;
 }
 
 /// Runs the loop that `start` makes, and starts another on the same socket when it panics, ends by itself, or could not be started
@@ -122,7 +123,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 type Loop = Pin<Box<dyn Future<Output = ()>>>;
 
 /// The loop of `post` on a duplicate of its socket, so that the socket outlives the loop.
-fn run(post: &Post, id: WorkerId, context: &Context) -> Option<Loop> {
+fn run(post: &Post, index: u8, context: &Context) -> Option<Loop> {
     let context = context.clone();
     let started = match post {
         Post::Datagram(socket, door) => {
@@ -133,9 +134,10 @@ fn run(post: &Post, id: WorkerId, context: &Context) -> Option<Loop> {
             let (door, service) = (*door, service.clone());
             listener.try_clone().map(|listener| Box::pin(accept::serve(listener, door, service, context)) as Loop)
         }
-        Post::Quic(socket, doors, tls) => {
-            let (doors, tls) = (*doors, Arc::clone(tls));
-            socket.try_clone().map(|socket| Box::pin(quic::serve(socket, id, doors, tls, context)) as Loop)
+        Post::Quic(socket, row, doors, tls) => {
+            let (row, doors, tls) = (Arc::clone(row), *doors, Arc::clone(tls));
+            let place = socket.try_clone().map(|socket| quic::Place { socket, index, row });
+            place.map(|place| Box::pin(quic::serve(place, doors, tls, context)) as Loop)
         }
     };
     started.inspect_err(|error| tracing::error!(%error, "a front door's socket could not be duplicated")).ok()

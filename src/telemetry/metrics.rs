@@ -178,7 +178,18 @@ impl Scrape {
         }
         page.counter("connections_refused", "Connections refused for want of a permit", &totals.connections_refused)?;
         page.counter("handshakes", "TLS and QUIC handshakes completed", &totals.handshakes)?;
-        page.counter("handshakes_failed", "TLS and QUIC handshakes failed or timed out", &totals.handshakes_failed)
+        page.counter("handshakes_failed", "TLS and QUIC handshakes failed or timed out", &totals.handshakes_failed)?;
+        self.moves(page)
+    }
+
+    fn moves(&self, page: &mut Page<'_>) -> fmt::Result {
+        let totals = &self.totals;
+        let help = "QUIC datagrams that one worker received and handed to another, whose they were";
+        page.counter("quic_handed_over", help, &totals.quic_handed_over)?;
+        let help = "QUIC datagrams passed on to another process of this port";
+        page.counter("quic_passed_on", help, &totals.quic_passed_on)?;
+        let help = "QUIC datagrams lost because their worker or process was gone or had too many waiting";
+        page.counter("quic_lost", help, &totals.quic_lost)
     }
 
     fn troubles(&self, page: &mut Page<'_>) -> fmt::Result {

@@ -47,6 +47,9 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
         handshakes,
         handshakes_failed,
         protocol_errors,
+        quic_handed_over,
+        quic_passed_on,
+        quic_lost,
         secrets_taken,
         secrets_refused,
         panics,
@@ -60,6 +63,7 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
     let asking = [subnets_told, options_passed, attempts, attempts_failed, upstream_micros_sum];
     let connecting = [connections_refused, handshakes, handshakes_failed, protocol_errors];
     let troubles = [secrets_taken, secrets_refused, panics, send_failed, overflow];
-    let singles = answering.into_iter().chain(refreshing).chain(asking).chain(connecting).chain(troubles);
+    let moving = [quic_handed_over, quic_passed_on, quic_lost];
+    let singles = answering.into_iter().chain(refreshing).chain(asking).chain(connecting).chain(moving).chain(troubles);
     arrays.into_iter().flatten().chain(singles)
 }
