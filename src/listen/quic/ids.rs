@@ -4,7 +4,7 @@
 //! a reset, for its connection lives elsewhere. The owner is masked so that ids of one connection cannot be linked (RFC 9000 5.1).
 //!
 //! Two keyed functions guard an id. The mask is few multiplications, because the kernel has to take it off too (`steering`), and
-//! a kernel's filter can do no more; three octets of SipHash then say whether the id was made here. What an observer
+//! a kernel's filter can do no more; three octets of `SipHash` then say whether the id was made here. What an observer
 //! can tell: without the key, two ids of one connection look like two ids of any. Whoever opens many connections and solves
 //! the mask's constants from their ids learns which of the workers an id belongs to, never which connection or client: one of a
 //! handful of classes that all clients share, and that a source port would tell as well.

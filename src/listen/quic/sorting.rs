@@ -39,14 +39,13 @@ impl Sorting {
         while at < meta.len {
             let end = at.saturating_add(stride).min(meta.len);
             let Some(datagram) = octets.get(at..end) else { break };
-            match self.row.other(datagram, self.index) {
-                Some(other) => self.hand_over(other, datagram, meta),
-                None => {
-                    if kept != at {
-                        octets.copy_within(at..end, kept);
-                    }
-                    kept += end - at;
+            if let Some(other) = self.row.other(datagram, self.index) {
+                self.hand_over(other, datagram, meta);
+            } else {
+                if kept != at {
+                    octets.copy_within(at..end, kept);
                 }
+                kept += end - at;
             }
             at = end;
         }

@@ -57,7 +57,7 @@ fn program(key: MaskKey) -> [Instruction; 37] {
         step(LOAD_LENGTH, 0),
         compare(AT_LEAST, SHORT_ID + WHOLE_ID, 0, 34),
         step(LOAD_OCTET, 0),
-        compare(HAS_BITS, LONG_HEADER as u32, 2, 0),
+        compare(HAS_BITS, u32::from(LONG_HEADER), 2, 0),
         step(SET_INDEX, SHORT_ID),
         step(SKIP, 5),
         step(LOAD_OCTET, LONG_ID - 1),
@@ -68,7 +68,7 @@ fn program(key: MaskKey) -> [Instruction; 37] {
         // The id starts at X. Both cells are filled first, for X is needed to mix.
         step(LOAD_OCTET_AT_INDEX, 4),
         step(STORE, LAST_OF_NONCE),
-        step(LOAD_PAIR_AT_INDEX, NONCE as u32),
+        step(LOAD_PAIR_AT_INDEX, AFTER_NONCE),
         step(STORE, OWNER),
         step(LOAD_WORD_AT_INDEX, 0),
         step(XOR, key.start),
@@ -109,6 +109,8 @@ const SHORT_ID: u32 = 1;
 const LONG_ID: u32 = 6;
 #[expect(clippy::cast_possible_truncation, reason = "ten")]
 const WHOLE_ID: u32 = LENGTH as u32;
+#[expect(clippy::cast_possible_truncation, reason = "five")]
+const AFTER_NONCE: u32 = NONCE as u32;
 
 /// Cells.
 const LAST_OF_NONCE: u32 = 0;
@@ -117,7 +119,7 @@ const OWNER: u32 = 1;
 /// More than any group has sockets.
 const NOBODY: u32 = u32::MAX;
 
-/// Codes, as linux/bpf_common.h composes them: class, size or operation, mode or source.
+/// Codes, as `linux/bpf_common.h` composes them: class, size or operation, mode or source.
 const LOAD_LENGTH: u16 = 0x80;
 const LOAD_OCTET: u16 = 0x30;
 const LOAD_OCTET_AT_INDEX: u16 = 0x50;
