@@ -19,7 +19,8 @@ use crate::control::snapshot::Snapshot;
 use crate::control::{self, Control, State};
 use crate::identity::{Identity, IdentityError, Prepared};
 use crate::listen::bind::{self, BindError, BoundDoor};
-use crate::listen::quic::WorkerId;
+use crate::listen::quic::mailboxes::Mailboxes;
+use crate::listen::quic::ownership::Ownership;
 use crate::listen::{Context, DoorKind};
 use crate::pipeline::Pipeline;
 use crate::plan;
@@ -173,7 +174,8 @@ impl Bound {
         let core = Core::new(&config, (&list, &identity.subjects(&Prepared::NONE)), home, &times)?;
         let counters: Vec<Arc<Counters>> = (0..=runtimes.len()).map(|_| Arc::default()).collect();
         let own = Pipeline::new(Arc::clone(&core.shared), counters.last().cloned().unwrap_or_default());
-        let posts = plan::posts(doors, &identity, runtimes.len());
+        let mailboxes = Mailboxes::new(Ownership::kept(&config.state_dir));
+        let posts = plan::posts(doors, &identity, runtimes.len(), &mailboxes);
         let posts = posts.into_iter().map(|posts| reload::manned(posts, open.iter()));
         let (stop, drain) = Stop::new();
         let (workers, hands) = start_workers(&config, &core, runtimes.into_iter().zip(posts), &counters, &drain)?;
@@ -188,6 +190,7 @@ impl Bound {
             identity: Arc::clone(&identity),
             times: Arc::clone(&times),
             hands,
+            mailboxes,
             force: Arc::clone(&force),
         };
         let reloader = Arc::new(Reloader::new(fixtures, Standing { config, keys, doors: open, rules, core }));
@@ -213,7 +216,7 @@ fn start_workers(
     counters: &[Arc<Counters>],
     drain: &Drain,
 ) -> Result<(Vec<JoinHandle<()>>, Vec<Hand>), GatewayError> {
-    let (generation, company) = (rand::random(), Company::new());
+    let company = Company::new();
     let (mut workers, mut hands) = (Vec::new(), Vec::new());
     for ((index, (runtime, posts)), counters) in (0..=u8::MAX).zip(stations).zip(counters) {
         let pipeline = Pipeline::new(Arc::clone(&core.shared), Arc::clone(counters));
@@ -223,8 +226,8 @@ fn start_workers(
         runtime.spawn(Pipeline::run_errands(current));
         let context = Context::new(Arc::clone(&terms), Arc::clone(counters), drain.clone());
         let (orders, heard) = mpsc::channel(ORDERS);
-        let (id, grace) = (WorkerId { index, generation }, config.shutdown.grace);
-        let station = Station { id, context, posts, orders: heard, grace, company: company.clone() };
+        let grace = config.shutdown.grace;
+        let station = Station { index, context, posts, orders: heard, grace, company: company.clone() };
         workers.push(worker::start(runtime, station).map_err(GatewayError::System)?);
         hands.push(Hand { terms, pipeline, orders });
     }

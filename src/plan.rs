@@ -10,7 +10,8 @@ use crate::listen::DoorKind;
 use crate::listen::accept::Service;
 use crate::listen::bind::BoundDoor;
 use crate::listen::doh::Site;
-use crate::listen::quic::QuicDoors;
+use crate::listen::quic::mailboxes::Mailboxes;
+use crate::listen::quic::{QuicDoors, steering};
 use crate::peer::DoorId;
 use crate::worker::Post;
 
@@ -25,20 +26,28 @@ struct Tls {
 
 /// Deals the sockets of `doors` out to `workers` workers, each with the door that was bound for it.
 #[must_use]
-pub fn posts(doors: Vec<BoundDoor>, identity: &Identity, workers: usize) -> Vec<Vec<(Post, DoorId)>> {
+pub fn posts(
+    doors: Vec<BoundDoor>,
+    identity: &Identity,
+    workers: usize,
+    mailboxes: &Mailboxes,
+) -> Vec<Vec<(Post, DoorId)>> {
     let tls = Tls { dot: identity.stream_config(&[b"dot"]), doh: identity.stream_config(&[b"h2", b"http/1.1"]) };
     let mut stations: Vec<Vec<(Post, DoorId)>> = (0..workers).map(|_| Vec::new()).collect();
     let kinds: Vec<(DoorId, DoorKind)> = doors.iter().map(|door| (door.id, door.kind)).collect();
     for door in doors {
         let service = service(&door, &tls);
         let quic = quic_doors(&door, &kinds);
-        let config = quic.map(|quic| (quic, identity.quic_config(alpn(quic))));
+        let config = quic.map(|quic| {
+            steering::steer(&door.udp, &mailboxes.ownership().key);
+            (mailboxes.row(door.address, workers), quic, identity.quic_config(alpn(quic)))
+        });
         for (station, listener) in stations.iter_mut().zip(door.tcp) {
             station.push((Post::Stream(listener, door.id, service.clone()), door.id));
         }
         for (station, socket) in stations.iter_mut().zip(door.udp) {
             let post = match &config {
-                Some((quic, config)) => Post::Quic(socket, *quic, Arc::clone(config)),
+                Some((row, quic, config)) => Post::Quic(socket, Arc::clone(row), *quic, Arc::clone(config)),
                 None => Post::Datagram(socket, door.id),
             };
             station.push((post, door.id));

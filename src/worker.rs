@@ -16,7 +16,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::listen::quic::{self, QuicDoors, WorkerId};
+use crate::listen::quic::mailboxes::Row;
+use crate::listen::quic::{self, QuicDoors};
 use crate::listen::{Context, accept, datagram};
 use crate::peer::DoorId;
 use crate::shutdown::{Company, Drain, Stop};
@@ -29,7 +30,7 @@ pub enum Post {
     /// Connections of any stream door.
     Stream(TcpListener, DoorId, accept::Service),
     /// QUIC: DoQ, DoH3 or both.
-    Quic(UdpSocket, QuicDoors, Arc<rustls::ServerConfig>),
+    Quic(UdpSocket, Arc<Row>, QuicDoors, Arc<rustls::ServerConfig>),
 }
 
 /// For how long a door is kept.
@@ -51,8 +52,8 @@ pub enum Order {
 
 /// What one worker serves.
 pub struct Station {
-    /// Its number and the process's generation, for connection ids.
-    pub id: WorkerId,
+    /// Its number.
+    pub index: u8,
     /// What its front doors share.
     pub context: Context,
     /// Its sockets.
@@ -70,7 +71,7 @@ pub struct Station {
 /// # Errors
 /// Where the system gives no thread.
 pub fn start(runtime: Runtime, station: Station) -> std::io::Result<thread::JoinHandle<()>> {
-    let name = format!("worker-{}", station.id.index);
+    let name = format!("worker-{}", station.index);
     thread::Builder::new().name(name).spawn(move || {
         // Datagram loops hold buffers that may not leave their thread.
         LocalSet::new().block_on(&runtime, serve(station));
@@ -79,11 +80,11 @@ pub fn start(runtime: Runtime, station: Station) -> std::io::Result<thread::Join
 }
 
 async fn serve(station: Station) {
-    let Station { id, context, posts, mut orders, grace, company } = station;
+    let Station { index, context, posts, mut orders, grace, company } = station;
     let [mut drain, mut word] = [context.drain.clone(), context.drain.clone()];
     let mut loops = JoinSet::new();
     for (post, tenure) in posts {
-        loops.spawn_local(keep(post, tenure, id, context.clone(), grace));
+        loops.spawn_local(keep(post, tenure, index, context.clone(), grace));
     }
     let ended = async {
         loop {
@@ -93,7 +94,7 @@ async fn serve(station: Station) {
                 Some(order) = orders.recv() => match order {
                     // Who asked may have given up.
                     Order::Answer(here) => _ = here.try_send(()),
-                    Order::Open(post, tenure) => _ = loops.spawn_local(keep(post, tenure, id, context.clone(), grace)),
+                    Order::Open(post, tenure) => _ = loops.spawn_local(keep(post, tenure, index, context.clone(), grace)),
                 },
                 Some(_) = loops.join_next() => {}
             }
@@ -111,19 +112,19 @@ async fn serve(station: Station) {
     tokio::select! {
         () = ended => {}
         () = late => if !loops.is_empty() {
-            tracing::warn!(worker = id.index, "questions were still in flight when the grace was over");
+            tracing::warn!(worker = index, "questions were still in flight when the grace was over");
         }
     }
 }
 
 /// Keeps the loop of `post` alive until the word to stop, or the word that its door is to be closed.
-async fn keep(post: Post, tenure: Tenure, id: WorkerId, context: Context, grace: Duration) {
+async fn keep(post: Post, tenure: Tenure, index: u8, context: Context, grace: Duration) {
     let Tenure { drain: mut own, alive } = tenure;
     let mut all = context.drain.clone();
     let (stop, drain) = Stop::new();
     let context = context.draining_by(drain.clone());
     let counters = Arc::clone(&context.counters);
-    let serving = revive(move || run(&post, id, &context), drain, &counters);
+    let serving = revive(move || run(&post, index, &context), drain, &counters);
     let word = async {
         tokio::select! {
             () = all.wanted() => {
@@ -139,7 +140,7 @@ async fn keep(post: Post, tenure: Tenure, id: WorkerId, context: Context, grace:
     };
     tokio::select! {
         () = serving => {}
-        () = word => tracing::warn!(worker = id.index, "connections of a closed door were still open when the grace was over"),
+        () = word => tracing::warn!(worker = index, "connections of a closed door were still open when the grace was over"),
     }
     drop(alive);
 }
@@ -182,7 +183,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 type Loop = Pin<Box<dyn Future<Output = ()>>>;
 
 /// The loop of `post` on a duplicate of its socket, so that the socket outlives the loop.
-fn run(post: &Post, id: WorkerId, context: &Context) -> Option<Loop> {
+fn run(post: &Post, index: u8, context: &Context) -> Option<Loop> {
     let context = context.clone();
     let started = match post {
         Post::Datagram(socket, door) => {
@@ -193,9 +194,10 @@ fn run(post: &Post, id: WorkerId, context: &Context) -> Option<Loop> {
             let (door, service) = (*door, service.clone());
             listener.try_clone().map(|listener| Box::pin(accept::serve(listener, door, service, context)) as Loop)
         }
-        Post::Quic(socket, doors, tls) => {
-            let (doors, tls) = (*doors, Arc::clone(tls));
-            socket.try_clone().map(|socket| Box::pin(quic::serve(socket, id, doors, tls, context)) as Loop)
+        Post::Quic(socket, row, doors, tls) => {
+            let (row, doors, tls) = (Arc::clone(row), *doors, Arc::clone(tls));
+            let place = socket.try_clone().map(|socket| quic::Place { socket, index, row });
+            place.map(|place| Box::pin(quic::serve(place, doors, tls, context)) as Loop)
         }
     };
     started.inspect_err(|error| tracing::error!(%error, "a front door's socket could not be duplicated")).ok()

@@ -70,15 +70,6 @@ const DECIDED: &[(&str, &str)] = &[
         "DOQ-26",
         "not yet: addresses are validated by the handshake alone, and get three times what they sent before it (DOQ-25)",
     ),
-    (
-        "QUI-05",
-        "not yet: the key of stateless resets is of one process; after a restart clients find out by their idle timeout",
-    ),
-    (
-        "QUI-06",
-        "not yet: connections may migrate, but a client whose new port the kernel gives to another worker loses its own",
-    ),
-    ("QUI-07", "not yet: a worker tells by the connection id that a datagram is another's, and drops it"),
     ("EDE-08", "there are no policy lists: nothing is blocked, censored or filtered here"),
     ("PPX-11", "not yet: upstreams are sent no PROXY header"),
 ];

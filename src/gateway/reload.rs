@@ -21,6 +21,7 @@ use crate::config::{self, Config, Loaded, Severity, Source, changes};
 use crate::control::{Force, InForce};
 use crate::identity::{Identity, IdentityError, Prepared};
 use crate::listen::bind::{self, BindCause, BindError, BoundDoor};
+use crate::listen::quic::mailboxes::Mailboxes;
 use crate::listen::{DoorKind, Terms};
 use crate::peer::DoorId;
 use crate::pipeline::Pipeline;
@@ -59,6 +60,8 @@ pub struct Fixtures {
     pub times: Arc<Timekeeper>,
     /// The workers.
     pub hands: Vec<Hand>,
+    /// Where QUIC datagrams find their worker.
+    pub mailboxes: Mailboxes,
     /// What the control thread goes by.
     pub force: Force,
 }
@@ -266,7 +269,7 @@ impl Reloader {
     /// Puts `next` in force. Nothing here fails.
     fn commit(&self, standing: &mut Standing, next: Next) {
         let Next { config, moves, bound, added, rules, prepared, core } = next;
-        let Fixtures { identity, hands, force, .. } = &self.fixtures;
+        let Fixtures { identity, hands, mailboxes, force, .. } = &self.fixtures;
         identity.adopt(prepared);
         core.take_effect(&standing.core);
         for hand in hands {
@@ -277,7 +280,7 @@ impl Reloader {
         let own = force.load().pipeline.renewed(Arc::clone(&core.shared));
         force.store(Arc::new(in_force(&core, own, &config, standing.doors.after(&moves, &added))));
         // Who comes through a new door must find its access list.
-        let posts = plan::posts(bound, identity, hands.len());
+        let posts = plan::posts(bound, identity, hands.len(), mailboxes);
         for (hand, posts) in hands.iter().zip(posts) {
             for (post, tenure) in manned(posts, &added) {
                 if hand.orders.try_send(Order::Open(post, tenure)).is_err() {

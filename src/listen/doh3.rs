@@ -27,6 +27,7 @@ use self::request::{End, Resolver};
 use super::Context;
 use super::http::{Desk, MAX_HEADER_LIST};
 use super::presence::Presence;
+use super::quic::whereabouts;
 use super::session::Session;
 use super::turn::{TURN, at_once};
 use super::unread::Unread;
@@ -50,6 +51,7 @@ pub async fn serve(connection: quinn::Connection, session: Session, context: Con
         desk: Desk::new(&context, peer, None),
         replies: Mutex::default(),
         unread: Unread::default(),
+        connection: connection.clone(),
         context,
         _presence: presence,
         _permit: permit,
@@ -74,9 +76,17 @@ struct Visit {
     /// Where replies are made; empty between them. Locked while one is made, never across a wait.
     replies: Mutex<BytesMut>,
     unread: Unread,
+    connection: quinn::Connection,
     context: Context,
     _presence: Presence,
     _permit: Permit,
+}
+
+impl Visit {
+    /// Looks where the client is, for the questions that follow.
+    fn follow(&self) {
+        whereabouts::follow(&self.connection, self.desk.peer());
+    }
 }
 
 /// How far a connection is on its way.
@@ -152,6 +162,7 @@ impl Talk {
     /// Answers `first` and what else has arrived, up to a turn's worth.
     async fn turn(&mut self, first: Resolver) {
         self.active = Instant::now();
+        self.visit.follow();
         self.take(first);
         let mut taken = 1;
         while taken < TURN

@@ -107,6 +107,12 @@ pub struct Counters {
     pub forwardings: [Counter; Forwarding::NAMES.len()],
     /// Connections closed for breaking their protocol.
     pub protocol_errors: Counter,
+    /// QUIC datagrams handed to the worker that they were for.
+    pub quic_handed_over: Counter,
+    /// QUIC datagrams passed on to another process of this port.
+    pub quic_passed_on: Counter,
+    /// QUIC datagrams that could be given to no other worker or process: its queue was full, or it is gone.
+    pub quic_lost: Counter,
     /// Changes of the file of cookie secrets that are in force.
     pub secrets_taken: Counter,
     /// Changes of the file of cookie secrets that could not be used.

@@ -187,7 +187,18 @@ impl Scrape {
         let help = "PROXY headers, by what came of them";
         page.counters("proxy_headers", help, ("result", &Introduction::NAMES), &totals.introductions)?;
         let help = "Requests from trusted web servers, by what their header told of who asks";
-        page.counters("forwarded_requests", help, ("result", &Forwarding::NAMES), &totals.forwardings)
+        page.counters("forwarded_requests", help, ("result", &Forwarding::NAMES), &totals.forwardings)?;
+        self.moves(page)
+    }
+
+    fn moves(&self, page: &mut Page<'_>) -> fmt::Result {
+        let totals = &self.totals;
+        let help = "QUIC datagrams that one worker received and handed to another, whose they were";
+        page.counter("quic_handed_over", help, &totals.quic_handed_over)?;
+        let help = "QUIC datagrams passed on to another process of this port";
+        page.counter("quic_passed_on", help, &totals.quic_passed_on)?;
+        let help = "QUIC datagrams lost because their worker or process was gone or had too many waiting";
+        page.counter("quic_lost", help, &totals.quic_lost)
     }
 
     fn troubles(&self, page: &mut Page<'_>) -> fmt::Result {

@@ -17,43 +17,15 @@ pub(super) fn sum(workers: &[Arc<Counters>]) -> Counters {
 
 /// Names every field, so that a new one cannot be forgotten.
 fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
+    // Several to a line: one each would be longer than a function may be.
+    #[rustfmt::skip]
     let Counters {
-        questions,
-        answers,
-        rcodes,
-        dropped,
-        local,
-        synthesised,
-        subnets_told,
-        options_passed,
-        truncated,
-        waited,
-        joined,
-        join_full,
-        crowded,
-        refreshes,
-        refreshes_done,
-        refreshes_dropped,
-        failures_recalled,
-        stale,
-        sudden,
-        attempts,
-        attempts_failed,
-        upstream_micros,
-        upstream_micros_sum,
-        connections,
-        connections_open,
-        connections_refused,
-        handshakes,
-        handshakes_failed,
-        introductions,
-        forwardings,
-        protocol_errors,
-        secrets_taken,
-        secrets_refused,
-        panics,
-        send_failed,
-        overflow,
+        questions, answers, rcodes, dropped, local, synthesised, subnets_told, options_passed, truncated,
+        waited, joined, join_full, crowded, refreshes, refreshes_done, refreshes_dropped,
+        failures_recalled, stale, sudden, attempts, attempts_failed, upstream_micros, upstream_micros_sum,
+        connections, connections_open, connections_refused, handshakes, handshakes_failed, introductions,
+        forwardings, protocol_errors, quic_handed_over, quic_passed_on, quic_lost, secrets_taken,
+        secrets_refused, panics, send_failed, overflow,
     } = counters;
     let asked: [&[Counter]; 8] = [questions, answers, rcodes, dropped, local, stale, sudden, upstream_micros];
     let connected: [&[Counter]; 4] = [connections, connections_open, introductions, forwardings];
@@ -62,6 +34,7 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
     let asking = [subnets_told, options_passed, attempts, attempts_failed, upstream_micros_sum];
     let connecting = [connections_refused, handshakes, handshakes_failed, protocol_errors];
     let troubles = [secrets_taken, secrets_refused, panics, send_failed, overflow];
-    let singles = answering.into_iter().chain(refreshing).chain(asking).chain(connecting).chain(troubles);
+    let moving = [quic_handed_over, quic_passed_on, quic_lost];
+    let singles = answering.into_iter().chain(refreshing).chain(asking).chain(connecting).chain(moving).chain(troubles);
     asked.into_iter().chain(connected).flatten().chain(singles)
 }

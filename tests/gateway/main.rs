@@ -46,6 +46,7 @@ mod leaks;
 mod lies;
 mod lifetimes;
 mod messages;
+mod movement;
 mod mutants;
 mod padding;
 mod plain_upstreams;

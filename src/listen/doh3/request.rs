@@ -64,7 +64,11 @@ async fn answer(resolver: Resolver, visit: &Visit) -> End {
     };
     let mut question = BytesMut::new();
     let (shape, asked) = match visit.desk.read(&request, &mut question) {
-        Read::InBody(shape, announced) => (shape, gather(&mut stream, announced, &mut question).await),
+        Read::InBody(shape, announced) => {
+            let gathered = gather(&mut stream, announced, &mut question).await;
+            visit.follow();
+            (shape, gathered)
+        }
         Read::Question(shape) => (shape, Ok(())),
         Read::Answered(response) => return deliver(stream, response, visit).await,
     };

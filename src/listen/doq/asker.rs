@@ -1,10 +1,13 @@
 //! One connection's way to the pipeline: judges a message by RFC 9250, then asks it.
 
+use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
+use quinn::Connection;
 
 use super::closing::Violation;
 use crate::clock::Moment;
 use crate::listen::Context;
+use crate::listen::quic::whereabouts;
 use crate::listen::unread::Unread;
 use crate::peer::Peer;
 use crate::query::Query;
@@ -14,7 +17,9 @@ use crate::wire::{Edns, Flags, HEADER_LEN, Header};
 /// Asks on behalf of one client.
 pub struct Asker {
     context: Context,
-    peer: Peer,
+    connection: Connection,
+    /// Another when the client has moved.
+    peer: ArcSwap<Peer>,
     /// Replies that the client has made no room for.
     pub unread: Unread,
 }
@@ -30,10 +35,15 @@ pub enum Asked {
 }
 
 impl Asker {
-    /// An asker for `peer`.
+    /// An asker for `peer`, whose connection this is.
     #[must_use]
-    pub fn new(context: Context, peer: Peer) -> Self {
-        Self { context, peer, unread: Unread::default() }
+    pub fn new(context: Context, connection: Connection, peer: Peer) -> Self {
+        Self { context, connection, peer: ArcSwap::from_pointee(peer), unread: Unread::default() }
+    }
+
+    /// Looks where the client is, for the questions that follow.
+    pub fn follow(&self) {
+        whereabouts::follow(&self.connection, &self.peer);
     }
 
     /// The moment to stamp on arriving questions.
@@ -47,7 +57,8 @@ impl Asker {
     /// # Errors
     /// The [`Violation`] that ends the connection instead.
     pub fn ask(&self, message: &[u8], arrival: Moment, replies: &mut BytesMut) -> Result<Asked, Violation> {
-        let asked = Query::parse(message, &self.peer, arrival);
+        let peer = self.peer.load();
+        let asked = Query::parse(message, &peer, arrival);
         match &asked {
             Ok(query) => judge(message, Some(query.header()), query.edns())?,
             Err(reject) => judge(message, reject.fault.header, reject.fault.edns)?,
@@ -55,7 +66,7 @@ impl Asker {
         if replies.capacity() < COMMON_REPLY {
             replies.reserve(REPLIES);
         }
-        Ok(match self.context.terms().answer.now(asked, &self.peer, &mut Out::framed(replies)) {
+        Ok(match self.context.terms().answer.now(asked, &peer, &mut Out::framed(replies)) {
             Now::Sent(_) => Asked::Reply(replies.split().freeze()),
             Now::Dropped(_) => Asked::Silence,
             Now::Later(pending) => Asked::Later(pending),

@@ -32,7 +32,7 @@ use crate::clock::Moment;
 pub async fn serve(connection: Connection, session: Session, context: Context) {
     let _presence = Presence::of(&context.counters, session.peer.transport);
     let Session { peer, permit: _permit, .. } = session;
-    let asker = Arc::new(Asker::new(context.clone(), peer));
+    let asker = Arc::new(Asker::new(context.clone(), connection.clone(), peer));
     let mut desk = Desk {
         asker,
         streams: context.limits().streams_per_connection.max(1),
@@ -97,6 +97,7 @@ impl Desk {
     /// Serves the streams that are there, up to a bound, and looks at the clock once for all of them.
     fn turn(&mut self, opened: Opened) -> Result<Turn, Closing> {
         self.recent.clear();
+        self.asker.follow();
         let arrival = self.asker.moment();
         let mut opened = opened;
         for taken in 1..=TURN {
@@ -180,6 +181,7 @@ impl Desk {
     /// Finishes what has been asked, takes nothing new, and sees the last replies home.
     async fn settle(&mut self) -> Closing {
         self.recent.clear();
+        self.asker.follow();
         let arrival = self.asker.moment();
         for _ in self.slow.len()..self.streams {
             let Some(Ok((send, recv))) = at_once(self.connection.accept_bi()) else { break };

@@ -119,6 +119,7 @@ impl Stream {
             match std::mem::replace(&mut self.step, Step::End) {
                 Step::Read => {
                     self.read(deadline).await?;
+                    asker.follow();
                     self.step = match self.ask(asker, asker.moment(), &mut BytesMut::new())? {
                         Answered::Reply(reply) => {
                             let kept = asker.unread.keep(reply.len()).ok_or(Halt::Crowded)?;

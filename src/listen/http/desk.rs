@@ -1,8 +1,10 @@
 //! Where one connection's requests are taken in and answered, whichever HTTP they came by.
 
-use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
+use std::sync::Arc;
 
+use arc_swap::{ArcSwap, Guard as Loaded};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response};
 
@@ -18,7 +20,8 @@ use crate::telemetry::proxies::Forwarding;
 /// What a connection needs to answer its requests.
 pub struct Desk {
     context: Context,
-    peer: Peer,
+    /// Another when the client has moved.
+    peer: ArcSwap<Peer>,
     alt_svc: Option<HeaderValue>,
 }
 
@@ -40,11 +43,36 @@ pub enum Outcome {
     Later(Pending),
 }
 
+/// Who asks by one request.
+enum Asker {
+    /// The peer of the connection.
+    Peer(Loaded<Arc<Peer>>),
+    /// One for whom it speaks.
+    Other(Box<Peer>),
+}
+
+impl Deref for Asker {
+    type Target = Peer;
+
+    fn deref(&self) -> &Peer {
+        match self {
+            Self::Peer(peer) => peer,
+            Self::Other(peer) => peer,
+        }
+    }
+}
+
 impl Desk {
     /// A desk for `peer`; `alt_svc` goes with its replies (RFC 7838 3).
     #[must_use]
     pub fn new(context: &Context, peer: Peer, alt_svc: Option<HeaderValue>) -> Self {
-        Self { context: context.clone(), peer, alt_svc }
+        Self { context: context.clone(), peer: ArcSwap::from_pointee(peer), alt_svc }
+    }
+
+    /// Who asks: for whoever knows that this has changed.
+    #[must_use]
+    pub const fn peer(&self) -> &ArcSwap<Peer> {
+        &self.peer
     }
 
     /// The moment to stamp on arriving questions; read once a turn.
@@ -74,7 +102,8 @@ impl Desk {
     /// What is at a path that no DNS is answered at.
     fn elsewhere<B>(&self, request: &Request<B>, shape: Shape) -> Result<Response<Bytes>, Refusal> {
         let terms = self.context.terms();
-        if !terms.guard.may_ask(self.peer.door, self.peer(shape).ip()) {
+        let peer = self.asker(shape);
+        if !terms.guard.may_ask(peer.door, peer.ip()) {
             return Err(Refusal::Path);
         }
         pages::at(&terms.pages, request.uri().path(), request.method())
@@ -82,8 +111,9 @@ impl Desk {
 
     /// Who asks by a request with `headers`, if it is another than the peer of the connection.
     fn client(&self, headers: &HeaderMap) -> Result<Option<IpAddr>, Refusal> {
-        let (terms, door) = (self.context.terms(), self.peer.door);
-        let Some(header) = terms.guard.forwarder(door, self.peer.ip()) else { return Ok(None) };
+        let (terms, peer) = (self.context.terms(), self.peer.load());
+        let door = peer.door;
+        let Some(header) = terms.guard.forwarder(door, peer.ip()) else { return Ok(None) };
         let client = forwarded::client(headers, header, |hop| terms.guard.forwarder(door, hop).is_some());
         self.context.counters.forwarded(match client {
             Ok(Some(_)) => Forwarding::Accepted,
@@ -94,10 +124,11 @@ impl Desk {
     }
 
     /// Who asks by a request of this shape. A web server does not tell its client's port.
-    fn peer(&self, shape: Shape) -> Cow<'_, Peer> {
+    fn asker(&self, shape: Shape) -> Asker {
+        let peer = self.peer.load();
         match shape.client {
-            None => Cow::Borrowed(&self.peer),
-            Some(client) => Cow::Owned(self.peer.clone().speaking_for(SocketAddr::new(client, 0))),
+            None => Asker::Peer(peer),
+            Some(client) => Asker::Other(Box::new(Peer::clone(&peer).speaking_for(SocketAddr::new(client, 0)))),
         }
     }
 
@@ -106,7 +137,7 @@ impl Desk {
         if replies.capacity() < COMMON_REPLY {
             replies.reserve(REPLIES);
         }
-        let peer = self.peer(shape);
+        let peer = self.asker(shape);
         let asked = Query::parse(question, &peer, arrival);
         match self.context.terms().answer.now(asked, &peer, &mut Out::bare(replies)) {
             Now::Sent(facts) => {

@@ -2,23 +2,34 @@
 //!
 //! First on the path of both. It never waits for one peer: a handshake is a task from its first datagram on, and how many are
 //! under way decides whether an unknown address must first prove that it is one (RFC 9000 8.1.2).
+//!
+//! Clients move: their address changes, and with it the socket that the kernel would choose. A connection id says which worker a
+//! datagram is for (`ids`); the kernel goes by it where it can (`steering`), and workers hand each other the rest (`sorting`).
 
 mod handshake;
 pub mod ids;
+pub mod mailboxes;
+pub mod ownership;
+mod sorting;
+pub mod steering;
 pub mod transport;
+pub mod whereabouts;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime};
+use quinn::{Endpoint, EndpointConfig, Incoming, Runtime as _, TokioRuntime};
 use tokio::task::{JoinError, JoinSet};
 
 use self::handshake::Arrival;
-use self::ids::{IdKey, Ids};
+use self::ids::Ids;
+use self::mailboxes::Row;
+use self::sorting::Sorting;
 use crate::guard::Permit;
 use crate::listen::{Context, Limits};
 use crate::peer::{DoorId, canonical};
+use crate::telemetry::Counters;
 
 /// What is spoken at one UDP address.
 #[derive(Clone, Copy, Debug)]
@@ -44,14 +55,19 @@ pub struct WorkerId {
     pub generation: u8,
 }
 
-/// Serves `socket` until the word to stop, and then until the last connection has ended.
-pub async fn serve(
-    socket: UdpSocket,
-    worker: WorkerId,
-    doors: QuicDoors,
-    tls: Arc<rustls::ServerConfig>,
-    context: Context,
-) {
+/// Where one worker serves.
+#[derive(Debug)]
+pub struct Place {
+    /// Its socket.
+    pub socket: UdpSocket,
+    /// Which of those that share the address it is.
+    pub index: u8,
+    /// Through which they hand each other datagrams.
+    pub row: Arc<Row>,
+}
+
+/// Serves at `place` until the word to stop, and then until the last connection has ended.
+pub async fn serve(place: Place, doors: QuicDoors, tls: Arc<rustls::ServerConfig>, context: Context) {
     let config = match transport::server_config(Arc::clone(&tls), doors, &context.limits()) {
         Ok(config) => config,
         Err(error) => {
@@ -59,23 +75,25 @@ pub async fn serve(
             return;
         }
     };
-    match endpoint(socket, worker, config) {
+    match endpoint(place, config, &context.counters) {
         Ok((endpoint, local)) => Reception::new(endpoint, local, doors, tls, context).run(Load::BOUNDS).await,
         Err(error) => tracing::error!(%error, "the QUIC endpoint could not be opened"),
     }
 }
 
 fn endpoint(
-    socket: UdpSocket,
-    worker: WorkerId,
+    place: Place,
     config: quinn::ServerConfig,
+    counters: &Arc<Counters>,
 ) -> std::io::Result<(Endpoint, SocketAddr)> {
+    let Place { socket, index, row } = place;
     let local = socket.local_addr()?;
-    let ids = Ids::new(IdKey::of_process(), worker);
-    // The default has a reset key of its own, so that no worker can end another's connections.
-    let mut shape = EndpointConfig::default();
-    shape.cid_generator(move || Box::new(ids));
-    Ok((Endpoint::new(shape, Some(config), socket, Arc::new(TokioRuntime))?, local))
+    let ids = Ids::new(Arc::clone(&row), index);
+    let mut shape = EndpointConfig::new(row.ownership().reset_key(index));
+    shape.cid_generator(move || Box::new(ids.clone())).min_reset_interval(RESETS);
+    let runtime = Arc::new(TokioRuntime);
+    let socket = Sorting::new(runtime.wrap_udp_socket(socket)?, row, index, Arc::clone(counters));
+    Ok((Endpoint::new_with_abstract_socket(shape, Some(config), Arc::new(socket), runtime)?, local))
 }
 
 /// How many handshakes may be under way.
@@ -210,9 +228,14 @@ impl Reception {
 /// Steps of the loop before others get their turn.
 const TURN: usize = 32;
 
+/// From one stateless reset to the next. Each is smaller than what it answers; after a restart, many clients wait for theirs.
+const RESETS: Duration = Duration::from_millis(1);
+
 /// How long the endpoint stays to repeat its closes.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+#[cfg(test)]
+mod moving;
 #[cfg(test)]
 pub(crate) mod rig;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! For tests: a QUIC door on loopback with a scripted pipeline behind it, and clients of it.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -11,11 +11,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Load, QuicDoors, Reception, WorkerId, endpoint, serve, transport};
+use super::mailboxes::Mailboxes;
+use super::ownership::{Ownership, SECRET};
+use super::{Load, Place, QuicDoors, Reception, endpoint, serve, steering, transport};
 use crate::answer::Answer;
 use crate::clock::Moment;
 use crate::guard::{Guard, Settings};
-use crate::listen::{Context, Limits, Terms};
+use crate::listen::{Absent, Context, Door, DoorKind, Limits, Terms, bind};
 use crate::peer::{DoorId, Peer};
 use crate::query::{Query, Reject};
 use crate::reply::{Facts, Freshness, Now, Out, Reply, Source, Verdict, Why};
@@ -24,7 +26,13 @@ use crate::telemetry::Counters;
 use crate::trail::Trail;
 use crate::wire::patch;
 
-pub(crate) const WORKER: WorkerId = WorkerId { index: 1, generation: 9 };
+/// The generation of all workers here.
+pub(crate) const GENERATION: u8 = 9;
+
+/// Their keys.
+pub(crate) fn ownership() -> Ownership {
+    Ownership::new(&[5; SECRET], GENERATION)
+}
 
 /// Answers by the first letter of the name: `n`ow, `l`ater (when the gate opens), `s`ilence, `p`anic, `w`ait and panic, `b`ig.
 pub(crate) struct Script {
@@ -102,6 +110,18 @@ pub(crate) struct Plan {
     pub early_data: u32,
     /// Other bounds than those of [`serve`].
     pub load: Option<Load>,
+    /// How many share the address, each with an endpoint of its own.
+    pub workers: u8,
+    pub steering: Steering,
+}
+
+/// Who gives a datagram to the worker that it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Steering {
+    /// The kernel.
+    Kernel,
+    /// The workers alone.
+    Workers,
 }
 
 impl Default for Plan {
@@ -113,6 +133,8 @@ impl Default for Plan {
             connections_per_client: 256,
             early_data: 0,
             load: None,
+            workers: 1,
+            steering: Steering::Kernel,
         }
     }
 }
@@ -122,6 +144,9 @@ pub(crate) struct Rig {
     pub address: SocketAddr,
     pub script: Arc<Script>,
     pub counters: Arc<Counters>,
+    /// Of all workers, the first one's again among them.
+    pub all_counters: Vec<Arc<Counters>>,
+    pub mailboxes: Arc<Mailboxes>,
     pub stop: Stop,
     pub gate: watch::Sender<bool>,
     pub served: JoinHandle<()>,
@@ -134,6 +159,12 @@ impl Rig {
     }
 
     pub fn with(plan: Plan) -> Self {
+        let address = (Ipv4Addr::LOCALHOST, 0).into();
+        Self::at(plan, address, ownership())
+    }
+
+    /// At `address`, as the process that owns this.
+    pub fn at(plan: Plan, address: SocketAddr, ownership: Ownership) -> Self {
         let (mut tls, root) = server_tls();
         Arc::make_mut(&mut tls).max_early_data_size = plan.early_data;
         let (gate, opened) = watch::channel(false);
@@ -159,19 +190,38 @@ impl Rig {
             paths: Arc::new([]),
             pages: Arc::default(),
         };
-        let context = Context::new(Arc::new(ArcSwap::from_pointee(terms)), Arc::clone(&counters), drain);
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = socket.local_addr().unwrap();
+        let terms = Arc::new(ArcSwap::from_pointee(terms));
+        let door = Door { kind: DoorKind::Doq, address };
+        let bound = bind::bind(&[door], plan.workers.into(), Absent::Refuse).unwrap().remove(0);
+        let address = bound.address;
+        let mailboxes = Arc::new(Mailboxes::new(ownership));
+        if plan.steering == Steering::Kernel {
+            steering::steer(&bound.udp, &ownership.key);
+        }
+        let row = mailboxes.row(address, plan.workers.into());
+        let places = (0..).zip(bound.udp).map(|(index, socket)| Place { socket, index, row: Arc::clone(&row) });
         let doors = plan.doors;
-        let served = match plan.load {
-            None => tokio::spawn(serve(socket, WORKER, doors, tls, context)),
-            Some(load) => {
-                let config = transport::server_config(Arc::clone(&tls), doors, &plan.limits).unwrap();
-                let (endpoint, local) = endpoint(socket, WORKER, config).unwrap();
-                tokio::spawn(Reception::new(endpoint, local, doors, tls, context).run(load))
+        let mut served = Vec::new();
+        let mut all_counters = Vec::new();
+        for place in places {
+            let counters = if place.index == 0 { Arc::clone(&counters) } else { Arc::default() };
+            let context = Context::new(Arc::clone(&terms), Arc::clone(&counters), drain.clone());
+            all_counters.push(counters);
+            served.push(match plan.load {
+                None => tokio::spawn(serve(place, doors, Arc::clone(&tls), context)),
+                Some(load) => {
+                    let config = transport::server_config(Arc::clone(&tls), doors, &plan.limits).unwrap();
+                    let (endpoint, local) = endpoint(place, config, &context.counters).unwrap();
+                    tokio::spawn(Reception::new(endpoint, local, doors, Arc::clone(&tls), context).run(load))
+                }
+            });
+        }
+        let served = tokio::spawn(async move {
+            for served in served {
+                served.await.unwrap();
             }
-        };
-        Self { address, script, counters, stop, gate, served, root }
+        });
+        Self { address, script, counters, all_counters, mailboxes, stop, gate, served, root }
     }
 
     pub fn client(&self, alpn: &str) -> quinn::Endpoint {

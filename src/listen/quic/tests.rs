@@ -4,10 +4,10 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{ConnectionError, ConnectionIdGenerator as _, TransportErrorCode};
+use quinn::{ConnectionError, TransportErrorCode};
+use tokio::sync::mpsc;
 
-use super::ids::{IdKey, Ids};
-use super::rig::{Plan, Rig, WORKER, answer_to, ask, until};
+use super::rig::{Plan, Rig, answer_to, ask, ownership, until};
 use super::{Load, QuicDoors, WorkerId, transport};
 use crate::listen::Limits;
 use crate::peer::{DoorId, Transport};
@@ -157,23 +157,27 @@ async fn garbage_does_not_disturb_the_next_client() {
 #[tokio::test]
 async fn only_ids_of_this_worker_are_answered_with_a_reset() {
     let rig = Rig::start();
+    let (passer, mut passed) = mpsc::channel(1);
+    rig.mailboxes.pass_on_to(Some(passer));
+    let worker = ownership().worker(0);
     let packet = |worker| {
         let mut packet = vec![0x40];
-        packet.extend_from_slice(&Ids::new(IdKey::of_process(), worker).generate_cid());
+        packet.extend_from_slice(&ownership().key.id(worker, rand::random()));
         packet.resize(100, 7);
         packet
     };
-    let strangers = [WorkerId { index: 2, ..WORKER }, WorkerId { generation: 8, ..WORKER }].map(|worker| {
+    let strangers = [WorkerId { index: 2, ..worker }, WorkerId { generation: 8, ..worker }].map(|worker| {
         let socket = raw();
         socket.send_to(&packet(worker), rig.address).unwrap();
         socket
     });
     let own = raw();
-    own.send_to(&packet(WORKER), rig.address).unwrap();
+    own.send_to(&packet(worker), rig.address).unwrap();
     assert!(receive(&own).await.len() < 100);
     for socket in strangers {
         assert!(socket.recv(&mut [0; 2048]).is_err(), "a foreign id was answered");
     }
+    assert_eq!(passed.try_recv().unwrap().owner, WorkerId { generation: 8, ..worker });
 }
 
 #[tokio::test]

@@ -1,0 +1,92 @@
+//! QUIC clients whose address changes in the middle of a connection, as behind a NAT that has forgotten them (RFC 9000 9).
+
+use bytes::{Buf as _, Bytes};
+use http::Request;
+use http_body_util::{BodyExt as _, Full};
+use hushgate::peer::Transport;
+use tokio::time::timeout;
+
+use crate::harness::{Answer, Ask, Rig, client, message};
+
+/// One connection that can ask again and again, and its client's socket.
+struct Client {
+    endpoint: quinn::Endpoint,
+    connection: quinn::Connection,
+    http: Option<h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>>,
+}
+
+impl Client {
+    async fn of(rig: &Rig, transport: Transport) -> Self {
+        let (door, alpn) = if transport == Transport::Doq { (rig.doq(), &b"doq"[..]) } else { (rig.doh(), &b"h3"[..]) };
+        let (endpoint, connection) = client::quic(door, client::trust(&rig.authority(), &[alpn])).await.unwrap();
+        let mut http = None;
+        if transport == Transport::Doh3 {
+            let (mut driver, sender) = h3::client::new(h3_quinn::Connection::new(connection.clone())).await.unwrap();
+            tokio::spawn(async move { std::future::poll_fn(|cx| driver.poll_close(cx)).await });
+            http = Some(sender);
+        }
+        Self { endpoint, connection, http }
+    }
+
+    fn rebind(&self, ip: &str) {
+        self.endpoint.rebind(std::net::UdpSocket::bind((ip, 0)).unwrap()).unwrap();
+    }
+
+    /// The RCODE of the answer.
+    async fn ask(&mut self, rig: &Rig, name: &str) -> u16 {
+        let question = Ask::a(name).id(0).bytes();
+        let answered = match &mut self.http {
+            None => client::doq_exchange(&self.connection, &question).await.unwrap().message,
+            Some(http) => exchange(http, rig.post(&question)).await,
+        };
+        message::rcode(&answered)
+    }
+}
+
+async fn exchange(
+    http: &mut h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>,
+    request: Request<Full<Bytes>>,
+) -> Vec<u8> {
+    let (head, body) = request.into_parts();
+    let mut stream = http.send_request(Request::from_parts(head, ())).await.unwrap();
+    stream.send_data(body.collect().await.unwrap().to_bytes()).await.unwrap();
+    stream.finish().await.unwrap();
+    assert_eq!(stream.recv_response().await.unwrap().status(), 200);
+    let mut whole = Vec::new();
+    while let Some(mut chunk) = stream.recv_data().await.unwrap() {
+        whole.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));
+    }
+    whole
+}
+
+#[tokio::test]
+async fn qui_06_07_a_nat_that_gives_another_port_costs_no_question_with_any_number_of_workers() {
+    for workers in ["workers=1", "workers=2", "workers=8"] {
+        let rig = Rig::set("", &[workers]).await;
+        rig.upstream.always(Answer::new().a(300, [192, 0, 2, 1]));
+        for transport in [Transport::Doq, Transport::Doh3] {
+            let mut client = Client::of(&rig, transport).await;
+            for turn in 0..8 {
+                let name = format!("turn{turn}.example.org");
+                let asked = client.ask(&rig, &name);
+                assert_eq!(timeout(client::PATIENCE, asked).await.expect("is lost"), 0, "{workers} {transport:?}");
+                client.rebind("127.0.0.1");
+            }
+            assert_eq!(client.connection.close_reason(), None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_moves_to_where_nobody_may_ask_is_refused_there() {
+    let rig = Rig::set("[access]\nallow = [\"127.0.0.1/32\"]", &["workers=2"]).await;
+    rig.upstream.always(Answer::new().a(300, [192, 0, 2, 1]));
+    for transport in [Transport::Doq, Transport::Doh3] {
+        let mut client = Client::of(&rig, transport).await;
+        for (ip, rcode) in [("127.0.0.1", 0), ("127.0.0.2", 5), ("127.0.0.1", 0)] {
+            client.rebind(ip);
+            let asked = client.ask(&rig, "moved.example.org");
+            assert_eq!(timeout(client::PATIENCE, asked).await.expect("is lost"), rcode, "{transport:?} at {ip}");
+        }
+    }
+}
