@@ -1,6 +1,7 @@
 //! The control thread: the admin server, readiness, certificates. It does what is slow, and holds nothing that a worker waits for.
 
 mod hands;
+mod memory;
 mod secrets;
 pub mod snapshot;
 
@@ -28,7 +29,7 @@ use crate::pipeline::{Pipeline, Shared};
 use crate::query::Query;
 use crate::reply::{Now, Out, Verdict};
 use crate::shutdown::Drain;
-use crate::telemetry::{CertificateGauge, Counters, Gauges};
+use crate::telemetry::{CertificateGauge, Counters, Gauges, MemoryGauge};
 use crate::trail::UpstreamId;
 use crate::upstream::facts::facts;
 use crate::upstream::timekeeper::Timekeeper;
@@ -53,6 +54,8 @@ pub struct Control {
     pub state: Arc<State>,
     /// The doors, by id.
     pub doors: Vec<(DoorId, DoorKind, SocketAddr)>,
+    /// Octets of memory this process may take, if that is known.
+    pub memory: Option<usize>,
     /// How many workers serve.
     pub workers: usize,
     /// The cache over a restart.
@@ -104,6 +107,7 @@ pub fn start(
             let handles = handles(&control);
             tokio::spawn(watch_upstream(Arc::clone(&control)));
             tokio::spawn(keep_certificates(Arc::clone(&control.identity), Arc::clone(&control.times)));
+            tokio::spawn(memory::watch(Arc::clone(&control)));
             tokio::spawn(keep_time(Arc::clone(&control.times)));
             let file = control.secrets_file.clone();
             tokio::spawn(secrets::keep(Arc::clone(&control.shared), file, control.own_counters()));
@@ -284,6 +288,11 @@ impl Control {
             workers: wide(self.workers),
             snapshot: self.snapshot.gauge(),
             upstreams: facts(&self.routes),
+            memory: MemoryGauge {
+                resident: wide(memory::resident().unwrap_or_default()),
+                limit: wide(self.memory.unwrap_or_default()),
+                held: wide(self.guard.octets_held()),
+            },
         }
     }
 

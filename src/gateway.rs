@@ -180,6 +180,7 @@ impl Bound {
             counters: counters.clone(),
             state: Arc::clone(&state),
             doors: facts,
+            memory: config.memory,
             workers: workers.len(),
         };
         let control = control::start(control_runtime, admin, control, drain_control).map_err(GatewayError::System)?;

@@ -1,15 +1,20 @@
-//! The guard itself: access by door, connection permits, question rates. One for all workers.
+//! The guard itself: access by door, connection permits, rates of all kinds, what is held for whom. One for all workers.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::access::{Access, Exempt};
-use super::client::ClientNetwork;
+use super::client::{Client, ClientNetwork};
+use super::flow::{Beginning, Fault, Flows};
+use super::held::{Purse, Waiting};
 use super::permits::Permits;
 use super::rate::{Rate, Rates, Source};
+use super::strain::{self, Strain};
+use super::tally::Tally;
 use super::{Refuse, Settings};
 use crate::clock::Moment;
-use crate::peer::DoorId;
+use crate::peer::{DoorId, Peer};
+use crate::telemetry::Limited;
 
 /// Access and limits, shared by all workers.
 #[derive(Debug)]
@@ -18,6 +23,12 @@ pub struct Guard {
     exempt: Exempt,
     permits: Permits,
     rates: Option<Rates>,
+    flows: Flows,
+    waiting: Tally<(Client, Source)>,
+    waiting_per_client: usize,
+    octets: Tally<ClientNetwork>,
+    octets_per_client: usize,
+    strain: strain::Cell,
     refuse: Refuse,
 }
 
@@ -44,7 +55,14 @@ impl Guard {
     /// A guard by these settings.
     #[must_use]
     pub fn new(settings: Settings) -> Arc<Self> {
+        let waiting = usize::try_from(settings.waiting_per_client).unwrap_or(usize::MAX);
         Arc::new(Self {
+            flows: Flows::new(&settings),
+            waiting: Tally::new(),
+            waiting_per_client: if waiting == 0 { usize::MAX } else { waiting },
+            octets: Tally::new(),
+            octets_per_client: settings.octets_per_client,
+            strain: strain::Cell::default(),
             access: Access::new(settings.allow),
             exempt: Exempt::new(settings.exempt),
             permits: Permits::new(settings.connections, settings.connections_per_client),
@@ -71,13 +89,56 @@ impl Guard {
         Ok(Permit { guard: Arc::clone(self), client })
     }
 
-    /// Takes one token of `client`'s network: [`Rate::Over`] once its tokens are used up, [`Rate::FarOver`] once it has asked for
-    /// as many again.
-    pub fn rate(&self, client: IpAddr, source: Source, now: Moment) -> Rate {
+    /// Takes one token of `peer`: [`Rate::Over`] once its tokens are used up, [`Rate::FarOver`] once it has asked for as many again.
+    pub fn rate(&self, peer: &Peer, source: Source, now: Moment) -> Rate {
         match &self.rates {
-            Some(rates) if !self.is_exempt(client) => rates.count(ClientNetwork::of(client), source, now),
+            Some(rates) if !self.is_exempt(peer.ip()) => rates.count(Client::of(peer), source, now),
             _ => Rate::Exempt,
         }
+    }
+
+    /// May `client` begin a conversation? Asked before anything is spent on it.
+    ///
+    /// # Errors
+    /// The limit that it has reached. That of memory is for everybody.
+    pub fn may_begin(&self, client: IpAddr, beginning: Beginning, source: Source, now: Moment) -> Result<(), Limited> {
+        if self.strain() == Strain::Out {
+            return Err(Limited::Memory);
+        }
+        if self.is_exempt(client) {
+            return Ok(());
+        }
+        self.flows.begin(ClientNetwork::of(client), beginning, source, now)
+    }
+
+    /// Counts a handshake of anybody; answers whether there are so many that unknown addresses must prove themselves first.
+    pub fn is_busy(&self, now: Moment) -> bool {
+        self.flows.are_many(now)
+    }
+
+    /// Counts what `client` did wrong; from the limit on its connection is to be closed, and it is shut out for a while.
+    ///
+    /// # Errors
+    /// The limit that it has reached.
+    pub fn fault(&self, client: IpAddr, fault: Fault, now: Moment) -> Result<(), Limited> {
+        if self.is_exempt(client) { Ok(()) } else { self.flows.fault(ClientNetwork::of(client), fault, now) }
+    }
+
+    /// A place for a question of `peer` that has to wait; `None` if as many wait as may.
+    pub fn wait(self: &Arc<Self>, peer: &Peer, source: Source) -> Option<Waiting> {
+        let key = (!self.is_exempt(peer.ip())).then(|| (Client::of(peer), source));
+        let taken = self.waiting.take(key, 1, self.waiting_per_client);
+        taken.then(|| Waiting::new(Arc::clone(self), key))
+    }
+
+    /// How short memory is.
+    pub fn strain(&self) -> Strain {
+        self.strain.get()
+    }
+
+    /// Says how short memory is.
+    pub fn strain_by(&self, strain: Strain) {
+        self.strain.set(strain);
     }
 
     /// How refused clients hear of it over UDP.
@@ -90,9 +151,45 @@ impl Guard {
         self.permits.held()
     }
 
+    /// The most connections there may be.
+    pub fn most_connections(&self) -> usize {
+        self.permits.bound()
+    }
+
+    /// Octets that are kept for clients.
+    pub fn octets_held(&self) -> usize {
+        self.octets.total()
+    }
+
+    pub(super) const fn octets(&self) -> &Tally<ClientNetwork> {
+        &self.octets
+    }
+
+    pub(super) const fn octets_per_client(&self) -> usize {
+        self.octets_per_client
+    }
+
+    pub(super) const fn waiting(&self) -> &Tally<(Client, Source)> {
+        &self.waiting
+    }
+
     /// Is `client` free of rates and of the bound on connections of one client?
     pub fn is_exempt(&self, client: IpAddr) -> bool {
         self.exempt.contains(client)
+    }
+}
+
+impl Permit {
+    /// What the octets kept for this connection are charged to.
+    #[must_use]
+    pub fn purse(&self) -> Purse {
+        Purse::new(Arc::clone(&self.guard), self.client)
+    }
+
+    /// The guard that gave it.
+    #[must_use]
+    pub fn guard(&self) -> &Arc<Guard> {
+        &self.guard
     }
 }
 
@@ -113,12 +210,20 @@ mod tests {
             connections: 5,
             connections_per_client: 2,
             queries_per_second,
+            waiting_per_client: 2,
+            octets_per_client: 1000,
             exempt: vec!["127.0.0.0/8".parse().unwrap()],
+            ..Settings::default()
         })
     }
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    fn peer(text: &str) -> Peer {
+        let local = "192.0.2.53:53".parse().unwrap();
+        Peer::new(std::net::SocketAddr::new(ip(text), 5353), local, DoorId(0), crate::peer::Transport::Udp)
     }
 
     fn refused(guard: &Arc<Guard>, door: u16, client: &str) -> Option<Refusal> {
@@ -164,18 +269,53 @@ mod tests {
     fn rates_apply_to_all_but_exempt_clients_and_not_at_all_when_off() {
         let limited = guard(1);
         let said = ["192.0.2.1", "192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2", "127.0.0.1", "127.0.0.1"]
-            .map(|client| limited.rate(ip(client), Source::Claimed, Moment(0)));
+            .map(|client| limited.rate(&peer(client), Source::Claimed, Moment(0)));
         assert_eq!(said, [Rate::Within, Rate::Over, Rate::FarOver, Rate::Within, Rate::Exempt, Rate::Exempt]);
         let off = guard(0);
-        let unlimited = |()| off.rate(ip("192.0.2.1"), Source::Claimed, Moment(0));
+        let unlimited = |()| off.rate(&peer("192.0.2.1"), Source::Claimed, Moment(0));
         assert_eq!([(), ()].map(unlimited), [Rate::Exempt; 2]);
     }
 
     #[test]
     fn forged_questions_use_up_nothing_of_the_client_they_name() {
         let guard = guard(1);
-        let forged = [(); 3].map(|()| guard.rate(ip("192.0.2.1"), Source::Claimed, Moment(0)));
+        let forged = [(); 3].map(|()| guard.rate(&peer("192.0.2.1"), Source::Claimed, Moment(0)));
         assert_eq!(forged, [Rate::Within, Rate::Over, Rate::FarOver]);
-        assert_eq!(guard.rate(ip("192.0.2.1"), Source::Proven, Moment(0)), Rate::Within);
+        assert_eq!(guard.rate(&peer("192.0.2.1"), Source::Proven, Moment(0)), Rate::Within);
+    }
+
+    #[test]
+    fn questions_that_wait_and_octets_that_are_kept_are_bounded_by_client_and_given_back() {
+        let guard = guard(0);
+        let known = Peer { client: Some(crate::peer::ClientId(7)), ..peer("192.0.2.1") };
+        let held = [&peer("192.0.2.1"), &peer("::ffff:192.0.2.1"), &known].map(|peer| guard.wait(peer, Source::Proven));
+        assert!(held.iter().all(Option::is_some));
+        assert!(guard.wait(&peer("192.0.2.1"), Source::Proven).is_none());
+        assert!(guard.wait(&peer("192.0.2.1"), Source::Claimed).is_some(), "forged ones are counted apart");
+        let many: Vec<_> = (0..50).map(|_| guard.wait(&peer("127.0.0.1"), Source::Claimed)).collect();
+        assert!(many.iter().all(Option::is_some));
+        drop(held);
+        assert!(guard.wait(&peer("192.0.2.1"), Source::Proven).is_some());
+        let purses = ["192.0.2.1", "192.0.2.1", "192.0.2.2", "127.0.0.1"]
+            .map(|client| guard.admit(DoorId(0), ip(client)).unwrap().purse());
+        let kept: Vec<_> = purses.iter().map(|purse| purse.hold(600)).collect();
+        assert_eq!(kept.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true, true]);
+        assert!(purses[3].hold(100_000).is_some());
+        assert_eq!(guard.octets_held(), 1800);
+        drop(kept);
+        assert_eq!(guard.octets_held(), 0);
+    }
+
+    #[test]
+    fn without_memory_nobody_begins_and_exempt_clients_have_no_other_limit() {
+        let guard = guard(0);
+        let begin = |client| guard.may_begin(ip(client), Beginning::Handshake, Source::Proven, Moment(0));
+        assert!((0..1000).all(|_| begin("127.0.0.1").is_ok()));
+        assert!((0..1000).all(|_| guard.fault(ip("127.0.0.1"), Fault::Error, Moment(0)).is_ok()));
+        assert_eq!((0..1000).filter(|_| begin("192.0.2.1").is_ok()).count(), 200);
+        guard.strain_by(Strain::Out);
+        assert_eq!([begin("127.0.0.1"), begin("192.0.2.9")], [Err(Limited::Memory); 2]);
+        guard.strain_by(Strain::Short);
+        assert_eq!(begin("192.0.2.9"), Ok(()));
     }
 }

@@ -18,6 +18,7 @@ use super::presence::Presence;
 use super::tcp::Tcp;
 use super::tls::{self, Pace, Secured};
 use super::{Context, Session, doh, stream};
+use crate::guard::Beginning;
 use crate::identity::Identity;
 use crate::peer::{DoorId, Peer, Transport};
 use crate::shutdown::Stop;
@@ -55,6 +56,14 @@ impl Service {
     /// DNS over HTTPS with our identity.
     pub fn doh(identity: &Identity, site: Arc<doh::Site>) -> Self {
         Self::Doh { tls: identity.stream_config(tls::DOH_ALPN), site }
+    }
+
+    /// What a connection costs before its first question.
+    const fn beginning(&self) -> Beginning {
+        match self {
+            Self::Tcp | Self::DohClear { .. } => Beginning::Clear,
+            Self::Dot { .. } | Self::Doh { .. } => Beginning::Handshake,
+        }
     }
 
     /// The transport of its connections, as far as the door tells: ALPN tells HTTP/1.1 and HTTP/2 apart.
@@ -131,8 +140,7 @@ impl Doorway {
     fn admit(&mut self, stream: TcpStream, remote: SocketAddr) {
         let Ok(local) = stream.local_addr() else { return };
         let peer = Peer::new(remote, local, self.id, self.service.transport());
-        let Ok(permit) = self.context.terms().guard.admit(self.id, peer.ip()) else {
-            self.context.counters.connections_refused.add_one();
+        let Some(permit) = self.context.admit(&peer, self.service.beginning()) else {
             // A reset leaves nothing behind on our side.
             let _ = stream.set_zero_linger();
             return;

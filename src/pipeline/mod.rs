@@ -46,10 +46,11 @@ pub use special::{is_answered_here, switchable};
 use crate::answer::Answer;
 use crate::cache::Front;
 use crate::clock::Moment;
+use crate::guard::{Rate, Strain, Waiting};
 use crate::peer::Peer;
 use crate::query::{Origin, Query, Reject};
 use crate::reply::{Facts, Freshness, Meta, Now, Out, Pending, Reply, Scope, Source, StoredBuf, Verdict, Why};
-use crate::telemetry::Counters;
+use crate::telemetry::{Counters, Limited};
 use crate::trail::{Cookie, Cut, Decision, Here, Join, Stale};
 use crate::wire::Flags;
 use crate::wire::registry::{rcode as codes, rtype};
@@ -123,8 +124,14 @@ impl Answer for Pipeline {
         let recalled = self.recall(&keys, query.arrival(), &mut walk, out);
         match recalled.or_else(|| self.stand_in_for_the_down(&keys, &mut walk, out)) {
             Some(facts) => Now::Sent(facts),
-            None => Now::Later(self.later(&query, &walk, keys)),
+            None => self.put_off((&query, peer), walk, keys, out),
         }
+    }
+
+    fn decline(&self, asked: Result<Query<'_>, Reject<'_>>, peer: &Peer, out: &mut Out<'_>) -> Now {
+        let Some(mut walk) = self.set_out(&asked, peer) else { return self.keep_silent(Why::NotAQuery) };
+        walk.trail.join = Join::Full;
+        Now::Sent(self.refuse(&mut walk, &rcode::OVERLOADED, Source::Error, out))
     }
 
     fn moment(&self) -> Moment {
@@ -146,7 +153,8 @@ impl Pipeline {
             Ok(query) => Walk::of_query(query, peer.transport, datagram_limit),
             Err(reject) => Walk::of_reject(reject, peer.transport, datagram_limit)?,
         };
-        Some(walk.begun_by(peer))
+        let is_hurried = walk.edns.is_some() && self.shared.guard.strain() != Strain::None;
+        Some(Walk { is_hurried, ..walk.begun_by(peer) })
     }
 
     /// Access, cookie, limit. Our own questions pass.
@@ -164,7 +172,10 @@ impl Pipeline {
         if let Some(cookies) = cookies {
             admission::cookie(cookies, peer.ip(), message, walk);
         }
-        let rate = guard.rate(peer.ip(), admission::source(walk), arrival);
+        let rate = guard.rate(peer, admission::source(walk), arrival);
+        if matches!(rate, Rate::Over | Rate::FarOver) {
+            self.counters.limit(Limited::Questions, peer.transport);
+        }
         admission::limit(rate, guard.refuse(), settings, walk)
     }
 
@@ -173,14 +184,26 @@ impl Pipeline {
         self.counters.stayed(here);
     }
 
-    /// The rest of the way, as a future that owns all it needs.
-    fn later(&self, query: &Query<'_>, walk: &Walk<'_>, keys: Keys) -> Pending {
+    /// Has a question wait for the rest of the way, if its client has a place left for one.
+    fn put_off(&self, (query, peer): (&Query<'_>, &Peer), mut walk: Walk<'_>, keys: Keys, out: &mut Out<'_>) -> Now {
+        let source = admission::source(&walk);
+        if let Some(place) = self.shared.guard.wait(peer, source) {
+            return Now::Later(self.later(query, &walk, keys, place));
+        }
+        self.counters.limit(Limited::Waiting, peer.transport);
+        walk.trail.join = Join::Full;
+        Now::Sent(self.stand_in_or_refuse(&keys, &mut walk, (Stale::Full, &rcode::TOO_MANY), out))
+    }
+
+    /// The rest of the way, as a future that owns all it needs, its place among those that wait included.
+    fn later(&self, query: &Query<'_>, walk: &Walk<'_>, keys: Keys, place: Waiting) -> Pending {
         let (pipeline, kept, keys) = (self.clone(), query.to_kept(), Arc::new(keys));
         let (transport, limit, cookie) = (walk.transport, walk.limit, walk.cookie);
-        let (told, trail) = (walk.told, walk.trail);
+        let (told, is_hurried, trail) = (walk.told, walk.is_hurried, walk.trail);
         Box::pin(async move {
+            let _place = place;
             let query = kept.query();
-            let mut walk = Walk { limit, cookie, told, trail, ..Walk::of_query(&query, transport, limit) };
+            let mut walk = Walk { limit, cookie, told, is_hurried, trail, ..Walk::of_query(&query, transport, limit) };
             let mut message = BytesMut::new();
             let facts = pipeline.fetch(keys, &mut walk, &mut Out::bare(&mut message)).await;
             Verdict::Sent(Reply { message, facts })

@@ -49,6 +49,7 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
         protocol_errors,
         secrets_taken,
         secrets_refused,
+        limited,
         panics,
         send_failed,
         overflow,
@@ -61,5 +62,5 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
     let connecting = [connections_refused, handshakes, handshakes_failed, protocol_errors];
     let troubles = [secrets_taken, secrets_refused, panics, send_failed, overflow];
     let singles = answering.into_iter().chain(refreshing).chain(asking).chain(connecting).chain(troubles);
-    arrays.into_iter().flatten().chain(singles)
+    arrays.into_iter().flatten().chain(limited.as_flattened()).chain(singles)
 }

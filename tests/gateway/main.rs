@@ -17,6 +17,7 @@
 
 mod harness;
 
+mod abuse;
 mod admin;
 mod answers;
 mod attacks;
@@ -44,6 +45,7 @@ mod json;
 mod leaks;
 mod lies;
 mod lifetimes;
+mod limits;
 mod messages;
 mod mutants;
 mod padding;

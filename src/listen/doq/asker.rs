@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::closing::Violation;
 use crate::clock::Moment;
+use crate::guard::Purse;
 use crate::listen::Context;
 use crate::listen::unread::Unread;
 use crate::peer::Peer;
@@ -32,8 +33,14 @@ pub enum Asked {
 impl Asker {
     /// An asker for `peer`.
     #[must_use]
-    pub fn new(context: Context, peer: Peer) -> Self {
-        Self { context, peer, unread: Unread::default() }
+    pub fn new(context: Context, peer: Peer, purse: Purse) -> Self {
+        Self { context, peer, unread: Unread::of(purse) }
+    }
+
+    /// Who asks.
+    #[must_use]
+    pub const fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     /// The moment to stamp on arriving questions.

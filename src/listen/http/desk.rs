@@ -43,6 +43,11 @@ impl Desk {
         Self { context: context.clone(), peer, alt_svc }
     }
 
+    /// Whose requests these are.
+    pub const fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
     /// The moment to stamp on arriving questions; read once a turn.
     #[must_use]
     pub fn moment(&self) -> Moment {
