@@ -71,10 +71,6 @@ const DECIDED: &[(&str, &str)] = &[
         "not yet: no proxy is believed, so that `X-Forwarded-For` and `Forwarded` are ignored whoever sends them",
     ),
     (
-        "DOQ-26",
-        "not yet: addresses are validated by the handshake alone, and get three times what they sent before it (DOQ-25)",
-    ),
-    (
         "QUI-05",
         "not yet: the key of stateless resets is of one process; after a restart clients find out by their idle timeout",
     ),

@@ -56,13 +56,13 @@ mod tests {
 
     #[test]
     fn memory_is_short_from_nine_tenths_and_recovers_a_little_below() {
+        use Strain::{None as Enough, Out, Short};
         let mut strain = Strain::None;
         let mut said = Vec::new();
         for resident in [50, 89, 90, 99, 100, 150, 98, 96, 89, 84, 89] {
             strain = judge(resident << 20, 100 << 20, strain);
             said.push(strain);
         }
-        use Strain::{None as Enough, Out, Short};
         assert_eq!(said, [Enough, Enough, Short, Short, Out, Out, Out, Short, Short, Enough, Enough]);
         assert!(resident().is_some_and(|octets| octets > 1 << 20));
     }

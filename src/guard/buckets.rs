@@ -89,10 +89,10 @@ impl Buckets {
         true
     }
 
-    /// Is there a token for the client whose keyed hash is `hash`? Takes none.
-    pub fn has(&self, hash: u64, now: Moment) -> bool {
+    /// Is the bucket of the client whose keyed hash is `hash` shut? An empty one is not.
+    pub fn is_shut(&self, hash: u64, now: Moment) -> bool {
         let found = self.set(hash).and_then(|set| self.find(set, hash & !TIME, self.clock(now)));
-        found.is_none_or(|found| found.missing + TOKEN <= self.full)
+        found.is_some_and(|found| found.missing > self.full)
     }
 
     /// Empties the client's bucket, and has it stay empty for `seconds`, eight at most.
@@ -224,10 +224,10 @@ mod tests {
     fn a_bucket_may_hold_some_seconds_worth_and_be_shut_for_some_more() {
         let buckets = Buckets::bursting(10, 4);
         assert_eq!(taken(&buckets, 5, Moment(0), 100), 40);
-        assert!(!buckets.has(5, Moment(99)) && buckets.has(5, Moment(100)));
+        assert!(!buckets.is_shut(5, Moment(0)), "empty, not shut");
         buckets.shut(5, 8, Moment(1000));
-        assert!(!buckets.has(5, Moment(9000)) && buckets.has(5, Moment(9100)));
-        assert!(buckets.has(6, Moment(1000)), "the others are not shut out");
+        assert!(buckets.is_shut(5, Moment(8999)) && !buckets.is_shut(5, Moment(9000)));
+        assert!(!buckets.is_shut(6, Moment(1000)), "the others are not shut out");
         assert_eq!(taken(&buckets, 5, Moment(30_000), 100), 40, "and it is full again");
         let single = Buckets::single(3);
         assert_eq!(taken(&single, 0, Moment(0), 9), 3);

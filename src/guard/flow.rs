@@ -70,7 +70,7 @@ impl Flows {
         now: Moment,
     ) -> Result<(), Limited> {
         let fault = self.hasher.hash_one(client);
-        if ![&self.resets, &self.errors].into_iter().flatten().all(|table| table.has(fault, now)) {
+        if [&self.resets, &self.errors].into_iter().flatten().any(|table| table.is_shut(fault, now)) {
             return Err(Limited::ShutOut);
         }
         // Forged first packets must not use up what the client they name may do.

@@ -58,9 +58,9 @@ impl Guard {
         let waiting = usize::try_from(settings.waiting_per_client).unwrap_or(usize::MAX);
         Arc::new(Self {
             flows: Flows::new(&settings),
-            waiting: Tally::new(),
+            waiting: Tally::default(),
             waiting_per_client: if waiting == 0 { usize::MAX } else { waiting },
-            octets: Tally::new(),
+            octets: Tally::default(),
             octets_per_client: settings.octets_per_client,
             strain: strain::Cell::default(),
             access: Access::new(settings.allow),

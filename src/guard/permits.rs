@@ -19,7 +19,7 @@ impl Permits {
     #[must_use]
     pub fn new(bound: usize, bound_per_client: u32) -> Self {
         let bound_per_client = usize::try_from(bound_per_client).unwrap_or(usize::MAX);
-        Self { bound, bound_per_client, out: Tally::new() }
+        Self { bound, bound_per_client, out: Tally::default() }
     }
 
     /// Takes a permit; `None` stands for an exempt client, which only the total counts.

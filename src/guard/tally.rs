@@ -25,16 +25,17 @@ type Shard<K> = HashMap<K, usize, RandomState>;
 /// Takers of different keys seldom meet at one lock.
 const SHARDS: u64 = 32;
 
-impl<K: Copy + Eq + Hash> Tally<K> {
+impl<K> Default for Tally<K> {
     /// Nothing is out.
-    #[must_use]
-    pub fn new() -> Self {
+    fn default() -> Self {
         // One keyed hasher for choosing the shard, another inside: else the keys of a shard would share hash bits.
         let inner = RandomState::new();
         let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::with_hasher(inner.clone()))).collect();
         Self { total: AtomicUsize::new(0), hasher: RandomState::new(), shards }
     }
+}
 
+impl<K: Copy + Eq + Hash> Tally<K> {
     /// Takes `amount`, unless `key` would have more than `bound` then.
     #[must_use]
     pub fn take(&self, key: Option<K>, amount: usize, bound: usize) -> bool {
@@ -108,7 +109,7 @@ mod tests {
 
     #[test]
     fn amounts_are_bounded_by_key_summed_over_all_and_forgotten_when_they_are_back() {
-        let tally = Tally::new();
+        let tally = Tally::default();
         assert!(tally.take(Some(1), 600, 1000) && tally.take(Some(2), 1000, 1000) && tally.take(None, 5000, 1000));
         assert!(!tally.take(Some(1), 401, 1000) && tally.take(Some(1), 400, 1000));
         assert_eq!((tally.total(), tally.entries()), (7000, 2));

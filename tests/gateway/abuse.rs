@@ -89,8 +89,7 @@ async fn streams_beyond_what_a_connection_may_have_are_refused_and_cost_no_quest
         true => Act::Silence,
         false => Act::Answer(Answer::new().a(300, [192, 0, 2, 1])),
     });
-    let flood: Vec<u8> =
-        (0..1000_u32).flat_map(|number| h2_frame(1, 5, number * 2 + 1, &held(&rig, number))).collect();
+    let flood: Vec<u8> = (0..1000_u32).flat_map(|number| h2_frame(1, 5, number * 2 + 1, &held(&rig, number))).collect();
     flood_h2(&rig, &flood).await;
     let asked = rig.upstream.count();
     assert!(asked <= 20, "{asked} questions went out");

@@ -80,7 +80,7 @@ async fn connections_over_the_limit_are_reset_whatever_the_door() {
 }
 
 #[tokio::test]
-async fn qui_05_a_quic_client_over_its_handshakes_proves_its_address_first_and_then_is_refused() {
+async fn doq_26_a_quic_client_over_its_handshakes_proves_its_address_first_and_then_is_refused() {
     let rig = limited("handshakes_per_second = 1").await;
     let mut held = Vec::new();
     let mut refused = 0;
@@ -127,14 +127,23 @@ async fn doq_26_proof_of_address_is_asked_for_never_when_busy_or_always() {
 #[tokio::test]
 async fn a_network_that_breaks_protocols_is_shut_out_of_all_doors_for_a_while() {
     let rig = limited("errors_per_second = 1").await;
-    for _ in 0..6 {
-        let Ok(connection) = quic(&rig, rig.doq(), b"doq").await else { break };
+    // Four at once are borne, and one a second more.
+    let mut refused = None;
+    for _ in 0..30 {
+        let connection = match quic(&rig, rig.doq(), b"doq").await {
+            Ok(connection) => connection,
+            Err(error) => {
+                refused = Some(error);
+                break;
+            }
+        };
         // A stream that ends inside its length.
-        let Ok((mut send, _receive)) = connection.open_bi().await else { break };
-        _ = send.write_all(&[0]).await;
-        _ = send.finish();
+        let (mut send, _receive) = connection.open_bi().await.unwrap();
+        send.write_all(&[0]).await.unwrap();
+        send.finish().unwrap();
         timeout(client::PATIENCE, connection.closed()).await.expect("stays open");
     }
+    assert!(matches!(refused, Some(quinn::ConnectionError::ConnectionClosed(_))), "{refused:?}");
     assert!(count(&rig, "errors", "doq", 1).await >= 1);
     assert!(quic(&rig, rig.doq(), b"doq").await.is_err());
     assert!(tls(&rig, rig.dot(), b"dot").await.is_err());
@@ -156,24 +165,17 @@ async fn streams_reset_over_many_connections_are_one_networks_doing() {
     let question = frame(&Ask::a("reset.example.org").id(0).bytes());
     let mut closed = None;
     // Each takes back as little as anybody might.
-    'all: for _ in 0..20 {
-        let Ok(connection) = quic(&rig, rig.doq(), b"doq").await else { break };
-        for _ in 0..2 {
-            let (mut send, mut receive) = match connection.open_bi().await {
-                Ok(pair) => pair,
-                Err(error) => {
-                    closed = Some(error);
-                    break 'all;
-                }
-            };
-            _ = send.write_all(&question[..20]).await;
-            _ = send.reset(3_u32.into());
+    while closed.is_none() {
+        let connection = quic(&rig, rig.doq(), b"doq").await.unwrap();
+        let mut taken = Vec::new();
+        for _ in 0..3 {
+            let Ok((mut send, mut receive)) = connection.open_bi().await else { break };
+            _ = send.write_all(&question).await;
+            _ = send.finish();
             _ = receive.stop(3_u32.into());
+            taken.push(send);
         }
-        if let Ok(error) = timeout(Duration::from_millis(100), connection.closed()).await {
-            closed = Some(error);
-            break;
-        }
+        closed = timeout(Duration::from_millis(100), connection.closed()).await.ok();
     }
     let Some(quinn::ConnectionError::ApplicationClosed(close)) = closed else { panic!("{closed:?}") };
     assert_eq!(u64::from(close.error_code), 4, "DOQ_EXCESSIVE_LOAD");
@@ -299,6 +301,8 @@ async fn without_memory_nobody_new_is_let_in_and_datagrams_are_answered() {
     timeout(client::PATIENCE, refused).await.expect("never short of memory");
     assert!(count(&rig, "memory", "tcp", 1).await >= 1);
     rig.ask(Transport::Udp, &query).await;
-    let mut stream = TcpStream::connect(rig.dns()).await.unwrap();
-    assert!(rest(&mut stream).await.is_empty());
+    // The reset may come as early as in `connect`.
+    if let Ok(mut stream) = TcpStream::connect(rig.dns()).await {
+        assert!(rest(&mut stream).await.is_empty());
+    }
 }
