@@ -17,7 +17,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::{Context, Session};
 use crate::clock::Moment;
-use crate::guard::{Held, Purse};
+use crate::guard::Purse;
 use crate::peer::Peer;
 use crate::query::Query;
 use crate::reply::{Now, Out, Verdict, Why};
@@ -25,9 +25,11 @@ use crate::telemetry::Limited;
 use crate::wire::framing::{self, Frame};
 use crate::wire::{HEADER_LEN, MAX_MESSAGE};
 
+mod charge;
 mod deadlines;
 mod outbox;
 
+use charge::Charge;
 use deadlines::{Deadlines, Due, State};
 use outbox::Outbox;
 
@@ -121,8 +123,7 @@ struct Connection<S> {
     stuck: bool,
     questions: u32,
     /// What is left over between turns is charged to the client.
-    purse: Purse,
-    held: Option<Held>,
+    charge: Charge,
     deadlines: Deadlines,
 }
 
@@ -137,8 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             input: Input::Open,
             stuck: false,
             questions: 0,
-            purse,
-            held: None,
+            charge: Charge::to(purse),
             deadlines: Deadlines::new(context.limits().tcp_idle_timeout),
             context,
         }
@@ -149,23 +149,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.outbox.open();
         let polled = self.turn(cx);
         self.outbox.close();
-        if self.charge().is_none() {
+        if self.charge.with(self.inbox.len() + self.outbox.len()).is_none() {
             self.context.dropped_for(&self.peer);
             return Poll::Ready(Ending::Gone);
         }
         polled
-    }
-
-    /// Charges what is left over to the client; `None` if it has too much already. What any connection may need is not looked at.
-    fn charge(&mut self) -> Option<()> {
-        let octets = self.inbox.len() + self.outbox.len();
-        if octets <= UNCHARGED {
-            self.held = None;
-        } else if self.held.as_ref().is_none_or(|held| held.octets() != octets) {
-            self.held = None;
-            self.held = Some(self.purse.hold(octets)?);
-        }
-        Some(())
     }
 
     fn turn(&mut self, cx: &mut Waking<'_>) -> Poll<Ending> {
@@ -395,9 +383,6 @@ const TURN_OCTETS: usize = 16 << 10;
 
 /// Octets that may be unwritten before reading stops.
 const MOST_UNWRITTEN: usize = 64 << 10;
-
-/// Octets left over between turns that no client is charged for.
-const UNCHARGED: usize = 2 << 10;
 
 /// Questions of one connection; then it is closed, and a client that means well opens another.
 const MOST_QUESTIONS: u32 = 100_000;

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use tokio::time::{Instant, timeout_at};
 
 mod admission;
@@ -33,6 +32,7 @@ mod stale;
 mod sudden;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod walk;
 
 pub use cookie::Cookies;
@@ -46,10 +46,10 @@ pub use special::{is_answered_here, switchable};
 use crate::answer::Answer;
 use crate::cache::Front;
 use crate::clock::Moment;
-use crate::guard::{Rate, Strain, Waiting};
+use crate::guard::{Rate, Strain};
 use crate::peer::Peer;
 use crate::query::{Origin, Query, Reject};
-use crate::reply::{Facts, Freshness, Meta, Now, Out, Pending, Reply, Scope, Source, StoredBuf, Verdict, Why};
+use crate::reply::{Facts, Freshness, Meta, Now, Out, Scope, Source, StoredBuf, Why};
 use crate::telemetry::{Counters, Limited};
 use crate::trail::{Cookie, Cut, Decision, Here, Join, Stale};
 use crate::wire::Flags;
@@ -182,32 +182,6 @@ impl Pipeline {
     fn stay(&self, here: Here, walk: &mut Walk<'_>) {
         walk.trail.decision = Decision::Local(here);
         self.counters.stayed(here);
-    }
-
-    /// Has a question wait for the rest of the way, if its client has a place left for one.
-    fn put_off(&self, (query, peer): (&Query<'_>, &Peer), mut walk: Walk<'_>, keys: Keys, out: &mut Out<'_>) -> Now {
-        let source = admission::source(&walk);
-        if let Some(place) = self.shared.guard.wait(peer, source) {
-            return Now::Later(self.later(query, &walk, keys, place));
-        }
-        self.counters.limit(Limited::Waiting, peer.transport);
-        walk.trail.join = Join::Full;
-        Now::Sent(self.stand_in_or_refuse(&keys, &mut walk, (Stale::Full, &rcode::TOO_MANY), out))
-    }
-
-    /// The rest of the way, as a future that owns all it needs, its place among those that wait included.
-    fn later(&self, query: &Query<'_>, walk: &Walk<'_>, keys: Keys, place: Waiting) -> Pending {
-        let (pipeline, kept, keys) = (self.clone(), query.to_kept(), Arc::new(keys));
-        let (transport, limit, cookie) = (walk.transport, walk.limit, walk.cookie);
-        let (told, is_hurried, trail) = (walk.told, walk.is_hurried, walk.trail);
-        Box::pin(async move {
-            let _place = place;
-            let query = kept.query();
-            let mut walk = Walk { limit, cookie, told, is_hurried, trail, ..Walk::of_query(&query, transport, limit) };
-            let mut message = BytesMut::new();
-            let facts = pipeline.fetch(keys, &mut walk, &mut Out::bare(&mut message)).await;
-            Verdict::Sent(Reply { message, facts })
-        })
     }
 
     /// Join, exchange, digest: asks for this client and its equals, or waits with them.

@@ -26,9 +26,8 @@ fn held(rig: &Rig, number: u32) -> Vec<u8> {
 #[tokio::test]
 async fn doh_19_resets_that_a_client_provokes_end_the_connection() {
     let rig = Rig::start().await;
-    rig.upstream.script(|asked| match asked.name().contains("held") {
-        true => Act::Silence,
-        false => Act::Answer(Answer::new().a(300, [192, 0, 2, 1])),
+    rig.upstream.script(|asked| {
+        if asked.name().contains("held") { Act::Silence } else { Act::Answer(Answer::new().a(300, [192, 0, 2, 1])) }
     });
     let before = rig.metric("hushgate_protocol_errors_total").await;
     // CVE-2025-8671, "MadeYouReset": a frame that the stream may not have makes the server reset what it works on.
@@ -85,9 +84,8 @@ async fn slow_bodies_are_given_up_and_hold_nobody_up() {
 #[tokio::test]
 async fn streams_beyond_what_a_connection_may_have_are_refused_and_cost_no_question() {
     let rig = Rig::with("[limits]\nstreams_per_connection = 10").await;
-    rig.upstream.script(|asked| match asked.name().contains("held") {
-        true => Act::Silence,
-        false => Act::Answer(Answer::new().a(300, [192, 0, 2, 1])),
+    rig.upstream.script(|asked| {
+        if asked.name().contains("held") { Act::Silence } else { Act::Answer(Answer::new().a(300, [192, 0, 2, 1])) }
     });
     let flood: Vec<u8> = (0..1000_u32).flat_map(|number| h2_frame(1, 5, number * 2 + 1, &held(&rig, number))).collect();
     flood_h2(&rig, &flood).await;

@@ -158,9 +158,8 @@ async fn a_network_that_breaks_protocols_is_shut_out_of_all_doors_for_a_while() 
 #[tokio::test]
 async fn streams_reset_over_many_connections_are_one_networks_doing() {
     let rig = limited("resets_per_second = 1").await;
-    rig.upstream.script(|asked| match asked.name().contains("well") {
-        true => Act::Answer(Answer::new().a(300, [192, 0, 2, 1])),
-        false => Act::Silence,
+    rig.upstream.script(|asked| {
+        if asked.name().contains("well") { Act::Answer(Answer::new().a(300, [192, 0, 2, 1])) } else { Act::Silence }
     });
     let question = frame(&Ask::a("reset.example.org").id(0).bytes());
     let mut closed = None;
@@ -187,9 +186,8 @@ async fn streams_reset_over_many_connections_are_one_networks_doing() {
 #[tokio::test]
 async fn questions_that_wait_are_bounded_by_client_and_udp_is_sent_to_a_stream() {
     let rig = limited("waiting_per_client = 5").await;
-    rig.upstream.script(|asked| match asked.name().contains("well") {
-        true => Act::Answer(Answer::new().a(300, [192, 0, 2, 1])),
-        false => Act::Silence,
+    rig.upstream.script(|asked| {
+        if asked.name().contains("well") { Act::Answer(Answer::new().a(300, [192, 0, 2, 1])) } else { Act::Silence }
     });
     let mut stream = tcp(rig.dns()).await.unwrap();
     for id in 0..20_u16 {
