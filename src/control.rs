@@ -3,6 +3,7 @@
 mod explain;
 mod gauges;
 mod hands;
+mod memory;
 mod reload;
 mod secrets;
 pub mod snapshot;
@@ -46,6 +47,8 @@ pub struct Control {
     pub counters: Vec<Arc<Counters>>,
     /// What the stopping thread says.
     pub state: Arc<State>,
+    /// Octets of memory this process may take, if that is known.
+    pub memory: Option<usize>,
     /// How many workers serve.
     pub workers: usize,
     /// The cache over a restart.
@@ -120,6 +123,7 @@ pub fn start(
             let handles = handles(&control);
             tokio::spawn(upkeep::watch_upstream(Arc::clone(&control)));
             tokio::spawn(upkeep::keep_certificates(Arc::clone(&control)));
+            tokio::spawn(memory::watch(Arc::clone(&control)));
             tokio::spawn(upkeep::keep_time(Arc::clone(&control.times)));
             tokio::spawn(secrets::keep(Arc::clone(&control.force), control.own_counters()));
             tokio::spawn(reload::watch(Arc::clone(&control.reloader)));

@@ -184,7 +184,7 @@ impl Bound {
         let force = Arc::new(ArcSwap::from_pointee(reload::in_force(&core, own, &config, list)));
         let snapshot =
             Snapshot::new(config.cache.clone(), config.state_dir.clone(), Arc::clone(&force), Arc::clone(&times));
-        let (delay, rules) = (config.shutdown.delay, rules::of(&config.guard));
+        let (delay, memory, rules) = (config.shutdown.delay, config.memory, rules::of(&config.guard));
         let fixtures = Fixtures {
             source,
             identity: Arc::clone(&identity),
@@ -202,6 +202,7 @@ impl Bound {
             identity,
             counters: counters.clone(),
             state: Arc::clone(&state),
+            memory,
             workers: workers.len(),
         };
         let control = control::start(control_runtime, admin, control, drain_control).map_err(GatewayError::System)?;

@@ -31,6 +31,7 @@ use hushgate::wire::Subnet;
 fn machine() -> Surroundings {
     Surroundings {
         open_files: 65_536,
+        memory: 16 << 30,
         cores: 4,
         link: vec!["192.0.2.0/24".parse().unwrap()],
         name_servers: vec!["192.0.2.53".parse().unwrap()],

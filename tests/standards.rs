@@ -66,10 +66,6 @@ const DECIDED: &[(&str, &str)] = &[
         "TLS-07",
         "not yet: keys of tickets never leave the process; at another instance a client makes a whole handshake",
     ),
-    (
-        "DOQ-26",
-        "not yet: addresses are validated by the handshake alone, and get three times what they sent before it (DOQ-25)",
-    ),
     ("EDE-08", "there are no policy lists: nothing is blocked, censored or filtered here"),
     ("PPX-11", "not yet: upstreams are sent no PROXY header"),
 ];

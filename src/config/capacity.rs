@@ -6,10 +6,17 @@ use super::doors::Doors;
 use super::kinds::{self, What};
 use super::node::Node;
 use super::{Reader, Surroundings};
+use crate::listen::Retry;
 use crate::{guard, listen};
 
 /// What `"auto"` connections never exceed.
 const MOST_CONNECTIONS: u64 = 20_000;
+/// What `"auto"` connections are at least, however little memory there is.
+const FEWEST_CONNECTIONS: usize = 64;
+/// Octets that an idle connection of the dearest kind, HTTP/3, may take.
+const CONNECTION: usize = 52 << 10;
+/// The words for proof of address.
+const RETRY: &[(&str, Retry)] = &[("never", Retry::Never), ("when-busy", Retry::WhenBusy), ("always", Retry::Always)];
 /// Files kept for what is no client's connection: upstreams, listeners, certificates, the log. Half where files are few.
 const SPARE_FILES: u64 = 1536;
 /// A worker's number is one octet of its QUIC connection ids.
@@ -26,6 +33,7 @@ pub fn read_deadlines(reader: &mut Reader<'_>) -> listen::Limits {
         handshake_timeout: reader.read("limits.handshake_timeout", kinds::duration(handshake)),
         tcp_idle_timeout: reader.read("limits.tcp_idle_timeout", kinds::duration(idle.clone())),
         idle_timeout: reader.read("limits.idle_timeout", kinds::duration(idle)),
+        retry: reader.read("limits.retry", kinds::choice(RETRY)),
     }
 }
 
@@ -35,14 +43,21 @@ pub fn read_outstanding(reader: &mut Reader<'_>) -> u16 {
     u16::try_from(most).unwrap_or(u16::MAX)
 }
 
-/// Reads the limits; `doors` knows who may ask at each.
-pub fn read_guard(reader: &mut Reader<'_>, doors: &Doors) -> guard::Settings {
+/// Reads the limits; `doors` knows who may ask at each, and `left` is what memory there is for connections.
+pub fn read_guard(reader: &mut Reader<'_>, doors: &Doors, left: Option<usize>) -> guard::Settings {
+    let per_second = |reader: &mut Reader<'_>, key| reader.read(key, kinds::whole(0..=1_000_000));
     guard::Settings {
         allow: doors.allow.clone(),
         refuse: doors.refuse,
-        connections: connections(reader),
+        connections: connections(reader, left),
         connections_per_client: reader.read("limits.connections_per_client", kinds::whole(1..=1_000_000)),
         queries_per_second: reader.read("limits.queries_per_second", kinds::whole(0..=1_000_000_000)),
+        waiting_per_client: reader.read("limits.waiting_per_client", kinds::whole(0..=1_000_000)),
+        connections_per_second: per_second(reader, "limits.connections_per_second"),
+        handshakes_per_second: per_second(reader, "limits.handshakes_per_second"),
+        resets_per_second: per_second(reader, "limits.resets_per_second"),
+        errors_per_second: per_second(reader, "limits.errors_per_second"),
+        octets_per_client: octets_per_client(reader),
         exempt: reader.read_list("limits.exempt", kinds::network),
         trust: doors.trust.clone(),
     }
@@ -71,13 +86,27 @@ pub fn sockets(around: &Surroundings) -> usize {
     usize::try_from(spare(around) * 2 / 3).unwrap_or(usize::MAX)
 }
 
-fn connections(reader: &mut Reader<'_>) -> usize {
+/// 0 is no limit. Less than the longest message and an answer to it would be too little for one question.
+fn octets_per_client(reader: &mut Reader<'_>) -> usize {
+    match reader.read("limits.bytes_per_client", kinds::size((256 << 10)..=(1 << 40))) {
+        0 => usize::MAX,
+        octets => octets,
+    }
+}
+
+fn connections(reader: &mut Reader<'_>, left: Option<usize>) -> usize {
     let room = room(reader.around);
+    let fitting = left.map(|octets| (octets / CONNECTION).max(FEWEST_CONNECTIONS));
     let key = "limits.connections";
     let Some(chosen) = reader.read(key, |node| auto_or(node, 1..=10_000_000)) else {
-        return room.min(usize::try_from(MOST_CONNECTIONS).unwrap_or(usize::MAX));
+        let most = usize::try_from(MOST_CONNECTIONS).unwrap_or(usize::MAX);
+        return room.min(most).min(fitting.unwrap_or(most));
     };
     let chosen = usize::try_from(chosen).unwrap_or(usize::MAX);
+    if let Some((node, fitting)) = reader.values.get(key).zip(fitting.filter(|&fitting| chosen > fitting)) {
+        let what = format!("{chosen} idle connections may take more than limits.memory leaves: {fitting} fit");
+        reader.findings.warning(key, node.origin, what);
+    }
     if let Some(node) = reader.values.get(key).filter(|_| chosen > room) {
         let limit = reader.around.open_files;
         let what =

@@ -85,7 +85,9 @@ fn note(path: &str, value: &Node, config: Option<&Config>) -> Option<String> {
     let number = match path {
         "workers" => config.map(|config| config.workers),
         "limits.connections" => config.map(|config| config.guard.connections),
+        "limits.memory" => config.and_then(|config| config.memory).map(|octets| octets >> 20),
         _ => None,
     };
-    number.filter(|_| value.text() == Some("auto")).map(|number| format!("{number} here"))
+    let unit = if path == "limits.memory" { " MiB" } else { "" };
+    number.filter(|_| value.text() == Some("auto")).map(|number| format!("{number}{unit} here"))
 }

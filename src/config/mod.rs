@@ -10,6 +10,7 @@ use crate::{cache, discovery, guard, listen, pipeline, upstream};
 
 mod admin;
 mod advertise;
+mod budget;
 mod capacity;
 pub mod changes;
 mod claims;
@@ -25,6 +26,7 @@ pub mod keys;
 mod kinds;
 mod layers;
 pub mod log;
+mod machine;
 mod memory;
 mod nearest;
 mod networks;
@@ -82,6 +84,8 @@ pub struct Config {
     pub watch: bool,
     /// What it writes down.
     pub log: log::Settings,
+    /// Octets of memory the process may take; `None` where the machine does not tell.
+    pub memory: Option<usize>,
     /// How many workers there are; `"auto"` is resolved.
     pub workers: usize,
     /// Where state is kept (0700).
@@ -171,7 +175,10 @@ fn fill(reader: &mut Reader<'_>) -> Config {
     let mut claims = claims::Claims::default();
     let doors = doors::read(reader, &mut claims);
     let limits = capacity::read_deadlines(reader);
-    let guard = capacity::read_guard(reader, &doors);
+    let room = budget::read(reader);
+    let mut cache = memory::read(reader);
+    budget::fit(reader, room, &mut cache.size);
+    let guard = capacity::read_guard(reader, &doors, budget::left(room, cache.size));
     let mut upstream = routes::read(reader);
     let tls = identity::read(reader, &doors.list);
     let plain = doors.list.iter().filter(|door| door.kind == listen::DoorKind::Dns);
@@ -184,7 +191,8 @@ fn fill(reader: &mut Reader<'_>) -> Config {
         guard,
         admin: admin::read(reader, &mut claims),
         shutdown: admin::read_shutdown(reader),
-        cache: memory::read(reader),
+        cache,
+        memory: room,
         pipeline: privacy::read(reader, &upstream, limits.tcp_idle_timeout, secrets),
         secrets_file,
         watch: reader.read("reload.watch", kinds::flag),

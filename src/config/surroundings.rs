@@ -7,6 +7,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::SockaddrStorage;
 
+use super::machine;
 use crate::guard::Network;
 use crate::upstream::hosts::machines_name_servers;
 
@@ -15,6 +16,8 @@ use crate::upstream::hosts::machines_name_servers;
 pub struct Surroundings {
     /// Files this process may open: the hard limit, which is what is raised to at start.
     pub open_files: u64,
+    /// Octets of memory this process may have; 0 where the system does not tell.
+    pub memory: u64,
     /// Cores this process may use.
     pub cores: usize,
     /// Networks of our own interfaces.
@@ -32,6 +35,7 @@ impl Surroundings {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         Self {
             open_files: getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard),
+            memory: machine::memory(),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             link: own_networks(),
             name_servers: machines_name_servers(),

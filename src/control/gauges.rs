@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Control;
+use super::{Control, memory};
 use crate::admin::Vitals;
 use crate::listen::DoorKind;
 use crate::peer::{DoorId, Transport};
-use crate::telemetry::{CertificateGauge, Counters, Gauges};
+use crate::telemetry::{CertificateGauge, Counters, Gauges, MemoryGauge};
 use crate::trail::UpstreamId;
 use crate::upstream::Exchange as _;
 use crate::upstream::facts::facts;
@@ -76,6 +76,11 @@ impl Control {
             snapshot: self.snapshot.gauge(),
             reloads: self.reloader.gauge(),
             upstreams: facts(&now.routes),
+            memory: MemoryGauge {
+                resident: wide(memory::resident().unwrap_or_default()),
+                limit: wide(self.memory.unwrap_or_default()),
+                held: wide(now.guard.octets_held()),
+            },
         }
     }
 

@@ -12,11 +12,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::clock::Moment;
 
-/// A table of buckets that all refill at the same rate and hold one second's worth.
+/// A table of buckets that all refill at the same rate and hold as much: a second's worth, or a few.
 #[derive(Debug)]
 pub struct Buckets {
+    /// As many as a power of two, so that a part of a hash is an index.
     sets: Box<[Set]>,
     per_second: u64,
+    /// What a full bucket holds, in thousandths of a token.
+    full: u64,
 }
 
 /// The buckets that one client may be in.
@@ -24,8 +27,11 @@ pub struct Buckets {
 #[repr(align(64))]
 struct Set([AtomicU64; 8]);
 
-/// Sets in a table: 65 536 buckets, 512 KiB.
-const SETS: u64 = 8192;
+/// Sets in a table for whoever may ask: 65 536 buckets, 512 KiB.
+const SETS: usize = 8192;
+
+/// Sets in a table for those who connect, whose addresses are seldom forged: 16 384 buckets, 128 KiB.
+const FEW_SETS: usize = 2048;
 
 /// The part of a word that holds the moment; the rest is the tag.
 const TIME: u64 = (1 << 48) - 1;
@@ -35,7 +41,7 @@ const TOKEN: u64 = 1000;
 
 /// How many seconds' worth ahead of now a moment is believed. Workers read the clock once a turn, so one may lag behind another by
 /// some milliseconds; a moment further ahead than this is an old one, seen after the clock has wrapped.
-const AHEAD: u64 = 8;
+const AHEAD: u64 = 32;
 
 /// Attempts to change a word that other workers change too. Whoever loses them all goes uncounted once.
 const ATTEMPTS: usize = 8;
@@ -44,18 +50,35 @@ impl Buckets {
     /// Full buckets that refill with `per_second` tokens, at least one, in a second.
     #[must_use]
     pub fn new(per_second: u32) -> Self {
-        Self { sets: (0..SETS).map(|_| Set::default()).collect(), per_second: u64::from(per_second.max(1)) }
+        Self::of(SETS, per_second, 1)
+    }
+
+    /// The same in a smaller table, with buckets that hold `seconds`' worth; eight at most.
+    #[must_use]
+    pub fn bursting(per_second: u32, seconds: u8) -> Self {
+        Self::of(FEW_SETS, per_second, seconds)
+    }
+
+    /// One bucket for all: every hash is to be the same.
+    #[must_use]
+    pub fn single(per_second: u32) -> Self {
+        Self::of(1, per_second, 1)
+    }
+
+    fn of(sets: usize, per_second: u32, seconds: u8) -> Self {
+        let per_second = u64::from(per_second.max(1));
+        let full = per_second * TOKEN * u64::from(seconds.clamp(1, 8));
+        Self { sets: (0..sets).map(|_| Set::default()).collect(), per_second, full }
     }
 
     /// Takes one token from the bucket of the client whose keyed hash is `hash`: was there one?
     pub fn take(&self, hash: u64, now: Moment) -> bool {
-        let Some(set) = usize::try_from(hash % SETS).ok().and_then(|index| self.sets.get(index)) else { return true };
-        let tag = hash & !TIME;
-        let clock = now.0.wrapping_mul(self.per_second) & TIME;
+        let Some(set) = self.set(hash) else { return true };
+        let (tag, clock) = (hash & !TIME, self.clock(now));
         for _ in 0..ATTEMPTS {
             let Some(found) = self.find(set, tag, clock) else { return true };
             let missing = found.missing + TOKEN;
-            if missing > self.per_second * TOKEN {
+            if missing > self.full {
                 return false;
             }
             let word = tag | (clock.wrapping_add(missing) & TIME);
@@ -64,6 +87,36 @@ impl Buckets {
             }
         }
         true
+    }
+
+    /// Is the bucket of the client whose keyed hash is `hash` shut? An empty one is not.
+    pub fn is_shut(&self, hash: u64, now: Moment) -> bool {
+        let found = self.set(hash).and_then(|set| self.find(set, hash & !TIME, self.clock(now)));
+        found.is_some_and(|found| found.missing > self.full)
+    }
+
+    /// Empties the client's bucket, and has it stay empty for `seconds`, eight at most.
+    pub fn shut(&self, hash: u64, seconds: u8, now: Moment) {
+        let Some(set) = self.set(hash) else { return };
+        let (tag, clock) = (hash & !TIME, self.clock(now));
+        let missing = self.full + self.per_second * TOKEN * u64::from(seconds.min(8));
+        for _ in 0..ATTEMPTS {
+            let Some(found) = self.find(set, tag, clock) else { return };
+            let word = tag | (clock.wrapping_add(missing) & TIME);
+            if found.cell.compare_exchange_weak(found.word, word, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// The buckets that the client may be in. The lowest bits tell, the highest are its tag.
+    fn set(&self, hash: u64) -> Option<&Set> {
+        let mask = self.sets.len().wrapping_sub(1);
+        self.sets.get(usize::try_from(hash & 0xffff_ffff).unwrap_or_default() & mask)
+    }
+
+    const fn clock(&self, now: Moment) -> u64 {
+        now.0.wrapping_mul(self.per_second) & TIME
     }
 
     /// The client's bucket, or the one of the set that it may have: full, or else nearest to full.
@@ -165,6 +218,19 @@ mod tests {
             assert!(buckets.take(hash(other, 0), Moment(0)));
         }
         assert!(!buckets.take(busy, Moment(0)));
+    }
+
+    #[test]
+    fn a_bucket_may_hold_some_seconds_worth_and_be_shut_for_some_more() {
+        let buckets = Buckets::bursting(10, 4);
+        assert_eq!(taken(&buckets, 5, Moment(0), 100), 40);
+        assert!(!buckets.is_shut(5, Moment(0)), "empty, not shut");
+        buckets.shut(5, 8, Moment(1000));
+        assert!(buckets.is_shut(5, Moment(8999)) && !buckets.is_shut(5, Moment(9000)));
+        assert!(!buckets.is_shut(6, Moment(1000)), "the others are not shut out");
+        assert_eq!(taken(&buckets, 5, Moment(30_000), 100), 40, "and it is full again");
+        let single = Buckets::single(3);
+        assert_eq!(taken(&single, 0, Moment(0), 9), 3);
     }
 
     #[test]

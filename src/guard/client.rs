@@ -1,6 +1,26 @@
-//! The network that limits count by: one IPv4 address, one IPv6 /56, since that is what one subscriber is given (RFC 6177 2).
+//! Whom limits count by: who a client has shown itself to be, or else its network: one IPv4 address, one IPv6 /56, since that is what
+//! one subscriber is given (RFC 6177 2).
 
 use std::net::{IpAddr, Ipv6Addr};
+
+use crate::peer::{ClientId, Peer};
+
+/// Who asks, as limits see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Client {
+    /// Somebody in a network.
+    Network(ClientNetwork),
+    /// Somebody known, wherever they are.
+    Known(ClientId),
+}
+
+impl Client {
+    /// The client at the other end.
+    #[must_use]
+    pub fn of(peer: &Peer) -> Self {
+        peer.client.map_or_else(|| Self::Network(ClientNetwork::of(peer.ip())), Self::Known)
+    }
+}
 
 /// The client network of an address, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,16 +1,21 @@
-//! The guard itself: access by door, connection permits, question rates. One for all workers.
+//! The guard itself: access by door, connection permits, rates of all kinds, what is held for whom. One for all workers.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::access::{Access, Exempt};
-use super::client::ClientNetwork;
-use super::permits::{Ledger, Permits};
+use super::client::{Client, ClientNetwork};
+use super::flow::{Beginning, Fault, Flows};
+use super::held::{Purse, Waiting};
+use super::permits::Permits;
 use super::rate::{Rate, Rates, Source};
+use super::strain::{self, Strain};
+use super::tally::Tally;
 use super::trust::{ForwardedHeader, Standing, Trusted};
 use super::{Refuse, Settings};
 use crate::clock::Moment;
-use crate::peer::DoorId;
+use crate::peer::{DoorId, Peer};
+use crate::telemetry::Limited;
 
 /// Access and limits, shared by all workers.
 #[derive(Debug)]
@@ -20,6 +25,12 @@ pub struct Guard {
     permits: Permits,
     rates: Option<Arc<Rates>>,
     queries_per_second: u32,
+    flows: Arc<Flows>,
+    waiting: Arc<Tally<(Client, Source)>>,
+    waiting_per_client: usize,
+    octets: Arc<Tally<ClientNetwork>>,
+    octets_per_client: usize,
+    strain: Arc<strain::Cell>,
     refuse: Refuse,
     trusted: Trusted,
 }
@@ -27,7 +38,7 @@ pub struct Guard {
 /// The right to hold one connection; given back on drop.
 #[derive(Debug)]
 pub struct Permit {
-    ledger: Arc<Ledger>,
+    guard: Arc<Guard>,
     /// `None` for an exempt client, which has no bound of its own.
     client: Option<ClientNetwork>,
     /// Has a proxy taken it, that has yet to say for whom?
@@ -52,27 +63,39 @@ impl Guard {
     #[must_use]
     pub fn new(settings: Settings) -> Arc<Self> {
         Arc::new(Self {
+            rates: Rates::new(settings.queries_per_second).map(Arc::new),
+            flows: Flows::new(&settings),
+            waiting: Arc::default(),
+            octets: Arc::default(),
+            strain: Arc::default(),
+            permits: Permits::new(settings.connections, settings.connections_per_client),
+            queries_per_second: settings.queries_per_second,
+            waiting_per_client: or_any(settings.waiting_per_client),
+            octets_per_client: settings.octets_per_client,
             access: Access::new(settings.allow),
             exempt: Exempt::new(settings.exempt),
-            permits: Permits::new(settings.connections, settings.connections_per_client),
-            rates: Rates::new(settings.queries_per_second).map(Arc::new),
-            queries_per_second: settings.queries_per_second,
             refuse: settings.refuse,
             trusted: Trusted::new(settings.trust),
         })
     }
 
-    /// A guard by other settings that knows which permits are out, and what each client has asked unless the rate itself is another.
+    /// A guard by other settings that knows what is out, and what each client has done unless the rate itself is another.
     #[must_use]
     pub fn renewed(&self, settings: Settings) -> Arc<Self> {
         let is_same_rate = self.queries_per_second == settings.queries_per_second;
         let fresh = || Rates::new(settings.queries_per_second).map(Arc::new);
         Arc::new(Self {
+            rates: if is_same_rate { self.rates.clone() } else { fresh() },
+            flows: self.flows.renewed(&settings),
+            waiting: Arc::clone(&self.waiting),
+            octets: Arc::clone(&self.octets),
+            strain: Arc::clone(&self.strain),
+            permits: self.permits.renewed(settings.connections, settings.connections_per_client),
+            queries_per_second: settings.queries_per_second,
+            waiting_per_client: or_any(settings.waiting_per_client),
+            octets_per_client: settings.octets_per_client,
             access: Access::new(settings.allow),
             exempt: Exempt::new(settings.exempt),
-            permits: self.permits.renewed(settings.connections, settings.connections_per_client),
-            rates: if is_same_rate { self.rates.clone() } else { fresh() },
-            queries_per_second: settings.queries_per_second,
             refuse: settings.refuse,
             trusted: Trusted::new(settings.trust),
         })
@@ -109,7 +132,7 @@ impl Guard {
             Standing::Client | Standing::Forwarder => (self.bounded(door, client)?, false),
         };
         self.permits.take(client)?;
-        Ok(Permit { ledger: self.permits.ledger(), client, owes_header })
+        Ok(Permit { guard: Arc::clone(self), client, owes_header })
     }
 
     /// The network whose bound a connection of `client` counts in; `None` for one that only the total counts: a proxy would use up
@@ -124,13 +147,56 @@ impl Guard {
         Ok((!self.is_exempt(client)).then(|| ClientNetwork::of(client)))
     }
 
-    /// Takes one token of `client`'s network: [`Rate::Over`] once its tokens are used up, [`Rate::FarOver`] once it has asked for
-    /// as many again.
-    pub fn rate(&self, client: IpAddr, source: Source, now: Moment) -> Rate {
+    /// Takes one token of `peer`: [`Rate::Over`] once its tokens are used up, [`Rate::FarOver`] once it has asked for as many again.
+    pub fn rate(&self, peer: &Peer, source: Source, now: Moment) -> Rate {
         match &self.rates {
-            Some(rates) if !self.is_exempt(client) => rates.count(ClientNetwork::of(client), source, now),
+            Some(rates) if !self.is_spared(peer) => rates.count(Client::of(peer), source, now),
             _ => Rate::Exempt,
         }
+    }
+
+    /// May `peer` begin a conversation? Asked before anything is spent on it.
+    ///
+    /// # Errors
+    /// The limit that it has reached. That of memory is for everybody.
+    pub fn may_begin(&self, peer: &Peer, beginning: Beginning, source: Source, now: Moment) -> Result<(), Limited> {
+        if self.strain() == Strain::Out {
+            return Err(Limited::Memory);
+        }
+        if self.is_spared(peer) {
+            return Ok(());
+        }
+        self.flows.begin(ClientNetwork::of(peer.ip()), beginning, source, now)
+    }
+
+    /// Counts a handshake of anybody; answers whether there are so many that unknown addresses must prove themselves first.
+    pub fn is_busy(&self, now: Moment) -> bool {
+        self.flows.are_many(now)
+    }
+
+    /// Counts what `peer` did wrong; from the limit on its connection is to be closed, and it is shut out for a while.
+    ///
+    /// # Errors
+    /// The limit that it has reached.
+    pub fn fault(&self, peer: &Peer, fault: Fault, now: Moment) -> Result<(), Limited> {
+        if self.is_spared(peer) { Ok(()) } else { self.flows.fault(ClientNetwork::of(peer.ip()), fault, now) }
+    }
+
+    /// A place for a question of `peer` that has to wait; `None` if as many wait as may.
+    pub fn wait(self: &Arc<Self>, peer: &Peer, source: Source) -> Option<Waiting> {
+        let key = (!self.is_spared(peer)).then(|| (Client::of(peer), source));
+        let taken = self.waiting.take(key, 1, self.waiting_per_client);
+        taken.then(|| Waiting::new(Arc::clone(self), key))
+    }
+
+    /// How short memory is.
+    pub fn strain(&self) -> Strain {
+        self.strain.get()
+    }
+
+    /// Says how short memory is.
+    pub fn strain_by(&self, strain: Strain) {
+        self.strain.set(strain);
     }
 
     /// How refused clients hear of it over UDP.
@@ -143,10 +209,43 @@ impl Guard {
         self.permits.held()
     }
 
+    /// The most connections there may be.
+    pub fn most_connections(&self) -> usize {
+        self.permits.bound()
+    }
+
+    /// Octets that are kept for clients.
+    pub fn octets_held(&self) -> usize {
+        self.octets.total()
+    }
+
+    pub(super) fn octets(&self) -> &Tally<ClientNetwork> {
+        &self.octets
+    }
+
+    pub(super) const fn octets_per_client(&self) -> usize {
+        self.octets_per_client
+    }
+
+    pub(super) fn waiting(&self) -> &Tally<(Client, Source)> {
+        &self.waiting
+    }
+
     /// Is `client` free of rates and of the bound on connections of one client?
     pub fn is_exempt(&self, client: IpAddr) -> bool {
         self.exempt.contains(client)
     }
+
+    /// Does no rate apply to `peer`? What a proxy does for itself is not its clients' doing, who are judged by themselves.
+    fn is_spared(&self, peer: &Peer) -> bool {
+        let is_proxy = || matches!(self.standing(peer.door, peer.ip()), Standing::Introducer | Standing::Forwarder);
+        self.is_exempt(peer.ip()) || (peer.via.is_none() && is_proxy())
+    }
+}
+
+/// A bound of 0 is none.
+fn or_any(bound: u32) -> usize {
+    if bound == 0 { usize::MAX } else { usize::try_from(bound).unwrap_or(usize::MAX) }
 }
 
 impl Permit {
@@ -168,11 +267,23 @@ impl Permit {
         self.owes_header = false;
         Ok(self)
     }
+
+    /// What the octets kept for this connection are charged to.
+    #[must_use]
+    pub fn purse(&self) -> Purse {
+        Purse::new(Arc::clone(&self.guard), self.client)
+    }
+
+    /// The guard that gave it.
+    #[must_use]
+    pub fn guard(&self) -> &Arc<Guard> {
+        &self.guard
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.ledger.give_back(self.client);
+        self.guard.permits.give_back(self.client);
     }
 }
 
@@ -188,13 +299,20 @@ mod tests {
             connections: 5,
             connections_per_client: 2,
             queries_per_second,
+            waiting_per_client: 2,
+            octets_per_client: 1000,
             exempt: vec!["127.0.0.0/8".parse().unwrap()],
-            trust: Vec::new(),
+            ..Settings::default()
         })
     }
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    fn peer(text: &str) -> Peer {
+        let local = "192.0.2.53:53".parse().unwrap();
+        Peer::new(std::net::SocketAddr::new(ip(text), 5353), local, DoorId(0), crate::peer::Transport::Udp)
     }
 
     fn refused(guard: &Arc<Guard>, door: u16, client: &str) -> Option<Refusal> {
@@ -273,19 +391,54 @@ mod tests {
     fn rates_apply_to_all_but_exempt_clients_and_not_at_all_when_off() {
         let limited = guard(1);
         let said = ["192.0.2.1", "192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2", "127.0.0.1", "127.0.0.1"]
-            .map(|client| limited.rate(ip(client), Source::Claimed, Moment(0)));
+            .map(|client| limited.rate(&peer(client), Source::Claimed, Moment(0)));
         assert_eq!(said, [Rate::Within, Rate::Over, Rate::FarOver, Rate::Within, Rate::Exempt, Rate::Exempt]);
         let off = guard(0);
-        let unlimited = |()| off.rate(ip("192.0.2.1"), Source::Claimed, Moment(0));
+        let unlimited = |()| off.rate(&peer("192.0.2.1"), Source::Claimed, Moment(0));
         assert_eq!([(), ()].map(unlimited), [Rate::Exempt; 2]);
     }
 
     #[test]
     fn forged_questions_use_up_nothing_of_the_client_they_name() {
         let guard = guard(1);
-        let forged = [(); 3].map(|()| guard.rate(ip("192.0.2.1"), Source::Claimed, Moment(0)));
+        let forged = [(); 3].map(|()| guard.rate(&peer("192.0.2.1"), Source::Claimed, Moment(0)));
         assert_eq!(forged, [Rate::Within, Rate::Over, Rate::FarOver]);
-        assert_eq!(guard.rate(ip("192.0.2.1"), Source::Proven, Moment(0)), Rate::Within);
+        assert_eq!(guard.rate(&peer("192.0.2.1"), Source::Proven, Moment(0)), Rate::Within);
+    }
+
+    #[test]
+    fn questions_that_wait_and_octets_that_are_kept_are_bounded_by_client_and_given_back() {
+        let guard = guard(0);
+        let known = Peer { client: Some(crate::peer::ClientId(7)), ..peer("192.0.2.1") };
+        let held = [&peer("192.0.2.1"), &peer("::ffff:192.0.2.1"), &known].map(|peer| guard.wait(peer, Source::Proven));
+        assert!(held.iter().all(Option::is_some));
+        assert!(guard.wait(&peer("192.0.2.1"), Source::Proven).is_none());
+        assert!(guard.wait(&peer("192.0.2.1"), Source::Claimed).is_some(), "forged ones are counted apart");
+        let many: Vec<_> = (0..50).map(|_| guard.wait(&peer("127.0.0.1"), Source::Claimed)).collect();
+        assert!(many.iter().all(Option::is_some));
+        drop(held);
+        assert!(guard.wait(&peer("192.0.2.1"), Source::Proven).is_some());
+        let purses = ["192.0.2.1", "192.0.2.1", "192.0.2.2", "127.0.0.1"]
+            .map(|client| guard.admit(DoorId(0), ip(client)).unwrap().purse());
+        let kept: Vec<_> = purses.iter().map(|purse| purse.hold(600)).collect();
+        assert_eq!(kept.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true, true]);
+        assert!(purses[3].hold(100_000).is_some());
+        assert_eq!(guard.octets_held(), 1800);
+        drop(kept);
+        assert_eq!(guard.octets_held(), 0);
+    }
+
+    #[test]
+    fn without_memory_nobody_begins_and_exempt_clients_have_no_other_limit() {
+        let guard = guard(0);
+        let begin = |client| guard.may_begin(&peer(client), Beginning::Handshake, Source::Proven, Moment(0));
+        assert!((0..1000).all(|_| begin("127.0.0.1").is_ok()));
+        assert!((0..1000).all(|_| guard.fault(&peer("127.0.0.1"), Fault::Error, Moment(0)).is_ok()));
+        assert_eq!((0..1000).filter(|_| begin("192.0.2.1").is_ok()).count(), 200);
+        guard.strain_by(Strain::Out);
+        assert_eq!([begin("127.0.0.1"), begin("192.0.2.9")], [Err(Limited::Memory); 2]);
+        guard.strain_by(Strain::Short);
+        assert_eq!(begin("192.0.2.9"), Ok(()));
     }
 
     #[test]
@@ -295,13 +448,14 @@ mod tests {
             Settings { allow: vec![vec![any]], connections: 10, queries_per_second: 2, ..Settings::default() };
         let old = Guard::new(settings.clone());
         let client = "192.0.2.1".parse().unwrap();
+        let asker = peer("192.0.2.1");
         let held = old.admit(DoorId(0), client).unwrap();
         for _ in 0..2 {
-            assert_eq!(old.rate(client, Source::Proven, Moment(0)), Rate::Within);
+            assert_eq!(old.rate(&asker, Source::Proven, Moment(0)), Rate::Within);
         }
         let new = old.renewed(Settings { connections: 1, allow: vec![vec![any]], ..settings.clone() });
         assert_eq!((new.connections(), new.admit(DoorId(0), client).unwrap_err()), (1, Refusal::Full));
-        assert_ne!(new.rate(client, Source::Proven, Moment(0)), Rate::Within, "what it has asked is known");
+        assert_ne!(new.rate(&asker, Source::Proven, Moment(0)), Rate::Within, "what it has asked is known");
         drop(held);
         assert_eq!((new.connections(), old.connections()), (0, 0));
         assert!(!old.renewed(Settings { allow: vec![Vec::new()], ..settings }).may_ask(DoorId(0), client));

@@ -1,4 +1,4 @@
-//! Question rates: what the limiter says of one question of one client network.
+//! Question rates: what the limiter says of one question of one client.
 //!
 //! Two tables of buckets stand one behind the other. The first gives a client its rate; a question that finds it empty asks the
 //! second, which gives as much again. So of the questions of one second the first `queries_per_second` are [`Rate::Within`], as
@@ -11,7 +11,7 @@
 use ahash::RandomState;
 
 use super::buckets::Buckets;
-use super::client::ClientNetwork;
+use super::client::Client;
 use crate::clock::Moment;
 
 /// What the limiter says of one question.
@@ -36,7 +36,7 @@ pub enum Source {
     Proven,
 }
 
-/// The rates of all client networks.
+/// The rates of all clients.
 #[derive(Debug)]
 pub struct Rates {
     /// Keyed by chance, so that nobody can choose addresses that share a bucket.
@@ -57,7 +57,7 @@ impl Rates {
     }
 
     /// Counts one question of `client`.
-    pub fn count(&self, client: ClientNetwork, source: Source, now: Moment) -> Rate {
+    pub fn count(&self, client: Client, source: Source, now: Moment) -> Rate {
         let hash = self.hasher.hash_one((client, source));
         if self.within.take(hash, now) {
             Rate::Within
@@ -72,12 +72,14 @@ impl Rates {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guard::client::ClientNetwork;
+    use crate::peer::ClientId;
 
-    fn client(text: &str) -> ClientNetwork {
-        ClientNetwork::of(text.parse().unwrap())
+    fn client(text: &str) -> Client {
+        Client::Network(ClientNetwork::of(text.parse().unwrap()))
     }
 
-    fn asked(rates: &Rates, client: ClientNetwork, now: Moment, times: usize) -> [usize; 3] {
+    fn asked(rates: &Rates, client: Client, now: Moment, times: usize) -> [usize; 3] {
         let said: Vec<Rate> = (0..times).map(|_| rates.count(client, Source::Claimed, now)).collect();
         [Rate::Within, Rate::Over, Rate::FarOver].map(|kind| said.iter().filter(|&&rate| rate == kind).count())
     }
@@ -100,6 +102,8 @@ mod tests {
         assert_eq!(asked(&rates, client("192.0.2.1"), Moment(0), 10), [10, 0, 0]);
         assert_eq!(asked(&rates, client("::ffff:192.0.2.1"), Moment(0), 1), [0, 1, 0]);
         assert_eq!(asked(&rates, client("192.0.2.2"), Moment(0), 1), [1, 0, 0]);
+        assert_eq!(asked(&rates, Client::Known(ClientId(7)), Moment(0), 30), [10, 10, 10]);
+        assert_eq!(asked(&rates, Client::Known(ClientId(8)), Moment(0), 1), [1, 0, 0]);
     }
 
     #[test]
@@ -111,7 +115,7 @@ mod tests {
         let flood = |seconds: std::ops::Range<u32>| {
             for n in seconds.start * 1_000_000..seconds.end * 1_000_000 {
                 let stranger = ClientNetwork::of(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n).into());
-                rates.count(stranger, Source::Claimed, Moment(u64::from(n) / 2000));
+                rates.count(Client::Network(stranger), Source::Claimed, Moment(u64::from(n) / 2000));
             }
         };
         flood(0..1);

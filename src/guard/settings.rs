@@ -26,6 +26,19 @@ pub struct Settings {
     /// Questions a second of one client network, those with a proven source and those without counted apart; 0 switches it off.
     /// Default 5000.
     pub queries_per_second: u32,
+    /// Questions of one client that wait for upstreams at a time, those with a proven source and those without counted apart; 0
+    /// switches it off. Default 2000.
+    pub waiting_per_client: u32,
+    /// Connections a second of one client network; it may begin four seconds' worth at once. 0 switches it off. Default 100.
+    pub connections_per_second: u32,
+    /// Those with a handshake, likewise. Default 50.
+    pub handshakes_per_second: u32,
+    /// Questions that one client network may take back in a second, likewise; above that it is shut out for a while. Default 200.
+    pub resets_per_second: u32,
+    /// Breaches of protocol of one client network in a second, likewise. Default 20.
+    pub errors_per_second: u32,
+    /// Octets kept for one client network: answers that it does not read, questions that are not whole. Default 16 MiB.
+    pub octets_per_client: usize,
     /// Networks that no rate or connection limit applies to. Default none; `config` names loopback.
     pub exempt: Vec<Network>,
     /// Whose word about other addresses is taken, by door as in `allow`. Default nobody's.
@@ -41,6 +54,12 @@ impl Default for Settings {
             connections: 20_000,
             connections_per_client: 256,
             queries_per_second: 5000,
+            waiting_per_client: 2000,
+            connections_per_second: 100,
+            handshakes_per_second: 50,
+            resets_per_second: 200,
+            errors_per_second: 20,
+            octets_per_client: 16 << 20,
             exempt: Vec::new(),
             trust: Vec::new(),
         }

@@ -19,11 +19,10 @@ use super::proxy::introduced;
 use super::tcp::Tcp;
 use super::tls::{self, Pace, Secured};
 use super::{Context, Session, doh, stream};
-use crate::guard::Refusal;
+use crate::guard::Beginning;
 use crate::identity::Identity;
 use crate::peer::{DoorId, Peer, Transport};
 use crate::shutdown::Stop;
-use crate::telemetry::proxies::Introduction;
 
 /// What is spoken on an accepted connection.
 #[derive(Clone, Debug)]
@@ -58,6 +57,14 @@ impl Service {
     /// DNS over HTTPS with our identity.
     pub fn doh(identity: &Identity, site: Arc<doh::Site>) -> Self {
         Self::Doh { tls: identity.stream_config(tls::DOH_ALPN), site }
+    }
+
+    /// What a connection costs before its first question.
+    const fn beginning(&self) -> Beginning {
+        match self {
+            Self::Tcp | Self::DohClear { .. } => Beginning::Clear,
+            Self::Dot { .. } | Self::Doh { .. } => Beginning::Handshake,
+        }
     }
 
     /// The transport of its connections, as far as the door tells: ALPN tells HTTP/1.1 and HTTP/2 apart.
@@ -134,17 +141,10 @@ impl Doorway {
     fn admit(&mut self, mut stream: TcpStream, remote: SocketAddr) {
         let Ok(local) = stream.local_addr() else { return };
         let peer = Peer::new(remote, local, self.id, self.service.transport());
-        let permit = match self.context.terms().guard.admit(self.id, peer.ip()) {
-            Ok(permit) => permit,
-            Err(refusal) => {
-                self.context.counters.connections_refused.add_one();
-                if refusal == Refusal::Untrusted {
-                    self.context.counters.introduced(Introduction::Untrusted);
-                }
-                // A reset leaves nothing behind on our side.
-                let _ = stream.set_zero_linger();
-                return;
-            }
+        let Some(permit) = self.context.admit(&peer, self.service.beginning()) else {
+            // A reset leaves nothing behind on our side.
+            let _ = stream.set_zero_linger();
+            return;
         };
         let _ = stream.set_nodelay(true);
         let session = Session { peer, permit, alpn: None };

@@ -7,7 +7,7 @@ use arc_swap::{ArcSwap, Guard as Loaded};
 use super::Limits;
 use super::http::pages::Page;
 use crate::answer::Answer;
-use crate::guard::Guard;
+use crate::guard::{Guard, Strain};
 use crate::shutdown::Drain;
 use crate::telemetry::Counters;
 
@@ -56,9 +56,13 @@ impl Context {
         self.terms.load()
     }
 
-    /// Bounds and deadlines as they are now.
+    /// Bounds and deadlines as they are now: shorter ones while memory is short.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        self.terms().limits
+        let terms = self.terms();
+        match terms.guard.strain() {
+            Strain::None => terms.limits,
+            Strain::Short | Strain::Out => terms.limits.strained(),
+        }
     }
 }

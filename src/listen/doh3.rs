@@ -44,13 +44,13 @@ pub async fn serve(connection: quinn::Connection, session: Session, context: Con
     builder.max_field_section_size(MAX_HEADER_LIST.into()).send_grease(false);
     // Waits for the client to allow our control stream.
     let Ok(Ok(http)) = timeout(context.limits().handshake_timeout, builder.build(carrier)).await else {
-        context.counters.protocol_errors.add_one();
+        context.broken_by(&peer);
         return close(&connection, Code::H3_GENERAL_PROTOCOL_ERROR);
     };
     let visit = Visit {
         desk: Desk::new(&context, peer, None),
         replies: Mutex::default(),
-        unread: Unread::default(),
+        unread: Unread::of(permit.purse()),
         connection: connection.clone(),
         context,
         _presence: presence,
@@ -85,7 +85,7 @@ struct Visit {
 impl Visit {
     /// Looks where the client is, for the questions that follow.
     fn follow(&self) {
-        whereabouts::follow(&self.connection, self.desk.peer());
+        whereabouts::follow(&self.connection, self.desk.whereabouts());
     }
 }
 
@@ -205,8 +205,12 @@ impl Talk {
     }
 
     fn ended(&mut self, end: End) {
-        if let Err(Spent) = self.patience.judge(end, Instant::now().into_std()) {
-            self.visit.context.counters.protocol_errors.add_one();
+        let borne = match end {
+            End::Answered => true,
+            End::Abandoned | End::Headless => self.visit.context.bears_reset_by(&self.visit.desk.peer()),
+        };
+        if self.patience.judge(end, Instant::now().into_std()) == Err(Spent) || !borne {
+            self.visit.context.broken_by(&self.visit.desk.peer());
             close(&self.connection, Code::H3_EXCESSIVE_LOAD);
             self.stage = Stage::Over;
         }
@@ -228,7 +232,7 @@ impl Talk {
     fn broken(&self, error: &ConnectionError) {
         let ours = matches!(error, ConnectionError::Local { error: LocalError::Application { .. }, .. });
         if (ours && !error.is_h3_no_error()) || self.ledger.is_exceeded() {
-            self.visit.context.counters.protocol_errors.add_one();
+            self.visit.context.broken_by(&self.visit.desk.peer());
         }
     }
 }

@@ -29,6 +29,18 @@ pub struct Door {
     pub address: SocketAddr,
 }
 
+/// When a QUIC client must prove its address before the handshake (RFC 9000 8.1.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retry {
+    /// Never: who has too many is refused.
+    Never,
+    /// While many handshakes are under way or come in, or the address has too many.
+    #[default]
+    WhenBusy,
+    /// Always: a round trip more for everybody.
+    Always,
+}
+
 /// Bounds and deadlines of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -40,6 +52,8 @@ pub struct Limits {
     pub tcp_idle_timeout: Duration,
     /// Idle HTTP and QUIC connections. Default 30 s.
     pub idle_timeout: Duration,
+    /// Proof of address before QUIC handshakes. Default when busy.
+    pub retry: Retry,
 }
 
 impl Default for Limits {
@@ -49,9 +63,25 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(5),
             tcp_idle_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
+            retry: Retry::default(),
         }
     }
 }
+
+impl Limits {
+    /// The same for when memory is short: who says nothing goes soon (RFC 7766 6.2.3).
+    #[must_use]
+    pub fn strained(self) -> Self {
+        Self {
+            tcp_idle_timeout: self.tcp_idle_timeout.min(STRAINED),
+            idle_timeout: self.idle_timeout.min(STRAINED),
+            ..self
+        }
+    }
+}
+
+/// How long anybody may be idle while memory is short.
+const STRAINED: Duration = Duration::from_millis(500);
 
 /// The doors.
 #[derive(Clone, Debug, PartialEq, Eq)]

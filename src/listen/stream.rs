@@ -17,15 +17,19 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::{Context, Session};
 use crate::clock::Moment;
+use crate::guard::Purse;
 use crate::peer::Peer;
 use crate::query::Query;
 use crate::reply::{Now, Out, Verdict, Why};
+use crate::telemetry::Limited;
 use crate::wire::framing::{self, Frame};
 use crate::wire::{HEADER_LEN, MAX_MESSAGE};
 
+mod charge;
 mod deadlines;
 mod outbox;
 
+use charge::Charge;
 use deadlines::{Deadlines, Due, State};
 use outbox::Outbox;
 
@@ -34,7 +38,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, session: Sessio
     let Session { peer, permit, .. } = session;
     let mut drain = context.drain.clone();
     // On the heap: the future of a task is moved about, and has room for each place that holds a copy.
-    let mut connection = Box::new(Connection::new(stream, peer, context));
+    let mut connection = Box::new(Connection::new(stream, peer, permit.purse(), context));
     let ended = tokio::select! {
         biased;
         ending = poll_fn(|cx| connection.poll(cx)) => Some(ending),
@@ -115,12 +119,16 @@ struct Connection<S> {
     outbox: Outbox,
     waiting: JoinSet<Verdict>,
     input: Input,
+    /// Has nothing come of what waits for so long that the rest is not to wait for it?
+    stuck: bool,
     questions: u32,
+    /// What is left over between turns is charged to the client.
+    charge: Charge,
     deadlines: Deadlines,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    fn new(io: S, peer: Peer, context: Context) -> Self {
+    fn new(io: S, peer: Peer, purse: Purse, context: Context) -> Self {
         Self {
             io,
             peer,
@@ -128,7 +136,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             outbox: Outbox::default(),
             waiting: JoinSet::new(),
             input: Input::Open,
+            stuck: false,
             questions: 0,
+            charge: Charge::to(purse),
             deadlines: Deadlines::new(context.limits().tcp_idle_timeout),
             context,
         }
@@ -139,6 +149,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.outbox.open();
         let polled = self.turn(cx);
         self.outbox.close();
+        if self.charge.with(self.inbox.len() + self.outbox.len()).is_none() {
+            self.context.dropped_for(&self.peer);
+            return Poll::Ready(Ending::Gone);
+        }
         polled
     }
 
@@ -179,11 +193,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.deadlines.note(match (idle, self.may_read()) {
             (true, _) => State::Idle,
             (false, true) => State::Busy,
+            (false, false) if self.has_room_to_write() && self.input == Input::Open => State::Crowded,
             (false, false) => State::Full,
         });
         match self.deadlines.poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Due::Write) => Poll::Ready(Ending::Gone),
+            Poll::Ready(Due::Move) => {
+                self.stuck = true;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             Poll::Ready(Due::Read) if idle => Poll::Ready(Ending::Done),
             Poll::Ready(Due::Read) => {
                 // Too slow with a question, yet others are owed an answer.
@@ -196,9 +216,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// May more be read, by the bounds of this connection?
     fn may_read(&self) -> bool {
-        self.input == Input::Open
-            && self.outbox.len() <= MOST_UNWRITTEN
-            && self.waiting.len() < self.context.limits().streams_per_connection
+        self.input == Input::Open && self.has_room_to_write() && (self.has_room_to_wait() || self.stuck)
+    }
+
+    fn has_room_to_write(&self) -> bool {
+        self.outbox.len() <= MOST_UNWRITTEN
+    }
+
+    fn has_room_to_wait(&self) -> bool {
+        self.waiting.len() < self.context.limits().streams_per_connection
     }
 
     /// Takes up answers that have become ready; answers whether there are no more for now.
@@ -213,6 +239,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn end(&mut self, ended: Result<Verdict, JoinError>) {
+        self.stuck = false;
+        self.deadlines.moved();
         match ended {
             Ok(Verdict::Sent(reply)) => {
                 let message = reply.message.get(..reply.message.len().min(MAX_MESSAGE)).unwrap_or_default();
@@ -306,7 +334,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match self.context.terms().answer.now(asked, &self.peer, &mut Out::framed(self.outbox.tail())) {
             Now::Sent(_) | Now::Dropped(Why::Access | Why::Limit) => {}
             Now::Dropped(Why::NotAQuery) => self.refuse(),
-            Now::Later(pending) => _ = self.waiting.spawn(pending),
+            Now::Later(pending) if self.has_room_to_wait() => _ = self.waiting.spawn(pending),
+            Now::Later(_) => self.decline(message, arrival),
         }
         self.questions += 1;
         if self.questions >= MOST_QUESTIONS {
@@ -314,9 +343,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    /// Says that too many questions wait already. They are answered by nobody for now: what memory holds must not wait with them.
+    fn decline(&mut self, message: &[u8], arrival: Moment) {
+        self.context.counters.overflow.add_one();
+        self.context.counters.limit(Limited::Waiting, self.peer.transport);
+        let asked = Query::parse(message, &self.peer, arrival);
+        self.context.terms().answer.decline(asked, &self.peer, &mut Out::framed(self.outbox.tail()));
+    }
+
     /// The client does not speak DNS: read no more, finish what it is owed.
     fn refuse(&mut self) {
-        self.context.counters.protocol_errors.add_one();
+        self.context.broken_by(&self.peer);
         self.input.stop();
     }
 

@@ -39,7 +39,7 @@ pub fn access(guard: &Guard, peer: &Peer, now: Moment, walk: &mut Walk<'_>) -> A
     if guard.refuse() == Refuse::Drop {
         return Admission::Silence(Why::Access);
     }
-    match guard.rate(peer.ip(), Source::Claimed, now) {
+    match guard.rate(peer, Source::Claimed, now) {
         Rate::Exempt | Rate::Within => Admission::Answer(rcode::NOT_ALLOWED),
         Rate::Over | Rate::FarOver => {
             walk.trail.limit = Limit::Drop;

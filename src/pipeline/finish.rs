@@ -108,7 +108,8 @@ impl Finish {
             length += walk.brought.len();
         }
         if keeps_alive(walk) && length + KEEPALIVE_LEN <= walk.limit {
-            writer.option(option::KEEPALIVE, &[&self.keepalive.to_be_bytes()]);
+            let keepalive = if walk.is_hurried { 0 } else { self.keepalive };
+            writer.option(option::KEEPALIVE, &[&keepalive.to_be_bytes()]);
             added |= Added::KEEPALIVE;
             length += KEEPALIVE_LEN;
         }

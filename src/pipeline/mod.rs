@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use tokio::time::{Instant, timeout_at};
 
 mod admission;
@@ -33,6 +32,7 @@ mod stale;
 mod sudden;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod walk;
 
 pub use cookie::Cookies;
@@ -46,10 +46,11 @@ pub use special::{is_answered_here, switchable};
 use crate::answer::Answer;
 use crate::cache::Front;
 use crate::clock::Moment;
+use crate::guard::{Rate, Strain};
 use crate::peer::Peer;
 use crate::query::{Origin, Query, Reject};
-use crate::reply::{Facts, Freshness, Meta, Now, Out, Pending, Reply, Scope, Source, StoredBuf, Verdict, Why};
-use crate::telemetry::Counters;
+use crate::reply::{Facts, Freshness, Meta, Now, Out, Scope, Source, StoredBuf, Why};
+use crate::telemetry::{Counters, Limited};
 use crate::trail::{Cookie, Cut, Decision, Here, Join, Stale};
 use crate::wire::Flags;
 use crate::wire::registry::{rcode as codes, rtype};
@@ -123,8 +124,14 @@ impl Answer for Pipeline {
         let recalled = self.recall(&keys, query.arrival(), &mut walk, out);
         match recalled.or_else(|| self.stand_in_for_the_down(&keys, &mut walk, out)) {
             Some(facts) => Now::Sent(facts),
-            None => Now::Later(self.later(&query, &walk, keys)),
+            None => self.put_off((&query, peer), walk, keys, out),
         }
+    }
+
+    fn decline(&self, asked: Result<Query<'_>, Reject<'_>>, peer: &Peer, out: &mut Out<'_>) -> Now {
+        let Some(mut walk) = self.set_out(&asked, peer) else { return self.keep_silent(Why::NotAQuery) };
+        walk.trail.join = Join::Full;
+        Now::Sent(self.refuse(&mut walk, &rcode::OVERLOADED, Source::Error, out))
     }
 
     fn moment(&self) -> Moment {
@@ -152,7 +159,8 @@ impl Pipeline {
             Ok(query) => Walk::of_query(query, peer.transport, datagram_limit),
             Err(reject) => Walk::of_reject(reject, peer.transport, datagram_limit)?,
         };
-        Some(walk.begun_by(peer))
+        let is_hurried = walk.edns.is_some() && self.shared.guard.strain() != Strain::None;
+        Some(Walk { is_hurried, ..walk.begun_by(peer) })
     }
 
     /// Access, cookie, limit. Our own questions pass.
@@ -170,27 +178,16 @@ impl Pipeline {
         if let Some(cookies) = cookies {
             admission::cookie(cookies, peer.ip(), message, walk);
         }
-        let rate = guard.rate(peer.ip(), admission::source(walk), arrival);
+        let rate = guard.rate(peer, admission::source(walk), arrival);
+        if matches!(rate, Rate::Over | Rate::FarOver) {
+            self.counters.limit(Limited::Questions, peer.transport);
+        }
         admission::limit(rate, guard.refuse(), settings, walk)
     }
 
     fn stay(&self, here: Here, walk: &mut Walk<'_>) {
         walk.trail.decision = Decision::Local(here);
         self.counters.stayed(here);
-    }
-
-    /// The rest of the way, as a future that owns all it needs.
-    fn later(&self, query: &Query<'_>, walk: &Walk<'_>, keys: Keys) -> Pending {
-        let (pipeline, kept, keys) = (self.clone(), query.to_kept(), Arc::new(keys));
-        let (transport, limit, cookie) = (walk.transport, walk.limit, walk.cookie);
-        let (told, trail) = (walk.told, walk.trail);
-        Box::pin(async move {
-            let query = kept.query();
-            let mut walk = Walk { limit, cookie, told, trail, ..Walk::of_query(&query, transport, limit) };
-            let mut message = BytesMut::new();
-            let facts = pipeline.fetch(keys, &mut walk, &mut Out::bare(&mut message)).await;
-            Verdict::Sent(Reply { message, facts })
-        })
     }
 
     /// Join, exchange, digest: asks for this client and its equals, or waits with them.

@@ -98,6 +98,9 @@ pub const TRANSFER: Problem = Problem::with(rcode::REFUSED, ede::NOT_SUPPORTED, 
 pub const ANY: Problem = Problem::plain(rcode::NOERROR).over_stream();
 /// Too many questions wait for upstreams.
 pub const OVERLOADED: Problem = Problem::with(rcode::SERVFAIL, ede::OTHER, "too many questions in flight");
+/// Too many questions of this client wait for upstreams. Forged ones do not count with those over a stream.
+pub const TOO_MANY: Problem =
+    Problem::with(rcode::REFUSED, ede::PROHIBITED, "too many questions in flight").over_stream();
 /// Too many questions about one domain wait for upstreams. Other, for nothing has been learned of the name: nobody was asked, so
 /// nobody was unreachable (22, 23), and who asks is not to blame (18).
 pub const CROWDED: Problem =

@@ -28,6 +28,8 @@ pub struct Walk<'a> {
     pub told: Option<Told>,
     /// The server's options that pass to this client, in wire form (EDN-14).
     pub brought: &'a [u8],
+    /// Is memory so short that clients are asked to hang up once they have their answer (TCP-09)?
+    pub is_hurried: bool,
     /// The trail so far.
     pub trail: Trail,
 }
@@ -60,6 +62,7 @@ impl<'a> Walk<'a> {
             cookie: None,
             told: None,
             brought: &[],
+            is_hurried: false,
             trail: Trail::default(),
         }
     }

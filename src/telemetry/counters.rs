@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::limited::Limited;
 use super::proxies::{Forwarding, Introduction};
 use crate::peer::Transport;
 use crate::reply::Source;
@@ -117,6 +118,8 @@ pub struct Counters {
     pub secrets_taken: Counter,
     /// Changes of the file of cookie secrets that could not be used.
     pub secrets_refused: Counter,
+    /// What clients were held back from, by kind and transport.
+    pub limited: [[Counter; Transport::ALL.len()]; Limited::ALL.len()],
     /// Turns that panicked and were caught.
     pub panics: Counter,
     /// Datagrams that could not be sent.
@@ -139,6 +142,13 @@ impl Counters {
     /// Counts a question over `transport`.
     pub fn asked(&self, transport: Transport) {
         if let Some(counter) = self.questions.get(transport as usize) {
+            counter.add_one();
+        }
+    }
+
+    /// Counts that a limit was reached over `transport`.
+    pub fn limit(&self, limited: Limited, transport: Transport) {
+        if let Some(counter) = self.limited.get(limited as usize).and_then(|kind| kind.get(transport as usize)) {
             counter.add_one();
         }
     }

@@ -10,6 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::counters::{Counter, Counters, UPSTREAM_MICROS};
+use super::limited::Limited;
 use super::proxies::{Forwarding, Introduction};
 use super::reloads::ReloadGauge;
 use super::upstreams::{self, UpstreamFacts};
@@ -53,6 +54,19 @@ pub struct Gauges {
     pub snapshot: SnapshotGauge,
     /// Configurations taken over.
     pub reloads: ReloadGauge,
+    /// The memory of this process.
+    pub memory: MemoryGauge,
+}
+
+/// The memory of this process, in octets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryGauge {
+    /// Resident; 0 where the system does not tell.
+    pub resident: u64,
+    /// What it may take (`limits.memory`); 0 if that is not known.
+    pub limit: u64,
+    /// Of clients' answers that are not read and questions that are not whole.
+    pub held: u64,
 }
 
 /// What has become of the snapshot of the cache since the start.
@@ -115,6 +129,7 @@ impl Collector for Scrape {
         self.state(&mut page)?;
         self.snapshot(&mut page)?;
         self.gauges.reloads.encode(&mut page)?;
+        self.memory(&mut page)?;
         self.certificates(&mut page)
     }
 }
@@ -203,6 +218,7 @@ impl Scrape {
 
     fn troubles(&self, page: &mut Page<'_>) -> fmt::Result {
         let totals = &self.totals;
+        page.limited(totals)?;
         page.counter("protocol_errors", "Connections closed for breaking their protocol", &totals.protocol_errors)?;
         let help = "Changes of the file of cookie secrets that are in force";
         page.counter("secrets_taken", help, &totals.secrets_taken)?;
@@ -257,6 +273,13 @@ impl Scrape {
         page.count("snapshot_failed", "Snapshots that could not be written", failed)
     }
 
+    fn memory(&self, page: &mut Page<'_>) -> fmt::Result {
+        let MemoryGauge { resident, limit, held } = self.gauges.memory;
+        let kinds = [("resident", resident), ("limit", limit), ("held_for_clients", held)];
+        let series = kinds.into_iter().map(|(kind, octets)| ([("kind", kind)], signed(octets)));
+        page.gauges("memory_bytes", "Memory of this process: resident, the most it may be, held for clients", series)
+    }
+
     fn certificates(&self, page: &mut Page<'_>) -> fmt::Result {
         let mut seen = HashSet::new();
         // A file that is named twice must not make a series twice.
@@ -298,6 +321,15 @@ impl Page<'_> {
             family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&counter.value(), None)?;
         }
         Ok(())
+    }
+
+    fn limited(&mut self, totals: &Counters) -> fmt::Result {
+        let help = "Times a client was held back, by what it had too many of and the transport";
+        let series = Limited::ALL.iter().zip(&totals.limited).flat_map(|(kind, counters)| {
+            let labels = move |transport: Transport| [("kind", kind.name()), ("transport", transport.name())];
+            Transport::ALL.into_iter().zip(counters).map(move |(over, counter)| (labels(over), counter.value()))
+        });
+        self.totals("limited", help, series)
     }
 
     pub(super) fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
@@ -398,7 +430,8 @@ mod tests {
         // Each counter of each worker gets a weight of its own, so that a missing or repeated one shows in the total.
         let mut expected = 0;
         for worker in &workers {
-            let arrays: [&[Counter]; 9] = [
+            let arrays: [&[Counter]; 10] = [
+                worker.limited.as_flattened(),
                 &worker.questions,
                 &worker.answers,
                 &worker.rcodes,

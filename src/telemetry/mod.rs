@@ -1,6 +1,7 @@
 //! What the gateway counts and logs about itself.
 
 pub mod counters;
+pub mod limited;
 pub mod log;
 pub mod metrics;
 pub mod names;
@@ -11,6 +12,7 @@ mod totals;
 pub mod upstreams;
 
 pub use counters::{Counter, Counters};
-pub use metrics::{CertificateGauge, Gauges, SnapshotGauge};
+pub use limited::Limited;
+pub use metrics::{CertificateGauge, Gauges, MemoryGauge, SnapshotGauge};
 pub use reloads::ReloadGauge;
 pub use upstreams::UpstreamFacts;

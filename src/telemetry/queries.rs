@@ -82,6 +82,17 @@ impl Answer for Logged {
         }
     }
 
+    fn decline(&self, asked: Result<Query<'_>, Reject<'_>>, peer: &Peer, out: &mut Out<'_>) -> Now {
+        let line = self.line(&asked, peer);
+        let declined = self.inner.decline(asked, peer, out);
+        match &declined {
+            Now::Sent(facts) => line.answered(facts, self.moment()),
+            Now::Dropped(why) => line.dropped(*why),
+            Now::Later(_) => {}
+        }
+        declined
+    }
+
     fn moment(&self) -> Moment {
         self.inner.moment()
     }

@@ -25,6 +25,7 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
 fn machine() -> Surroundings {
     Surroundings {
         open_files: 65_536,
+        memory: 16 << 30,
         cores: 4,
         link: vec!["192.168.1.0/24".parse().unwrap()],
         name_servers: vec!["192.0.2.53".parse().unwrap()],

@@ -60,15 +60,15 @@ async fn slow_heads_and_bodies_are_given_up() {
     }
 }
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-fn h2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn h2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = payload.len() as u32;
     [&length.to_be_bytes()[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// Opens HTTP/2 by hand, throws `flood` at it and reads until it ends or falls silent; answers the octets heard.
-async fn flood_h2(rig: &Rig, flood: &[u8]) -> Vec<u8> {
+pub async fn flood_h2(rig: &Rig, flood: &[u8]) -> Vec<u8> {
     let (mut reader, mut writer) = tokio::io::split(rig.https(b"h2").await);
     let mut heard = Vec::new();
     let writing = async {
@@ -103,7 +103,7 @@ async fn flood_h2(rig: &Rig, flood: &[u8]) -> Vec<u8> {
 }
 
 /// Is there a GOAWAY with `code` among the frames?
-fn goaway(mut heard: &[u8], code: u32) -> bool {
+pub fn goaway(mut heard: &[u8], code: u32) -> bool {
     while heard.len() >= 9 {
         let length = usize::from(heard[0]) << 16 | usize::from(heard[1]) << 8 | usize::from(heard[2]);
         let Some(payload) = heard.get(9..9 + length) else { return false };

@@ -17,6 +17,7 @@
 
 mod harness;
 
+mod abuse;
 mod admin;
 mod answers;
 mod attacks;
@@ -45,6 +46,7 @@ mod json;
 mod leaks;
 mod lies;
 mod lifetimes;
+mod limits;
 mod messages;
 mod movement;
 mod mutants;

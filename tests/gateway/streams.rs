@@ -202,7 +202,7 @@ async fn tcp_12_a_client_that_has_said_it_all_still_gets_its_answers() {
 
 #[tokio::test]
 async fn tcp_13_the_third_connection_of_a_client_is_closed_and_udp_never_feels_it() {
-    let rig = Rig::with("[limits]\nconnections_per_client = 2\nexempt = []").await;
+    let rig = Rig::with("[limits]\nconnections_per_client = 2\nconnections_per_second = 0\nexempt = []").await;
     let query = Ask::a("limited.example.org").id(0).bytes();
     over_all!(STREAMS, |transport| {
         let mut held = Vec::new();

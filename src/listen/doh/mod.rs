@@ -66,7 +66,8 @@ where
     };
     let presence = Presence::of(&context.counters, peer.transport);
     let desk = Desk::new(&context, peer, site.alt_svc.clone());
-    let visit = Arc::new(Visit { desk, context, unread: Unread::default(), _presence: presence, _permit: permit });
+    let unread = Unread::of(permit.purse());
+    let visit = Arc::new(Visit { desk, context, unread, _presence: presence, _permit: permit });
     match version {
         Version::One => h1::serve(line, visit).await,
         Version::Two => h2::serve(line, visit).await,

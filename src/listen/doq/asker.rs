@@ -1,11 +1,14 @@
 //! One connection's way to the pipeline: judges a message by RFC 9250, then asks it.
 
-use arc_swap::ArcSwap;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard as Loaded};
 use bytes::{Bytes, BytesMut};
 use quinn::Connection;
 
 use super::closing::Violation;
 use crate::clock::Moment;
+use crate::guard::Purse;
 use crate::listen::Context;
 use crate::listen::quic::whereabouts;
 use crate::listen::unread::Unread;
@@ -37,13 +40,19 @@ pub enum Asked {
 impl Asker {
     /// An asker for `peer`, whose connection this is.
     #[must_use]
-    pub fn new(context: Context, connection: Connection, peer: Peer) -> Self {
-        Self { context, connection, peer: ArcSwap::from_pointee(peer), unread: Unread::default() }
+    pub fn new(context: Context, connection: Connection, peer: Peer, purse: Purse) -> Self {
+        Self { context, connection, peer: ArcSwap::from_pointee(peer), unread: Unread::of(purse) }
     }
 
     /// Looks where the client is, for the questions that follow.
     pub fn follow(&self) {
         whereabouts::follow(&self.connection, &self.peer);
+    }
+
+    /// Who asks.
+    #[must_use]
+    pub fn peer(&self) -> Loaded<Arc<Peer>> {
+        self.peer.load()
     }
 
     /// The moment to stamp on arriving questions.

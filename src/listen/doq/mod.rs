@@ -31,8 +31,8 @@ use crate::clock::Moment;
 /// Serves `connection` until either side closes it.
 pub async fn serve(connection: Connection, session: Session, context: Context) {
     let _presence = Presence::of(&context.counters, session.peer.transport);
-    let Session { peer, permit: _permit, .. } = session;
-    let asker = Arc::new(Asker::new(context.clone(), connection.clone(), peer));
+    let Session { peer, permit, .. } = session;
+    let asker = Arc::new(Asker::new(context.clone(), connection.clone(), peer, permit.purse()));
     let mut desk = Desk {
         asker,
         streams: context.limits().streams_per_connection.max(1),
@@ -46,6 +46,7 @@ pub async fn serve(connection: Connection, session: Session, context: Context) {
     };
     let closing = desk.run().await;
     desk.close(closing);
+    drop(permit);
 }
 
 /// The streams a peer may have open.
@@ -151,10 +152,14 @@ impl Desk {
                 }
                 Ok(())
             }
-            End::Cancelled if self.cancelled.count() > MOST_CANCELLED => Err(Closing::ExcessiveLoad),
+            End::Cancelled
+                if self.cancelled.count() > MOST_CANCELLED || !self.context.bears_reset_by(&self.asker.peer()) =>
+            {
+                Err(Closing::ExcessiveLoad)
+            }
             End::Abandoned | End::Cancelled => Ok(()),
             End::Dropped => {
-                self.context.counters.overflow.add_one();
+                self.context.dropped_for(&self.asker.peer());
                 Ok(())
             }
             End::Broken(violation) => Err(Closing::Broken(violation)),
@@ -205,7 +210,7 @@ impl Desk {
 
     fn close(&self, closing: Closing) {
         if closing.is_fault() {
-            self.context.counters.protocol_errors.add_one();
+            self.context.broken_by(&self.asker.peer());
         }
         if let Some(code) = closing.code() {
             self.connection.close(code, closing.reason());

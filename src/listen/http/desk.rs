@@ -71,8 +71,14 @@ impl Desk {
 
     /// Who asks: for whoever knows that this has changed.
     #[must_use]
-    pub const fn peer(&self) -> &ArcSwap<Peer> {
+    pub const fn whereabouts(&self) -> &ArcSwap<Peer> {
         &self.peer
+    }
+
+    /// Whose requests these are.
+    #[must_use]
+    pub fn peer(&self) -> Loaded<Arc<Peer>> {
+        self.peer.load()
     }
 
     /// The moment to stamp on arriving questions; read once a turn.

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use self::header::{Carrier, Header, HeaderError, Said, parse};
 use super::{Context, Session};
-use crate::guard::{Guard, Standing};
+use crate::guard::{Beginning, Guard, Source, Standing};
 use crate::peer::Peer;
 use crate::telemetry::Counters;
 use crate::telemetry::proxies::Introduction;
@@ -47,6 +47,11 @@ async fn meet(stream: &mut TcpStream, session: Session, context: &Context) -> Op
         Said::Client { .. } => session.permit.pass_to(&context.terms().guard, peer.door, peer.ip()),
         Said::Nobody => Ok(session.permit),
     };
+    let beginning = if peer.transport.is_encrypted() { Beginning::Handshake } else { Beginning::Clear };
+    if context.begin(&peer, beginning, Source::Proven).is_err() {
+        counters.connections_refused.add_one();
+        return None;
+    }
     let Ok(permit) = passed else {
         counters.connections_refused.add_one();
         return None;

@@ -49,8 +49,7 @@ impl Arrival {
         let peer = Peer { server_name, ..Peer::new(connection.remote_address(), local, door, transport) };
         // Admission was to any door of this address; this one may have rules of its own.
         let permit = permit.filter(|_| context.terms().guard.may_connect(door, peer.ip()));
-        let Some(permit) = permit.or_else(|| context.terms().guard.admit(door, peer.ip()).ok()) else {
-            context.counters.connections_refused.add_one();
+        let Some(permit) = permit.or_else(|| context.permit(&peer)) else {
             connection.close(refusal(transport).into(), b"");
             return;
         };

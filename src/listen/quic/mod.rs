@@ -26,9 +26,9 @@ use self::handshake::Arrival;
 use self::ids::Ids;
 use self::mailboxes::Row;
 use self::sorting::Sorting;
-use crate::guard::Permit;
-use crate::listen::{Context, Limits};
-use crate::peer::{DoorId, canonical};
+use crate::guard::{Beginning, Source};
+use crate::listen::{Context, Limits, Retry};
+use crate::peer::{DoorId, Peer, Transport, canonical};
 use crate::telemetry::Counters;
 
 /// What is spoken at one UDP address.
@@ -76,7 +76,10 @@ pub async fn serve(place: Place, doors: QuicDoors, tls: Arc<rustls::ServerConfig
         }
     };
     match endpoint(place, config, &context.counters) {
-        Ok((endpoint, local)) => Reception::new(endpoint, local, doors, tls, context).run(Load::BOUNDS).await,
+        Ok((endpoint, local)) => {
+            let load = Load::of(context.terms().guard.most_connections());
+            Reception::new(endpoint, local, doors, tls, context).run(load).await;
+        }
         Err(error) => tracing::error!(%error, "the QUIC endpoint could not be opened"),
     }
 }
@@ -106,7 +109,11 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    const BOUNDS: Self = Self { retry_from: 256, refuse_from: 2048 };
+    /// One handshake keeps as much memory as a connection, and none of its client's permits: so there may be a part of those at most.
+    fn of(most_connections: usize) -> Self {
+        let retry_from = (most_connections / 16).clamp(8, 256);
+        Self { retry_from, refuse_from: retry_from * 8 }
+    }
 }
 
 /// The endpoint and all its connections.
@@ -174,14 +181,29 @@ impl Reception {
         self.keep_up();
         let under_way = Arc::strong_count(&self.handshakes) - 1;
         let validated = incoming.remote_address_validated();
-        if under_way >= load.retry_from && !validated {
+        let peer = self.peer(&incoming);
+        let source = if validated { Source::Proven } else { Source::Claimed };
+        // Refused or not, a first packet counts: that is what makes an address prove itself.
+        let begun = self.context.begin(&peer, Beginning::Handshake, source);
+        let is_busy = {
+            let terms = self.context.terms();
+            terms.guard.is_busy(terms.answer.moment()) || under_way >= load.retry_from || begun.is_err()
+        };
+        let proof = match self.context.limits().retry {
+            Retry::Never => false,
+            Retry::WhenBusy => is_busy,
+            Retry::Always => true,
+        };
+        if proof && !validated {
             if let Err(error) = incoming.retry() {
                 self.refuse(error.into_incoming());
             }
             return;
         }
-        let permit = if under_way < load.refuse_from { self.admit(&incoming) } else { None };
-        let Some(permit) = permit else { return self.refuse(incoming) };
+        if begun.is_err() || under_way >= load.refuse_from {
+            return self.refuse(incoming);
+        }
+        let Some(permit) = self.context.permit(&peer) else { return incoming.refuse() };
         // Forged addresses must not use up the permits of the clients they name: until it is proven, an address holds none.
         let permit = Some(permit).filter(|_| validated);
         let arrival =
@@ -189,13 +211,14 @@ impl Reception {
         self.connections.spawn(arrival.serve(self.context.clone()));
     }
 
-    /// A permit for any of the doors; which of them is known only after the handshake, and judged again then.
-    fn admit(&self, incoming: &Incoming) -> Option<Permit> {
-        let client = canonical(incoming.remote_address()).ip();
+    /// Who it is, at any of the doors that it may ask at; which one is known only after the handshake, and judged again then.
+    fn peer(&self, incoming: &Incoming) -> Peer {
+        let remote = incoming.remote_address();
         let terms = self.context.terms();
-        let guard = &terms.guard;
-        let door = self.doors.all().find(|&door| guard.may_connect(door, client))?;
-        guard.admit(door, client).ok()
+        let is_open = |&door: &DoorId| terms.guard.may_connect(door, canonical(remote).ip());
+        let door = self.doors.all().find(is_open).or_else(|| self.doors.all().next());
+        let transport = if door == self.doors.doq { Transport::Doq } else { Transport::Doh3 };
+        Peer::new(remote, self.local, door.unwrap_or_default(), transport)
     }
 
     fn refuse(&self, incoming: Incoming) {

@@ -16,6 +16,8 @@ pub(super) enum Due {
     Read,
     /// The client did not read what it is owed.
     Write,
+    /// Nothing has come of the questions that wait, as many as may.
+    Move,
 }
 
 /// A debt: so many octets, until when.
@@ -34,6 +36,8 @@ pub(super) struct Deadlines {
     /// When the question that is not whole yet began.
     begun: Option<Instant>,
     debt: Option<Debt>,
+    /// When as many came to wait as may, or the last of them was answered.
+    moved: Instant,
     state: State,
     due: Option<(Instant, Due)>,
     timer: Pin<Box<Sleep>>,
@@ -44,12 +48,17 @@ impl Deadlines {
     pub fn new(idle: Duration) -> Self {
         let now = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until(now + idle));
-        Self { idle, now, active: now, begun: None, debt: None, state: State::Idle, due: None, timer }
+        Self { idle, now, active: now, begun: None, debt: None, moved: now, state: State::Idle, due: None, timer }
     }
 
     /// Reads the clock, once a turn.
     pub fn begin(&mut self) {
         self.now = Instant::now();
+    }
+
+    /// A question that waited has been answered.
+    pub const fn moved(&mut self) {
+        self.moved = self.now;
     }
 
     /// A whole question has come.
@@ -90,14 +99,21 @@ impl Deadlines {
             self.active = self.now;
         }
         // The client is not to blame while it is we who do not read.
-        if self.state == State::Full {
+        if matches!(self.state, State::Full | State::Crowded) {
             self.begun = self.begun.map(|_| self.now);
         }
+        if state == State::Crowded && self.state != State::Crowded {
+            self.moved = self.now;
+        }
         self.state = state;
-        let question = self.begun.filter(|_| state != State::Full).map(|begun| (begun + read, Due::Read));
+        let question = self
+            .begun
+            .filter(|_| !matches!(state, State::Full | State::Crowded))
+            .map(|begun| (begun + read, Due::Read));
         let silence = (state == State::Idle).then(|| (self.active + self.idle, Due::Read));
         let debt = self.debt.map(|debt| (debt.until, Due::Write));
-        self.due = [question, silence, debt].into_iter().flatten().min_by_key(|(at, _)| *at);
+        let stuck = (state == State::Crowded).then(|| (self.moved + PATIENCE, Due::Move));
+        self.due = [question, silence, debt, stuck].into_iter().flatten().min_by_key(|(at, _)| *at);
     }
 
     /// Waits for the deadline that is due next.
@@ -123,12 +139,17 @@ pub(super) enum State {
     Idle,
     /// Answers are being made or written; more questions are read.
     Busy,
-    /// The same, and no more are read.
+    /// The same, and no more are read: the client leaves too much unread.
     Full,
+    /// The same: as many questions wait as may.
+    Crowded,
 }
 
 /// The longest a question may take to become whole, unless the idle time is shorter.
 const READ: Duration = Duration::from_secs(5);
+
+/// How long a connection on which as many questions wait as may reads nothing while none of them is answered.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// The longest a client may take to read what could not be written.
 const WRITE: Duration = Duration::from_secs(10);

@@ -154,7 +154,7 @@ async fn tcp_04_pipelined_questions_are_all_answered() {
 async fn tcp_04_questions_in_flight_are_bounded_and_all_answered() {
     let mut served = start();
     served.send(&pipelined(0..200, "later")).await;
-    sleep(Duration::from_mins(1)).await;
+    sleep(Duration::from_millis(290)).await;
     assert_eq!(served.script.count(), 100);
     served.script.open();
     let mut ids = BTreeSet::new();
@@ -162,6 +162,23 @@ async fn tcp_04_questions_in_flight_are_bounded_and_all_answered() {
         ids.insert(served.reply().await);
     }
     assert_eq!(ids, (0..200).collect());
+}
+
+#[tokio::test(start_paused = true)]
+async fn tcp_05_a_hit_passes_as_many_questions_as_may_wait_once_nothing_comes_of_them() {
+    let mut served = start();
+    served.send(&pipelined(0..120, "later")).await;
+    served.send(&pipelined(500..501, "now")).await;
+    sleep(Duration::from_millis(290)).await;
+    assert_eq!(served.script.count(), 100);
+    assert_eq!(served.reply().await, 500);
+    assert_eq!((served.script.count(), served.counters.overflow.value()), (121, 20));
+    served.script.open();
+    let mut ids = BTreeSet::new();
+    for _ in 0..100 {
+        ids.insert(served.reply().await);
+    }
+    assert_eq!(ids, (0..100).collect(), "those that waited are answered, the others have been told");
 }
 
 #[tokio::test]
@@ -262,7 +279,7 @@ async fn a_connection_ends_with_its_last_allowed_question() {
     let script = Script::new();
     let (_stop, context) = script.context();
     let (mut client, server) = duplex(1 << 20);
-    let mut connection = Connection::new(server, peer(Transport::Tcp), context);
+    let mut connection = Connection::new(server, peer(Transport::Tcp), session(&context).permit.purse(), context);
     connection.questions = MOST_QUESTIONS - 2;
     client.write_all(&pipelined(0..5, "now")).await.unwrap();
     assert_eq!(poll_fn(|cx| connection.poll(cx)).await, Ending::Done);
@@ -284,7 +301,7 @@ async fn an_idle_connection_holds_no_buffer() {
     let script = Script::new();
     let (_stop, context) = script.context();
     let (mut client, server) = duplex(1 << 20);
-    let mut connection = Connection::new(server, peer(Transport::Tcp), context);
+    let mut connection = Connection::new(server, peer(Transport::Tcp), session(&context).permit.purse(), context);
     client.write_all(&pipelined(0..5, "now")).await.unwrap();
     assert!(timeout(Duration::ZERO, poll_fn(|cx| connection.poll(cx))).await.is_err());
     assert_eq!(script.count(), 5);

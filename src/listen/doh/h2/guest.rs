@@ -82,7 +82,7 @@ impl Guest {
             Begun::Done => Ended::Answered,
             Begun::Waits(rest) => rest.deliver().await,
             Begun::Dropped => {
-                self.visit.context.counters.overflow.add_one();
+                self.visit.context.dropped_for(&self.visit.desk.peer());
                 Ended::Abandoned
             }
         }

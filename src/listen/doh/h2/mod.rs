@@ -38,7 +38,7 @@ where
     let limits = visit.context.limits();
     let handshake = builder(limits).handshake(line);
     let Ok(Ok(connection)) = timeout(limits.handshake_timeout, handshake).await else {
-        visit.context.counters.protocol_errors.add_one();
+        visit.context.broken_by(&visit.desk.peer());
         return;
     };
     let talk = Talk {
@@ -111,7 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
                 }
                 () = idle.as_mut() => {
                     let patience = match stage {
-                        Stage::Open => limits.idle_timeout,
+                        Stage::Open => self.visit.context.limits().idle_timeout,
                         Stage::Leaving => limits.handshake_timeout,
                     };
                     let until = self.idle_from() + patience;
@@ -142,7 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
 
     fn broken(&self, error: &::h2::Error) {
         if error.is_library() {
-            self.visit.context.counters.protocol_errors.add_one();
+            self.visit.context.broken_by(&self.visit.desk.peer());
         }
     }
 
@@ -152,9 +152,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         match ended {
             Ok(Ended::Abandoned) => {
                 let limit = self.visit.context.limits().streams_per_connection.saturating_mul(2);
-                if self.abandoned.count() as usize > limit {
+                let peer = self.visit.desk.peer();
+                if self.abandoned.count() as usize > limit || !self.visit.context.bears_reset_by(&peer) {
                     // Asking only to take it back costs the client little and us a question (CVE-2023-44487).
-                    self.visit.context.counters.protocol_errors.add_one();
+                    self.visit.context.broken_by(&peer);
                     self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 }
             }
@@ -224,7 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
             Begun::Done => {}
             Begun::Waits(rest) if !self.is_full() => _ = self.waiting.spawn(rest.deliver()),
             // Dropping the rest resets the stream.
-            Begun::Waits(_) | Begun::Dropped => self.visit.context.counters.overflow.add_one(),
+            Begun::Waits(_) | Begun::Dropped => self.visit.context.dropped_for(&self.visit.desk.peer()),
         }
     }
 
