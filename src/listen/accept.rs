@@ -21,6 +21,7 @@ use super::{Context, Session, doh, stream};
 use crate::identity::Identity;
 use crate::peer::{DoorId, Peer, Transport};
 use crate::shutdown::Stop;
+use crate::telemetry::handshakes::Shaking;
 
 /// What is spoken on an accepted connection.
 #[derive(Clone, Debug)]
@@ -183,8 +184,10 @@ async fn secure(
             Some((stream, Session { peer, alpn, ..session }))
         }
         Err(error) => {
-            context.counters.handshakes_failed.add_one();
-            tracing::debug!(%error, "a handshake failed");
+            let over = if session.peer.transport == Transport::Dot { Shaking::Dot } else { Shaking::Doh };
+            let why = tls::failure(&error);
+            context.counters.handshake_failed(over, why);
+            tracing::debug!(%error, why = why.name(), "a handshake failed");
             None
         }
     }

@@ -4,7 +4,7 @@
 //! What ALPN refuses is the configuration's: a client that offers nothing of ours gets the fatal alert `no_application_protocol`,
 //! one that offers nothing at all is served. Octets that are no TLS get an alert and the end, never a DNS octet (DOT-01).
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::tcp::Tcp;
+use crate::telemetry::handshakes::Failure;
 
 /// What a DoT door offers by ALPN.
 pub const DOT_ALPN: &[&[u8]] = &[b"dot"];
@@ -73,6 +74,36 @@ async fn shake(stream: TcpStream, config: Arc<ServerConfig>, Pace(pace): Pace) -
     let server_name = session.server_name().map(Arc::from);
     let alpn = session.alpn_protocol().map(Vec::from);
     Ok(Secured { stream, server_name, alpn })
+}
+
+/// Why a handshake came to nothing, by the error that ended it.
+pub(super) fn failure(error: &io::Error) -> Failure {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(error) => by_tls(error),
+        None => match error.kind() {
+            ErrorKind::TimedOut => Failure::Timeout,
+            ErrorKind::UnexpectedEof => Failure::Closed,
+            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Failure::Reset,
+            _ => Failure::Other,
+        },
+    }
+}
+
+fn by_tls(error: &rustls::Error) -> Failure {
+    use rustls::PeerIncompatible as Unfit;
+    match error {
+        rustls::Error::AlertReceived(alert) => Failure::told((*alert).into()),
+        rustls::Error::InvalidMessage(_) => Failure::NotTls,
+        rustls::Error::NoApplicationProtocol => Failure::Alpn,
+        rustls::Error::PeerIncompatible(
+            Unfit::Tls12NotOffered
+            | Unfit::Tls12NotOfferedOrEnabled
+            | Unfit::SupportedVersionsExtensionRequired
+            | Unfit::Tls13RequiredForQuic,
+        ) => Failure::Version,
+        rustls::Error::PeerIncompatible(_) => Failure::Cipher,
+        _ => Failure::Other,
+    }
 }
 
 /// Handshakes that do their public-key work in one round.

@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::handshakes::{Failure, Shaking};
 use crate::peer::Transport;
 use crate::reply::Source;
 use crate::trail::{Here, Stale, Sudden};
@@ -98,8 +99,8 @@ pub struct Counters {
     pub connections_refused: Counter,
     /// TLS and QUIC handshakes completed.
     pub handshakes: Counter,
-    /// Handshakes that failed or timed out.
-    pub handshakes_failed: Counter,
+    /// Handshakes that came to nothing, by what they were over and why.
+    pub handshakes_failed: [[Counter; Failure::ALL.len()]; Shaking::ALL.len()],
     /// Connections closed for breaking their protocol.
     pub protocol_errors: Counter,
     /// Changes of the file of cookie secrets that are in force.
@@ -144,6 +145,19 @@ impl Counters {
         if let Some(counter) = self.stale.get(why as usize) {
             counter.add_one();
         }
+    }
+
+    /// Counts a handshake that came to nothing.
+    pub fn handshake_failed(&self, over: Shaking, why: Failure) {
+        if let Some(counter) = self.handshakes_failed.get(over as usize).and_then(|row| row.get(why as usize)) {
+            counter.add_one();
+        }
+    }
+
+    /// Handshakes that came to nothing, if `counts` says so of the reason.
+    pub fn failed_handshakes(&self, counts: impl Fn(Failure) -> bool) -> u64 {
+        let rows = self.handshakes_failed.iter().flat_map(|row| Failure::ALL.into_iter().zip(row));
+        rows.filter(|(why, _)| counts(*why)).fold(0, |sum, (_, counter)| sum.wrapping_add(counter.value()))
     }
 
     /// Counts a denial, if it was sudden.

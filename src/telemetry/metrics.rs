@@ -10,6 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::counters::{Counter, Counters, UPSTREAM_MICROS};
+use super::handshakes::{Failure, Shaking};
 use super::upstreams::{self, UpstreamFacts};
 use super::{names, totals};
 use crate::peer::Transport;
@@ -178,7 +179,11 @@ impl Scrape {
         }
         page.counter("connections_refused", "Connections refused for want of a permit", &totals.connections_refused)?;
         page.counter("handshakes", "TLS and QUIC handshakes completed", &totals.handshakes)?;
-        page.counter("handshakes_failed", "TLS and QUIC handshakes failed or timed out", &totals.handshakes_failed)
+        let series = Shaking::ALL.into_iter().zip(&totals.handshakes_failed).flat_map(|(over, row)| {
+            let labels = move |why: Failure| [("transport", over.name()), ("reason", why.name())];
+            Failure::ALL.into_iter().zip(row).map(move |(why, counter)| (labels(why), counter.value()))
+        });
+        page.totals("handshakes_failed", "TLS and QUIC handshakes that came to nothing, by why", series)
     }
 
     fn troubles(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -406,7 +411,6 @@ mod tests {
                 &worker.attempts_failed,
                 &worker.connections_refused,
                 &worker.handshakes,
-                &worker.handshakes_failed,
                 &worker.protocol_errors,
                 &worker.secrets_taken,
                 &worker.secrets_refused,
@@ -414,7 +418,8 @@ mod tests {
                 &worker.send_failed,
                 &worker.overflow,
             ];
-            for (weight, counter) in (1_u64..).zip(arrays.into_iter().flatten().chain(singles)) {
+            let failed = worker.handshakes_failed.iter().flatten();
+            for (weight, counter) in (1_u64..).zip(arrays.into_iter().flatten().chain(failed).chain(singles)) {
                 counter.add(weight * weight);
                 expected += weight * weight;
             }

@@ -1,6 +1,7 @@
 //! What the gateway counts and logs about itself.
 
 pub mod counters;
+pub mod handshakes;
 pub mod log;
 pub mod metrics;
 pub mod names;

@@ -36,6 +36,7 @@ mod failover;
 mod faults;
 mod floods;
 mod forwards;
+mod handshakes;
 mod herds;
 mod http;
 mod identity;
