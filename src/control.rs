@@ -1,5 +1,6 @@
 //! The control thread: the admin server, readiness, certificates. It does what is slow, and holds nothing that a worker waits for.
 
+mod certificates;
 mod hands;
 mod secrets;
 pub mod snapshot;
@@ -21,7 +22,7 @@ use crate::admin::{
 };
 use crate::answer::Answer as _;
 use crate::guard::Guard;
-use crate::identity::{Identity, Upkeep};
+use crate::identity::{Identity, Reloads};
 use crate::listen::DoorKind;
 use crate::peer::{DoorId, Peer, Transport};
 use crate::pipeline::{Pipeline, Shared};
@@ -103,7 +104,7 @@ pub fn start(
         runtime.block_on(async {
             let handles = handles(&control);
             tokio::spawn(watch_upstream(Arc::clone(&control)));
-            tokio::spawn(keep_certificates(Arc::clone(&control.identity), Arc::clone(&control.times)));
+            tokio::spawn(certificates::keep(Arc::clone(&control)));
             tokio::spawn(keep_time(Arc::clone(&control.times)));
             let file = control.secrets_file.clone();
             tokio::spawn(secrets::keep(Arc::clone(&control.shared), file, control.own_counters()));
@@ -138,9 +139,6 @@ const FIRST_PROBE_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Time between two looks at the certificates.
-const CERTIFICATE_INTERVAL: Duration = Duration::from_mins(1);
-
 /// Time between two looks at whether a newer time has been proven.
 const TIME_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -170,21 +168,6 @@ async fn watch_upstream(control: Arc<Control>) {
         }
         wait = if alive { LOOK_INTERVAL } else { (wait * 2).min(LOOK_INTERVAL) };
         tokio::time::sleep(wait).await;
-    }
-}
-
-/// Renews what is due, and says so; what cannot be renewed stays in force.
-async fn keep_certificates(identity: Arc<Identity>, times: Arc<Timekeeper>) {
-    loop {
-        tokio::time::sleep(CERTIFICATE_INTERVAL).await;
-        let (identity, now) = (Arc::clone(&identity), times.now());
-        // Reading files and signing would hold up the admin server.
-        let upkeep = tokio::task::spawn_blocking(move || identity.maintain(now)).await;
-        match upkeep {
-            Ok(Ok(Upkeep::Renewed)) => tracing::info!("new certificates are in force"),
-            Ok(Ok(Upkeep::Unchanged)) | Err(_) => {}
-            Ok(Err(error)) => tracing::error!(%error, "certificates were not renewed; the old ones stay in force"),
-        }
     }
 }
 
@@ -267,7 +250,9 @@ impl Control {
             source: facts.source.to_string(),
             not_after: facts.not_after,
             days_left: facts.days_left,
+            stale: facts.stale,
         });
+        let Reloads { taken, refused } = self.identity.reloads();
         Gauges {
             cache_entries: cache.entries,
             cache_bytes: cache.octets_used,
@@ -276,6 +261,7 @@ impl Control {
             joins: wide(self.shared.joins_in_flight()),
             connections_held: wide(self.guard.connections()),
             certificates: certificates.collect(),
+            certificate_reloads: [taken, refused],
             started: self.state.started,
             ready: false,
             clock_behind: self.times.is_behind(),

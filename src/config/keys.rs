@@ -35,6 +35,7 @@ pub const KEYS: &[Key] = &[
     with("tls.certificates", "[]"),
     with("tls.names", r#"["localhost", "127.0.0.1", "::1"]"#),
     with("tls.min_version", r#""1.2""#),
+    with("tls.strict_sni", "false"),
     bare("advertise.name"),
     with("advertise.addresses", "[]"),
     bare("advertise.dot"),

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::identity::plain_file;
 use crate::{cache, discovery, guard, listen, pipeline, upstream};
 
 mod admin;
@@ -29,7 +30,6 @@ mod nearest;
 mod networks;
 pub mod node;
 mod origin;
-mod plain_file;
 mod privacy;
 mod problem;
 mod reader;

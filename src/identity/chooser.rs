@@ -1,4 +1,5 @@
-//! Which certificate a client hello gets: by the server it names, else the first (RFC 8310 9, DOT-17; lenient, TLS-09).
+//! Which certificate a client hello gets: by the server it names, else the first (RFC 8310 9, DOT-17), unless
+//! strangers are to be refused (TLS-09).
 
 use std::sync::Arc;
 
@@ -7,19 +8,21 @@ use rustls::SignatureScheme;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::UnknownNames;
 use super::credential::Credential;
 
 /// The certificates in force. What has been handed to TLS follows a [`Chooser::replace`].
 #[derive(Debug)]
 pub struct Chooser {
     current: ArcSwap<Vec<Credential>>,
+    unknown: UnknownNames,
 }
 
 impl Chooser {
     /// A chooser among `credentials`; the first is the default.
     #[must_use]
-    pub fn new(credentials: Vec<Credential>) -> Self {
-        Self { current: ArcSwap::from_pointee(credentials) }
+    pub fn new(credentials: Vec<Credential>, unknown: UnknownNames) -> Self {
+        Self { current: ArcSwap::from_pointee(credentials), unknown }
     }
 
     /// Puts others in their place, for handshakes that begin after this.
@@ -33,12 +36,15 @@ impl Chooser {
         self.current.load_full()
     }
 
-    /// The one for a client that names `server` and verifies `schemes`.
+    /// The one for a client that names `server` and verifies `schemes`; None where such a client is refused.
     #[must_use]
     pub fn choose(&self, server: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         let current = self.current.load();
         let rank = |credential: &Credential| server.map_or(Fit::None, |server| fit(credential, server));
         let best = current.iter().map(rank).max()?;
+        if best == Fit::None && server.is_some() && self.unknown == UnknownNames::Refused {
+            return None;
+        }
         let fitting = || current.iter().filter(|credential| rank(credential) == best);
         // One name may have an ECDSA and an RSA certificate.
         let verifiable = |credential: &&Credential| credential.certified.key.choose_scheme(schemes).is_some();
@@ -95,7 +101,7 @@ mod tests {
         let rsa = Chain { chain: scratch.write("rsa.pem", rsa.pem()), key: scratch.write("rsa-key.pem", pkcs1) };
         let chains = [scratch.chain("other", &["b.example"], 0), scratch.chain("ecdsa", &["a.example"], 0), rsa];
         let load = |files| Credential::from_files(files, &provider(), SystemTime::now()).unwrap();
-        let chooser = Chooser::new(chains.iter().map(load).collect());
+        let chooser = Chooser::new(chains.iter().map(load).collect(), UnknownNames::Served);
         let chosen = |scheme| {
             let certified = chooser.choose(Some("a.example"), &[scheme]).unwrap();
             chooser.current().iter().position(|one| Arc::ptr_eq(&one.certified, &certified)).unwrap()

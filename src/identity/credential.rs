@@ -48,10 +48,12 @@ pub struct CertificateFacts {
     pub source: Origin,
     /// Is it presented to clients that name no known server?
     pub default: bool,
+    /// Are its files newer than it is, and cannot be used?
+    pub stale: bool,
 }
 
 /// A certificate and its key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Credential {
     /// As TLS takes it.
     pub certified: Arc<CertifiedKey>,
@@ -116,6 +118,7 @@ impl Credential {
             days_left: (self.not_after - unix(now)).div_euclid(DAY),
             source: self.origin.clone(),
             default,
+            stale: false,
         }
     }
 }

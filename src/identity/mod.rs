@@ -5,6 +5,8 @@ pub mod chooser;
 pub mod credential;
 pub mod error;
 pub mod keeper;
+pub mod pairs;
+pub mod plain_file;
 pub mod profile;
 #[cfg(test)]
 pub(crate) mod scratch;
@@ -13,5 +15,5 @@ pub mod state_dir;
 
 pub use credential::{CertificateFacts, Origin};
 pub use error::IdentityError;
-pub use keeper::{Identity, Upkeep};
-pub use settings::{Chain, MinVersion, Settings};
+pub use keeper::{Identity, Reloads, Upkeep};
+pub use settings::{Chain, MinVersion, Settings, UnknownNames};

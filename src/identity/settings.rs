@@ -21,6 +21,16 @@ pub enum MinVersion {
     Tls13,
 }
 
+/// What a client gets that asks for a server name no certificate is for. One that asks for none gets the default certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownNames {
+    /// The default certificate: the client is to judge it (DDR, TLS-09).
+    #[default]
+    Served,
+    /// The alert `unrecognized_name`.
+    Refused,
+}
+
 /// The one identity of all encrypted doors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -32,4 +42,6 @@ pub struct Settings {
     pub names: Vec<String>,
     /// The lowest TLS version.
     pub min_version: MinVersion,
+    /// What becomes of clients that ask for another name. Default: they are served.
+    pub unknown_names: UnknownNames,
 }

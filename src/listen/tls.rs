@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -63,7 +64,12 @@ pub(super) async fn handshake(
 
 async fn shake(stream: TcpStream, config: Arc<ServerConfig>, Pace(pace): Pace) -> io::Result<Secured> {
     // Waiting for the client hello is cheap, so it is not paced: a client that sends none holds up nobody.
-    let hello = LazyConfigAcceptor::new(Acceptor::default(), Tcp(stream)).await?;
+    let mut hello = LazyConfigAcceptor::new(Acceptor::default(), Tcp(stream)).await?;
+    if config.cert_resolver.resolve(hello.client_hello()).is_none() {
+        // The library would say `access_denied`. Whether the client hears it is its own affair.
+        let _ = hello.io.write_all(UNRECOGNIZED_NAME).await;
+        return Err(io::Error::other(UnknownName));
+    }
     let turn = pace.acquire().await.map_err(io::Error::other)?;
     // The key exchange and the signature are made here.
     let handshake = hello.into_stream(config);
@@ -78,7 +84,11 @@ async fn shake(stream: TcpStream, config: Arc<ServerConfig>, Pace(pace): Pace) -
 
 /// Why a handshake came to nothing, by the error that ended it.
 pub(super) fn failure(error: &io::Error) -> Failure {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+    let inner = error.get_ref();
+    if inner.is_some_and(|inner| inner.is::<UnknownName>()) {
+        return Failure::ServerName;
+    }
+    match inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(error) => by_tls(error),
         None => match error.kind() {
             ErrorKind::TimedOut => Failure::Timeout,
@@ -105,6 +115,14 @@ fn by_tls(error: &rustls::Error) -> Failure {
         _ => Failure::Other,
     }
 }
+
+/// The client asks for a server name that is not served.
+#[derive(Debug, thiserror::Error)]
+#[error("the client asks for a server name that no certificate is for")]
+struct UnknownName;
+
+/// A fatal alert in clear text: there are no keys yet (RFC 8446 5.1, RFC 6066 3).
+const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
 
 /// Handshakes that do their public-key work in one round.
 const HANDSHAKES: usize = 4;

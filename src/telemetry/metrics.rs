@@ -34,6 +34,8 @@ pub struct Gauges {
     pub connections_held: u64,
     /// Certificates in force.
     pub certificates: Vec<CertificateGauge>,
+    /// Changes of certificates that are in force, and those that could not be used.
+    pub certificate_reloads: [u64; 2],
     /// When the gateway started, in seconds since 1970.
     pub started: u64,
     /// Does `/readyz` say yes?
@@ -80,6 +82,8 @@ pub struct CertificateGauge {
     pub not_after: i64,
     /// Whole days until then.
     pub days_left: i64,
+    /// Are its files newer than it is, and cannot be used?
+    pub stale: bool,
 }
 
 /// The media type of [`encode`]'s text.
@@ -252,6 +256,11 @@ impl Scrape {
         };
         let days = certificates.iter().map(|one| (labels(one), one.days_left));
         page.gauges("certificate_days_left", "Whole days until the certificate expires", days)?;
+        let stale = certificates.iter().map(|one| (labels(one), i64::from(one.stale)));
+        page.gauges("certificate_stale", "1 while the files hold something newer that cannot be used", stale)?;
+        let results = ["taken", "refused"].into_iter().zip(self.gauges.certificate_reloads);
+        let results = results.map(|(result, count)| ([("result", result)], count));
+        page.totals("certificate_reloads", "Changes of certificates, by whether they could be used", results)?;
         let ends = certificates.iter().map(|one| (labels(one), one.not_after));
         page.gauges("certificate_expiry_timestamp_seconds", "When the certificate expires, since 1970", ends)
     }
@@ -343,6 +352,7 @@ mod tests {
             source: "a \"quoted\"\nfile.pem".into(),
             not_after: 1_900_000_000,
             days_left: 12,
+            stale: true,
         };
         Gauges {
             cache_entries: 7,
@@ -454,6 +464,7 @@ mod tests {
             ("hushgate_cache_entries", 7.0),
             ("hushgate_cache_limited_total", 5.0),
             ("hushgate_ready", 1.0),
+            ("hushgate_certificate_stale{name=\"dns.example\",source=\"a \\\"quoted\\\"\\nfile.pem\"}", 1.0),
             ("hushgate_certificate_days_left{name=\"dns.example\",source=\"a \\\"quoted\\\"\\nfile.pem\"}", 12.0),
         ] {
             assert_eq!(series.get(key), Some(&value), "{key}");

@@ -3,6 +3,7 @@
 //! First on the path of both. It never waits for one peer: a handshake is a task from its first datagram on, and how many are
 //! under way decides whether an unknown address must first prove that it is one (RFC 9000 8.1.2).
 
+mod alert;
 mod handshake;
 pub mod ids;
 pub mod transport;

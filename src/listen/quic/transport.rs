@@ -6,6 +6,7 @@ use quinn::crypto::rustls::{NoInitialCipherSuite, QuicServerConfig};
 use quinn::{IdleTimeout, ServerConfig, TransportConfig, VarInt};
 
 use super::QuicDoors;
+use super::alert::Naming;
 use crate::listen::Limits;
 use crate::wire::MAX_MESSAGE;
 
@@ -38,7 +39,7 @@ pub fn server_config(
     }
     // Tried once here: quinn takes it for granted at each first datagram that this works.
     rustls::quic::ServerConnection::new(Arc::clone(&tls), rustls::quic::Version::V1, Vec::new())?;
-    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+    let mut config = ServerConfig::with_crypto(Arc::new(Naming(Arc::new(QuicServerConfig::try_from(tls)?))));
     config
         .transport_config(Arc::new(transport(doors, limits)))
         .migration(true)
