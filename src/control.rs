@@ -2,8 +2,10 @@
 
 mod certificates;
 mod hands;
+pub mod probe;
 mod secrets;
 pub mod snapshot;
+mod witness;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -58,8 +60,21 @@ pub struct Control {
     pub workers: usize,
     /// The cache over a restart.
     pub snapshot: Arc<Snapshot>,
+    /// The doors, as this thread finds them.
+    pub findings: probe::Findings,
+    /// Does it knock at them?
+    pub probing: Probing,
     /// Where the secrets of server cookies are, if they are not made here.
     pub secrets_file: Option<PathBuf>,
+}
+
+/// Whether the control thread knocks at the gateway's own doors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probing {
+    /// It does not.
+    Off,
+    /// As a client that knows the gateway by this name; None: by the first that the default certificate is for.
+    As(Option<String>),
 }
 
 /// What the control thread and the stopping thread share.
@@ -105,6 +120,9 @@ pub fn start(
             let handles = handles(&control);
             tokio::spawn(watch_upstream(Arc::clone(&control)));
             tokio::spawn(certificates::keep(Arc::clone(&control)));
+            if let Probing::As(name) = &control.probing {
+                tokio::spawn(probe::keep(Arc::clone(&control), name.clone()));
+            }
             tokio::spawn(keep_time(Arc::clone(&control.times)));
             let file = control.secrets_file.clone();
             tokio::spawn(secrets::keep(Arc::clone(&control.shared), file, control.own_counters()));
@@ -262,6 +280,7 @@ impl Control {
             connections_held: wide(self.guard.connections()),
             certificates: certificates.collect(),
             certificate_reloads: [taken, refused],
+            probes: self.findings.gauges(),
             started: self.state.started,
             ready: false,
             clock_behind: self.times.is_behind(),

@@ -15,8 +15,9 @@ use crate::admin::{Admin, AdminError, Place};
 use crate::answer::Answer;
 use crate::clock::Clock;
 use crate::config::{Config, Problem};
+use crate::control::probe::Findings;
 use crate::control::snapshot::Snapshot;
-use crate::control::{self, Control, State};
+use crate::control::{self, Control, Probing, State};
 use crate::guard::Guard;
 use crate::identity::{Identity, IdentityError};
 use crate::listen::bind::{self, BindError, BoundDoor};
@@ -180,6 +181,8 @@ impl Bound {
             counters: counters.clone(),
             state: Arc::clone(&state),
             doors: facts,
+            findings: Findings::default(),
+            probing: if config.admin.self_probe { Probing::As(config.advertise.name) } else { Probing::Off },
             workers: workers.len(),
         };
         let control = control::start(control_runtime, admin, control, drain_control).map_err(GatewayError::System)?;

@@ -51,6 +51,7 @@ pub const KEYS: &[Key] = &[
     with("admin.probes", "[]"),
     bare("admin.token_file"),
     with("admin.ready_wait", r#""2s""#),
+    with("admin.self_probe", "true"),
     with("shutdown.delay", r#""0s""#),
     with("shutdown.grace", r#""10s""#),
     with(

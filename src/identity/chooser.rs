@@ -40,7 +40,7 @@ impl Chooser {
     #[must_use]
     pub fn choose(&self, server: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         let current = self.current.load();
-        let rank = |credential: &Credential| server.map_or(Fit::None, |server| fit(credential, server));
+        let rank = |credential: &Credential| server.map_or(Fit::None, |server| fit(&credential.domains, server));
         let best = current.iter().map(rank).max()?;
         if best == Fit::None && server.is_some() && self.unknown == UnknownNames::Refused {
             return None;
@@ -60,10 +60,16 @@ enum Fit {
     Exact,
 }
 
-fn fit(credential: &Credential, server: &str) -> Fit {
+/// Would a client that knows the gateway as `name` verify a certificate for `names`? A domain may be covered by a wildcard.
+#[must_use]
+pub fn covers(names: &[String], name: &str) -> bool {
+    fit(names, name.trim_end_matches('.')) != Fit::None
+}
+
+fn fit(domains: &[String], server: &str) -> Fit {
     // RFC 6125 6.4.3: a wildcard stands for exactly one label.
     let parent = server.split_once('.').filter(|(label, _)| !label.is_empty()).map(|(_, parent)| parent);
-    let best = credential.domains.iter().map(|domain| match domain.strip_prefix("*.") {
+    let best = domains.iter().map(|domain| match domain.strip_prefix("*.") {
         Some(suffix) if parent.is_some_and(|parent| parent.eq_ignore_ascii_case(suffix)) => Fit::Wildcard,
         None if domain.eq_ignore_ascii_case(server) => Fit::Exact,
         Some(_) | None => Fit::None,

@@ -141,6 +141,12 @@ impl Validity {
     }
 
     /// Is it valid at `now`?
+    #[must_use]
+    pub fn holds(self, now: SystemTime) -> bool {
+        (self.not_before..=self.not_after).contains(&unix(now))
+    }
+
+    /// Is it valid at `now`?
     ///
     /// # Errors
     /// It is not, and `file` is named.

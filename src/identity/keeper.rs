@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
 use rustls::server::ResolvesServerCert;
 
 use super::authority::Authority;
@@ -113,6 +114,11 @@ impl Identity {
             ..credential.facts(now, index == 0)
         };
         current.iter().enumerate().map(facts).collect()
+    }
+
+    /// Is this the server's own certificate of one that is in force?
+    pub fn is_in_force(&self, leaf: &CertificateDer<'_>) -> bool {
+        self.chooser.current().iter().any(|credential| credential.certified.cert.first() == Some(leaf))
     }
 
     /// A number that grows with each swap of certificates: what was made from their names is as old as the number read before.

@@ -8,6 +8,7 @@ pub mod keeper;
 pub mod pairs;
 pub mod plain_file;
 pub mod profile;
+pub mod review;
 #[cfg(test)]
 pub(crate) mod scratch;
 pub mod settings;

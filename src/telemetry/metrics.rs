@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
@@ -34,6 +35,8 @@ pub struct Gauges {
     pub connections_held: u64,
     /// Certificates in force.
     pub certificates: Vec<CertificateGauge>,
+    /// The encrypted doors, as the gateway itself finds them.
+    pub probes: Vec<ProbeGauge>,
     /// Changes of certificates that are in force, and those that could not be used.
     pub certificate_reloads: [u64; 2],
     /// When the gateway started, in seconds since 1970.
@@ -86,6 +89,21 @@ pub struct CertificateGauge {
     pub stale: bool,
 }
 
+/// How an encrypted door stands the gateway's own probe.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProbeGauge {
+    /// What is spoken there.
+    pub door: &'static str,
+    /// Where it was reached.
+    pub address: SocketAddr,
+    /// Did it do what it is there for?
+    pub success: bool,
+    /// How long that took, in seconds.
+    pub seconds: f64,
+    /// Probes so far. Handshakes and questions of theirs count with the clients'.
+    pub probes: u64,
+}
+
 /// The media type of [`encode`]'s text.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -115,7 +133,8 @@ impl Collector for Scrape {
         self.troubles(&mut page)?;
         self.state(&mut page)?;
         self.snapshot(&mut page)?;
-        self.certificates(&mut page)
+        self.certificates(&mut page)?;
+        self.probes(&mut page)
     }
 }
 
@@ -263,6 +282,19 @@ impl Scrape {
         page.totals("certificate_reloads", "Changes of certificates, by whether they could be used", results)?;
         let ends = certificates.iter().map(|one| (labels(one), one.not_after));
         page.gauges("certificate_expiry_timestamp_seconds", "When the certificate expires, since 1970", ends)
+    }
+}
+
+impl Scrape {
+    fn probes(&self, page: &mut Page<'_>) -> fmt::Result {
+        let probes = &self.gauges.probes;
+        let labels = |one: &ProbeGauge| [("door", one.door.to_owned()), ("address", one.address.to_string())];
+        let success = probes.iter().map(|one| (labels(one), i64::from(one.success)));
+        page.gauges("door_probe_success", "1 if the door stood the gateway's own last probe", success)?;
+        let seconds = probes.iter().map(|one| (labels(one), one.seconds));
+        page.gauges("door_probe_seconds", "How long the last probe of the door took", seconds)?;
+        let help = "Probes of the door by the gateway itself, whose handshakes and questions count with the clients'";
+        page.totals("door_probes", help, probes.iter().map(|one| (labels(one), one.probes)))
     }
 }
 

@@ -10,5 +10,5 @@ mod totals;
 pub mod upstreams;
 
 pub use counters::{Counter, Counters};
-pub use metrics::{CertificateGauge, Gauges, SnapshotGauge};
+pub use metrics::{CertificateGauge, Gauges, ProbeGauge, SnapshotGauge};
 pub use upstreams::UpstreamFacts;

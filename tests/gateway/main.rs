@@ -55,6 +55,7 @@ mod quic;
 mod refreshes;
 mod refusals;
 mod routes;
+mod self_probe;
 mod servers;
 mod setup_page;
 mod snapshot;

@@ -1,13 +1,18 @@
-//! What a configuration that can be used leaves to be wished: advice that takes the certificate, too, to give.
+//! What a configuration that can be used leaves to be wished: advice that takes the certificates, too, to give.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use serde_json::{Value as Json, json};
 
-use crate::config::Loaded;
+use crate::config::{Config, Loaded, Origin};
 use crate::discovery;
 use crate::gateway::outside;
-use crate::identity::{CertificateFacts, IdentityError};
+use crate::identity::chooser::covers;
+use crate::identity::credential::Credential;
+use crate::identity::profile::provider;
+use crate::identity::review::review;
+use crate::identity::{CertificateFacts, Chain, IdentityError};
 
 /// A warning that names no line of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,5 +46,31 @@ pub fn of(loaded: &Loaded, credentials: &[Result<CertificateFacts, IdentityError
         Some(Err(_)) => return Vec::new(),
     };
     let found = discovery::problems(&outside::configured(config, subjects));
-    found.into_iter().map(|problem| Advice { key: problem.key(), what: problem.to_string() }).collect()
+    let found = found.into_iter().map(|problem| Advice { key: problem.key(), what: problem.to_string() });
+    found.chain(missing(loaded, config, credentials)).chain(reviewed(config)).collect()
+}
+
+/// The names that somebody asked for in `tls.names` and no certificate is for: where there are certificates, nothing makes one.
+fn missing(loaded: &Loaded, config: &Config, credentials: &[Result<CertificateFacts, IdentityError>]) -> Vec<Advice> {
+    let is_given = loaded.effective.iter().any(|row| row.key == "tls.names" && !matches!(row.origin(), Origin::Default));
+    if !is_given || credentials.is_empty() {
+        return Vec::new();
+    }
+    let is_covered = |name: &String| credentials.iter().flatten().any(|facts| covers(&facts.names, name));
+    let names = config.tls.names.iter().filter(|name| !is_covered(name));
+    let what = |name: &String| {
+        format!("no certificate in tls.certificates is for {name}: clients that use it are turned away")
+    };
+    names.map(|name| Advice { key: "tls.names", what: what(name) }).collect()
+}
+
+/// What may be wished of each certificate by itself.
+fn reviewed(config: &Config) -> Vec<Advice> {
+    let (provider, now) = (provider(), SystemTime::now());
+    let review = |files: &Chain| {
+        let credential = Credential::from_files(files, &provider, now);
+        credential.map_or_else(|_| Vec::new(), |credential| review(&credential, files, now))
+    };
+    let concerns = config.tls.certificates.iter().flat_map(review);
+    concerns.map(|concern| Advice { key: super::KEY, what: concern.to_string() }).collect()
 }

@@ -99,6 +99,8 @@ impl Rig {
         let mut config = loaded.config.unwrap_or_else(|| panic!("bad test configuration: {problems:#?}"));
         // Tests count the seconds of a TTL.
         config.cache.spread = false;
+        // And connections.
+        config.admin.self_probe = false;
         adjust(Adjusting { config: &mut config, folder: state.path(), upstream: upstream.address });
         let bound = Gateway::build_by(config, clock).unwrap().bind().unwrap();
         let doors = bound.doors();
