@@ -52,7 +52,8 @@ pub fn of(loaded: &Loaded, credentials: &[Result<CertificateFacts, IdentityError
 
 /// The names that somebody asked for in `tls.names` and no certificate is for: where there are certificates, nothing makes one.
 fn missing(loaded: &Loaded, config: &Config, credentials: &[Result<CertificateFacts, IdentityError>]) -> Vec<Advice> {
-    let is_given = loaded.effective.iter().any(|row| row.key == "tls.names" && !matches!(row.origin(), Origin::Default));
+    let is_given =
+        loaded.effective.iter().any(|row| row.key == "tls.names" && !matches!(row.origin(), Origin::Default));
     if !is_given || credentials.is_empty() {
         return Vec::new();
     }
