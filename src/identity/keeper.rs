@@ -10,6 +10,7 @@ use rustls::server::ResolvesServerCert;
 use super::authority::Authority;
 use super::chooser::Chooser;
 use super::credential::{CertificateFacts, Credential, unix};
+use super::keys::Keys;
 use super::profile::{self, Profile};
 use super::{Chain, IdentityError, Settings};
 
@@ -19,6 +20,7 @@ pub struct Identity {
     provider: Arc<CryptoProvider>,
     chooser: Arc<Chooser>,
     profile: Profile,
+    keys: Arc<Keys>,
     source: Source,
 }
 
@@ -66,8 +68,9 @@ impl Identity {
         };
         let chooser = Arc::new(Chooser::new(source.credentials(&provider, now)?));
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&chooser) as _;
-        let profile = Profile::new(&provider, &resolver, settings.min_version)?;
-        Ok(Arc::new(Self { provider, chooser, profile, source }))
+        let keys = Arc::new(Keys::new(&settings.fleet, now)?);
+        let profile = Profile::new(&provider, &resolver, settings.min_version, &keys)?;
+        Ok(Arc::new(Self { provider, chooser, profile, keys, source }))
     }
 
     /// TLS for a TCP door that speaks one of `alpn`, in order of our preference.
@@ -78,6 +81,11 @@ impl Identity {
     /// TLS 1.3 for a QUIC door.
     pub fn quic_config(&self, alpn: &[&[u8]]) -> Arc<rustls::ServerConfig> {
         self.profile.quic(alpn)
+    }
+
+    /// The keys of tickets, tokens and cookies.
+    pub const fn keys(&self) -> &Arc<Keys> {
+        &self.keys
     }
 
     /// The certificates in force, the default first.

@@ -5,6 +5,7 @@ pub mod chooser;
 pub mod credential;
 pub mod error;
 pub mod keeper;
+pub mod keys;
 pub mod profile;
 #[cfg(test)]
 pub(crate) mod scratch;
@@ -14,4 +15,5 @@ pub mod state_dir;
 pub use credential::{CertificateFacts, Origin};
 pub use error::IdentityError;
 pub use keeper::{Identity, Upkeep};
+pub use keys::{Fleet, Keys, Secret};
 pub use settings::{Chain, MinVersion, Settings};

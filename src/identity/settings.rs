@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::keys::Fleet;
+
 /// A certificate chain and its key, PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
@@ -32,4 +34,6 @@ pub struct Settings {
     pub names: Vec<String>,
     /// The lowest TLS version.
     pub min_version: MinVersion,
+    /// Keys of tickets and tokens, shared by instances or not.
+    pub fleet: Fleet,
 }
