@@ -1,6 +1,7 @@
 //! The control thread: the admin server, readiness, certificates. It does what is slow, and holds nothing that a worker waits for.
 
 mod hands;
+pub mod keys;
 mod secrets;
 pub mod snapshot;
 
@@ -21,6 +22,7 @@ use crate::admin::{
 };
 use crate::answer::Answer as _;
 use crate::guard::Guard;
+use crate::identity::keys::Doors;
 use crate::identity::{Identity, Upkeep};
 use crate::listen::DoorKind;
 use crate::peer::{DoorId, Peer, Transport};
@@ -59,6 +61,8 @@ pub struct Control {
     pub snapshot: Arc<Snapshot>,
     /// Where the secrets of server cookies are, if they are not made here.
     pub secrets_file: Option<PathBuf>,
+    /// Where the secrets of the fleet are, if it has any.
+    pub fleet_file: Option<PathBuf>,
 }
 
 /// What the control thread and the stopping thread share.
@@ -107,6 +111,7 @@ pub fn start(
             tokio::spawn(keep_time(Arc::clone(&control.times)));
             let file = control.secrets_file.clone();
             tokio::spawn(secrets::keep(Arc::clone(&control.shared), file, control.own_counters()));
+            tokio::spawn(keys::keep(Arc::clone(&control)));
             let keeping = tokio::spawn(snapshot::keep(Arc::clone(&control.snapshot), drain.clone()));
             let serving = tokio::spawn(admin.serve(handles, drain.clone()));
             drain.wanted().await;
@@ -284,6 +289,7 @@ impl Control {
             workers: wide(self.workers),
             snapshot: self.snapshot.gauge(),
             upstreams: facts(&self.routes),
+            tickets: Doors::ALL.map(|doors| self.identity.keys().tally().at(doors).values()),
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{Origin, Reader, keys, kinds};
-use crate::identity::{Chain, Fleet, MinVersion, Settings};
+use super::{Origin, Reader, keys, kinds, secrets};
+use crate::identity::{Chain, MinVersion, Settings};
 use crate::listen::{Door, DoorKind};
 
 /// Reads both.
@@ -20,7 +20,7 @@ pub fn read(reader: &mut Reader<'_>, doors: &[Door]) -> Settings {
         certificates: items.into_iter().filter_map(|(key, node)| certificate(reader, &key, node)).collect(),
         names: reader.read_list("tls.names", kinds::host),
         min_version: reader.read("tls.min_version", kinds::choice(&versions)),
-        fleet: Fleet::default(),
+        fleet: secrets::read_fleet(reader),
     }
 }
 
