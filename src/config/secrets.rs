@@ -71,7 +71,8 @@ pub fn read_file<const N: usize>(path: &Path) -> Result<Vec<[u8; N]>, What> {
 }
 
 fn octets<const N: usize>(line: &str) -> Option<[u8; N]> {
-    let digits: Vec<u8> = line.chars().map(|digit| Some(digit.to_digit(16)? as u8)).collect::<Option<_>>()?;
+    let digit = |digit: char| digit.to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let digits: Vec<u8> = line.chars().map(digit).collect::<Option<_>>()?;
     let pairs = digits.chunks(2).filter_map(|pair| <[u8; 2]>::try_from(pair).ok());
     let octets: Vec<u8> = pairs.map(|[high, low]| high << 4 | low).collect();
     octets.try_into().ok().filter(|_| digits.len() == 2 * N)
