@@ -2,6 +2,7 @@
 
 mod certificates;
 mod hands;
+pub mod keys;
 pub mod probe;
 mod secrets;
 pub mod snapshot;
@@ -24,6 +25,7 @@ use crate::admin::{
 };
 use crate::answer::Answer as _;
 use crate::guard::Guard;
+use crate::identity::keys::Doors;
 use crate::identity::{Identity, Reloads};
 use crate::listen::DoorKind;
 use crate::peer::{DoorId, Peer, Transport};
@@ -66,6 +68,8 @@ pub struct Control {
     pub probing: Probing,
     /// Where the secrets of server cookies are, if they are not made here.
     pub secrets_file: Option<PathBuf>,
+    /// Where the secrets of the fleet are, if it has any.
+    pub fleet_file: Option<PathBuf>,
 }
 
 /// Whether the control thread knocks at the gateway's own doors.
@@ -126,6 +130,7 @@ pub fn start(
             tokio::spawn(keep_time(Arc::clone(&control.times)));
             let file = control.secrets_file.clone();
             tokio::spawn(secrets::keep(Arc::clone(&control.shared), file, control.own_counters()));
+            tokio::spawn(keys::keep(Arc::clone(&control)));
             let keeping = tokio::spawn(snapshot::keep(Arc::clone(&control.snapshot), drain.clone()));
             let serving = tokio::spawn(admin.serve(handles, drain.clone()));
             drain.wanted().await;
@@ -289,6 +294,7 @@ impl Control {
             workers: wide(self.workers),
             snapshot: self.snapshot.gauge(),
             upstreams: facts(&self.routes),
+            tickets: Doors::ALL.map(|doors| self.identity.keys().tally().at(doors).values()),
         }
     }
 

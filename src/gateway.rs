@@ -159,6 +159,7 @@ impl Bound {
         let core = Core::new(&config, (&doors, told), home, &times, runtimes.len())?;
         let facts = doors.iter().map(|door| (door.id, door.kind, door.address)).collect();
         let posts = plan::posts(doors, &identity, runtimes.len());
+        control::keys::lend(identity.keys(), &core.shared, config.secrets_file.is_some());
         let (stop, drain) = Stop::new();
         let workers = core.start_workers(&config, runtimes.into_iter().zip(posts), &drain)?;
         let (stop_control, drain_control) = Stop::new();
@@ -173,6 +174,7 @@ impl Bound {
         let control = Control {
             snapshot: Arc::new(snapshot),
             secrets_file: config.secrets_file,
+            fleet_file: config.tls.fleet.file,
             shared,
             routes,
             times,

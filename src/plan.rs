@@ -10,7 +10,8 @@ use crate::listen::DoorKind;
 use crate::listen::accept::Service;
 use crate::listen::bind::BoundDoor;
 use crate::listen::doh::Site;
-use crate::listen::quic::QuicDoors;
+use crate::listen::quic::tokens::Tokens;
+use crate::listen::quic::{Crypto, QuicDoors};
 use crate::peer::DoorId;
 use crate::worker::Post;
 
@@ -27,18 +28,19 @@ struct Tls {
 #[must_use]
 pub fn posts(doors: Vec<BoundDoor>, identity: &Identity, workers: usize) -> Vec<Vec<Post>> {
     let tls = Tls { dot: identity.stream_config(&[b"dot"]), doh: identity.stream_config(&[b"h2", b"http/1.1"]) };
+    let tokens = Tokens::new(Arc::clone(identity.keys()));
     let mut stations: Vec<Vec<Post>> = (0..workers).map(|_| Vec::new()).collect();
     let kinds: Vec<(DoorId, DoorKind)> = doors.iter().map(|door| (door.id, door.kind)).collect();
     for door in doors {
         let service = service(&door, &tls);
         let quic = quic_doors(&door, &kinds);
-        let config = quic.map(|quic| (quic, identity.quic_config(alpn(quic))));
+        let config = quic.map(|quic| (quic, Crypto { tls: identity.quic_config(alpn(quic)), tokens: tokens.clone() }));
         for (station, listener) in stations.iter_mut().zip(door.tcp) {
             station.push(Post::Stream(listener, door.id, service.clone()));
         }
         for (station, socket) in stations.iter_mut().zip(door.udp) {
             station.push(match &config {
-                Some((quic, config)) => Post::Quic(socket, *quic, Arc::clone(config)),
+                Some((quic, config)) => Post::Quic(socket, *quic, config.clone()),
                 None => Post::Datagram(socket, door.id),
             });
         }

@@ -26,7 +26,7 @@ pub enum Post {
     /// Connections of any stream door.
     Stream(TcpListener, DoorId, accept::Service),
     /// QUIC: DoQ, DoH3 or both.
-    Quic(UdpSocket, QuicDoors, Arc<rustls::ServerConfig>),
+    Quic(UdpSocket, QuicDoors, quic::Crypto),
 }
 
 /// What one worker serves.
@@ -133,9 +133,9 @@ fn run(post: &Post, id: WorkerId, context: &Context) -> Option<Loop> {
             let (door, service) = (*door, service.clone());
             listener.try_clone().map(|listener| Box::pin(accept::serve(listener, door, service, context)) as Loop)
         }
-        Post::Quic(socket, doors, tls) => {
-            let (doors, tls) = (*doors, Arc::clone(tls));
-            socket.try_clone().map(|socket| Box::pin(quic::serve(socket, id, doors, tls, context)) as Loop)
+        Post::Quic(socket, doors, crypto) => {
+            let (doors, crypto) = (*doors, crypto.clone());
+            socket.try_clone().map(|socket| Box::pin(quic::serve(socket, id, doors, crypto, context)) as Loop)
         }
     };
     started.inspect_err(|error| tracing::error!(%error, "a front door's socket could not be duplicated")).ok()

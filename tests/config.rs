@@ -639,7 +639,7 @@ fn files_that_are_no_plain_files_are_refused_and_nobody_waits_for_them() {
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(&pipe, &link).unwrap();
-    for key in ["cookies.secrets_file", "admin.token_file"] {
+    for key in ["cookies.secrets_file", "fleet.secret_file", "admin.token_file"] {
         for (path, what) in [
             (pipe.as_path(), "it is a named pipe, and must be a plain file"),
             (&link, "it is a named pipe, and must be a plain file"),

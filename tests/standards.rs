@@ -59,20 +59,8 @@ const DECIDED: &[(&str, &str)] = &[
         "off: servers exist that deny a name and answer one below it; such a denial is the resolver's to widen, not a forwarder's",
     ),
     (
-        "TLS-06",
-        "not yet by a schedule that is set: rustls makes the keys of tickets, changes them every six hours and keeps one old one",
-    ),
-    (
-        "TLS-07",
-        "not yet: keys of tickets never leave the process; at another instance a client makes a whole handshake",
-    ),
-    (
         "DOH-32",
         "not yet: no proxy is believed, so that `X-Forwarded-For` and `Forwarded` are ignored whoever sends them",
-    ),
-    (
-        "DOQ-26",
-        "not yet: addresses are validated by the handshake alone, and get three times what they sent before it (DOQ-25)",
     ),
     (
         "QUI-05",

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Origin, Reader, keys, kinds};
+use super::{Origin, Reader, keys, kinds, secrets};
 use crate::identity::{Chain, MinVersion, Settings, UnknownNames};
 use crate::listen::{Door, DoorKind};
 
@@ -25,6 +25,7 @@ pub fn read(reader: &mut Reader<'_>, doors: &[Door]) -> Settings {
         } else {
             UnknownNames::Served
         },
+        fleet: secrets::read_fleet(reader),
     }
 }
 

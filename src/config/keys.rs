@@ -102,6 +102,8 @@ pub const KEYS: &[Key] = &[
     with("cookies.client", "true"),
     with("cookies.require", r#""when-busy""#),
     bare("cookies.secrets_file"),
+    bare("fleet.secret_file"),
+    with("fleet.rotate", r#""24h""#),
     bare("edns.nsid"),
     with("edns.pass", "[]"),
     with("limits.connections", r#""auto""#),

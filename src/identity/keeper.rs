@@ -12,6 +12,7 @@ use rustls::server::ResolvesServerCert;
 use super::authority::Authority;
 use super::chooser::Chooser;
 use super::credential::{CertificateFacts, Credential, unix};
+use super::keys::Keys;
 use super::pairs::{Looked, Pairs};
 use super::profile::{self, Profile};
 use super::{IdentityError, Origin, Settings};
@@ -22,6 +23,7 @@ pub struct Identity {
     provider: Arc<CryptoProvider>,
     chooser: Arc<Chooser>,
     profile: Profile,
+    keys: Arc<Keys>,
     source: Source,
     generation: AtomicU64,
     taken: AtomicU64,
@@ -86,9 +88,10 @@ impl Identity {
         };
         let chooser = Arc::new(Chooser::new(credentials, settings.unknown_names));
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&chooser) as _;
-        let profile = Profile::new(&provider, &resolver, settings.min_version)?;
+        let keys = Arc::new(Keys::new(&settings.fleet, now)?);
+        let profile = Profile::new(&provider, &resolver, settings.min_version, &keys)?;
         let [generation, taken, refused] = std::array::from_fn(|_| AtomicU64::new(0));
-        Ok(Arc::new(Self { provider, chooser, profile, source, generation, taken, refused }))
+        Ok(Arc::new(Self { provider, chooser, profile, keys, source, generation, taken, refused }))
     }
 
     /// TLS for a TCP door that speaks one of `alpn`, in order of our preference.
@@ -99,6 +102,11 @@ impl Identity {
     /// TLS 1.3 for a QUIC door.
     pub fn quic_config(&self, alpn: &[&[u8]]) -> Arc<rustls::ServerConfig> {
         self.profile.quic(alpn)
+    }
+
+    /// The keys of tickets, tokens and cookies.
+    pub const fn keys(&self) -> &Arc<Keys> {
+        &self.keys
     }
 
     /// The certificates in force, the default first.

@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
-use super::{Chain, MinVersion, Settings, UnknownNames};
+use super::{Chain, Fleet, MinVersion, Settings, UnknownNames};
 
 /// A directory of its own for one test, removed with it.
 #[derive(Debug)]
@@ -57,6 +57,7 @@ impl Scratch {
             names: vec!["localhost".into(), "dns.home.arpa".into(), "127.0.0.1".into(), "::1".into()],
             min_version: MinVersion::Tls12,
             unknown_names: UnknownNames::Served,
+            fleet: Fleet::default(),
         }
     }
 }

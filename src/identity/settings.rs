@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::keys::Fleet;
+
 /// A certificate chain and its key, PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
@@ -44,4 +46,6 @@ pub struct Settings {
     pub min_version: MinVersion,
     /// What becomes of clients that ask for another name. Default: they are served.
     pub unknown_names: UnknownNames,
+    /// Keys of tickets and tokens, shared by instances or not.
+    pub fleet: Fleet,
 }

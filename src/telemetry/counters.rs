@@ -103,9 +103,9 @@ pub struct Counters {
     pub handshakes_failed: [[Counter; Failure::ALL.len()]; Shaking::ALL.len()],
     /// Connections closed for breaking their protocol.
     pub protocol_errors: Counter,
-    /// Changes of the file of cookie secrets that are in force.
+    /// Changes of a file of secrets that are in force.
     pub secrets_taken: Counter,
-    /// Changes of the file of cookie secrets that could not be used.
+    /// Changes of a file of secrets that could not be used.
     pub secrets_refused: Counter,
     /// Turns that panicked and were caught.
     pub panics: Counter,

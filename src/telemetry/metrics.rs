@@ -55,6 +55,8 @@ pub struct Gauges {
     pub upstreams: Vec<UpstreamFacts>,
     /// The cache over a restart.
     pub snapshot: SnapshotGauge,
+    /// Session tickets made, opened, and shown but not known, at the doors over TCP and over QUIC.
+    pub tickets: [[u64; 3]; 2],
 }
 
 /// What has become of the snapshot of the cache since the start.
@@ -206,15 +208,22 @@ impl Scrape {
             let labels = move |why: Failure| [("transport", over.name()), ("reason", why.name())];
             Failure::ALL.into_iter().zip(row).map(move |(why, counter)| (labels(why), counter.value()))
         });
-        page.totals("handshakes_failed", "TLS and QUIC handshakes that came to nothing, by why", series)
+        page.totals("handshakes_failed", "TLS and QUIC handshakes that came to nothing, by why", series)?;
+        let doors = ["stream", "quic"].into_iter().zip(self.gauges.tickets);
+        let series = doors.flat_map(|(doors, counts)| {
+            let outcomes = ["made", "resumed", "unknown"].into_iter().zip(counts);
+            outcomes.map(move |(outcome, count)| ([("doors", doors), ("outcome", outcome)], count))
+        });
+        let help = "Session tickets: made, resumed from, or of keys that are not or no longer known";
+        page.totals("tickets", help, series)
     }
 
     fn troubles(&self, page: &mut Page<'_>) -> fmt::Result {
         let totals = &self.totals;
         page.counter("protocol_errors", "Connections closed for breaking their protocol", &totals.protocol_errors)?;
-        let help = "Changes of the file of cookie secrets that are in force";
+        let help = "Changes of a file of secrets that are in force";
         page.counter("secrets_taken", help, &totals.secrets_taken)?;
-        let help = "Changes of the file of cookie secrets that could not be used";
+        let help = "Changes of a file of secrets that could not be used";
         page.counter("secrets_refused", help, &totals.secrets_refused)?;
         page.counter("panics", "Turns that panicked and were caught", &totals.panics)?;
         page.counter("send_failed", "Datagrams that could not be sent", &totals.send_failed)?;
@@ -391,6 +400,7 @@ mod tests {
             cache_limited: 5,
             certificates: vec![certificate.clone(), certificate],
             ready: true,
+            tickets: [[3, 2, 1], [6, 5, 4]],
             ..Gauges::default()
         }
     }
@@ -497,6 +507,8 @@ mod tests {
             ("hushgate_cache_limited_total", 5.0),
             ("hushgate_ready", 1.0),
             ("hushgate_certificate_stale{name=\"dns.example\",source=\"a \\\"quoted\\\"\\nfile.pem\"}", 1.0),
+            ("hushgate_tickets_total{doors=\"stream\",outcome=\"unknown\"}", 1.0),
+            ("hushgate_tickets_total{doors=\"quic\",outcome=\"resumed\"}", 5.0),
             ("hushgate_certificate_days_left{name=\"dns.example\",source=\"a \\\"quoted\\\"\\nfile.pem\"}", 12.0),
         ] {
             assert_eq!(series.get(key), Some(&value), "{key}");

@@ -160,6 +160,7 @@ async fn tls_12_changed_files_are_shown_by_a_listener_that_runs_and_cut_nobody_o
         names: Vec::new(),
         min_version: MinVersion::Tls12,
         unknown_names: UnknownNames::Served,
+        fleet: hushgate::identity::Fleet::default(),
     };
     let identity = Identity::load(settings).unwrap();
     let address = echo(&identity).await;

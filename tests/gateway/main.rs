@@ -34,6 +34,7 @@ mod explain;
 mod extended_errors;
 mod failover;
 mod faults;
+mod fleet;
 mod floods;
 mod forwards;
 mod handshakes;

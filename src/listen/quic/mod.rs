@@ -6,6 +6,7 @@
 mod alert;
 mod handshake;
 pub mod ids;
+pub mod tokens;
 pub mod transport;
 
 use std::net::{SocketAddr, UdpSocket};
@@ -17,6 +18,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use self::handshake::Arrival;
 use self::ids::{IdKey, Ids};
+use self::tokens::Tokens;
 use crate::guard::Permit;
 use crate::listen::Context;
 use crate::peer::{DoorId, canonical};
@@ -45,15 +47,18 @@ pub struct WorkerId {
     pub generation: u8,
 }
 
+/// What connections are secured with.
+#[derive(Clone, Debug)]
+pub struct Crypto {
+    /// TLS 1.3.
+    pub tls: Arc<rustls::ServerConfig>,
+    /// Proofs of an address.
+    pub tokens: Tokens,
+}
+
 /// Serves `socket` until the word to stop, and then until the last connection has ended.
-pub async fn serve(
-    socket: UdpSocket,
-    worker: WorkerId,
-    doors: QuicDoors,
-    tls: Arc<rustls::ServerConfig>,
-    context: Context,
-) {
-    let config = match transport::server_config(tls, doors, &context.limits()) {
+pub async fn serve(socket: UdpSocket, worker: WorkerId, doors: QuicDoors, crypto: Crypto, context: Context) {
+    let config = match transport::server_config(crypto, doors, &context.limits()) {
         Ok(config) => config,
         Err(error) => {
             tracing::error!(%error, "these TLS settings cannot serve QUIC");

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use bytes::{BufMut as _, BytesMut};
@@ -11,10 +12,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Load, QuicDoors, Reception, WorkerId, endpoint, serve, transport};
+use super::tokens::Tokens;
+use super::{Crypto, Load, QuicDoors, Reception, WorkerId, endpoint, serve, transport};
 use crate::answer::Answer;
 use crate::clock::Moment;
 use crate::guard::{Guard, Settings};
+use crate::identity::{Fleet, Keys, Secret};
 use crate::listen::{Context, Limits, Terms};
 use crate::peer::{DoorId, Peer};
 use crate::query::{Query, Reject};
@@ -102,6 +105,8 @@ pub(crate) struct Plan {
     pub early_data: u32,
     /// Other bounds than those of [`serve`].
     pub load: Option<Load>,
+    /// The secret of its fleet, 32 times this octet; without one its keys are its own.
+    pub fleet: Option<u8>,
 }
 
 impl Default for Plan {
@@ -113,6 +118,7 @@ impl Default for Plan {
             connections_per_client: 256,
             early_data: 0,
             load: None,
+            fleet: None,
         }
     }
 }
@@ -163,10 +169,11 @@ impl Rig {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = socket.local_addr().unwrap();
         let doors = plan.doors;
+        let crypto = Crypto { tls, tokens: Tokens::new(keys(plan.fleet)) };
         let served = match plan.load {
-            None => tokio::spawn(serve(socket, WORKER, doors, tls, context)),
+            None => tokio::spawn(serve(socket, WORKER, doors, crypto, context)),
             Some(load) => {
-                let config = transport::server_config(tls, doors, &plan.limits).unwrap();
+                let config = transport::server_config(crypto, doors, &plan.limits).unwrap();
                 let (endpoint, local) = endpoint(socket, WORKER, config).unwrap();
                 tokio::spawn(Reception::new(endpoint, local, doors, context).run(load))
             }
@@ -174,7 +181,7 @@ impl Rig {
         Self { address, script, counters, stop, gate, served, root }
     }
 
-    pub fn client(&self, alpn: &str) -> quinn::Endpoint {
+    pub fn client_config(&self, alpn: &str) -> quinn::ClientConfig {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.root.clone()).unwrap();
@@ -185,9 +192,12 @@ impl Rig {
             .with_no_client_auth();
         tls.alpn_protocols = vec![alpn.as_bytes().to_vec()];
         tls.enable_early_data = true;
-        let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+        quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
+    }
+
+    pub fn client(&self, alpn: &str) -> quinn::Endpoint {
         let mut client = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        client.set_default_client_config(config);
+        client.set_default_client_config(self.client_config(alpn));
         client
     }
 
@@ -198,6 +208,12 @@ impl Rig {
     pub async fn connect(&self) -> quinn::Connection {
         self.try_connect("doq").await.unwrap()
     }
+}
+
+/// The keys of an instance whose fleet has this secret.
+pub(crate) fn keys(fleet: Option<u8>) -> Arc<Keys> {
+    let secrets = fleet.map(|octet| Secret::new([octet; 32])).into_iter().collect();
+    Arc::new(Keys::new(&Fleet { secrets, ..Fleet::default() }, SystemTime::now()).unwrap())
 }
 
 fn server_tls() -> (Arc<rustls::ServerConfig>, CertificateDer<'static>) {

@@ -7,10 +7,13 @@ use std::time::Duration;
 use quinn::{ConnectionError, ConnectionIdGenerator as _, TransportErrorCode};
 
 use super::ids::{IdKey, Ids};
-use super::rig::{Plan, Rig, WORKER, answer_to, ask, until};
-use super::{Load, QuicDoors, WorkerId, transport};
+use super::rig::{Plan, Rig, WORKER, answer_to, ask, keys, until};
+use super::tokens::Tokens;
+use super::{Crypto, Load, QuicDoors, WorkerId, transport};
 use crate::listen::Limits;
 use crate::peer::{DoorId, Transport};
+
+mod tokens;
 
 fn raw() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -197,7 +200,8 @@ fn settings_without_tls_1_3_are_unfit() {
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
     let doors = QuicDoors { doq: Some(DoorId(0)), doh3: None };
-    let config = transport::server_config(Arc::new(tls), doors, &Limits::default());
+    let crypto = Crypto { tls: Arc::new(tls), tokens: Tokens::new(keys(None)) };
+    let config = transport::server_config(crypto, doors, &Limits::default());
     assert!(matches!(config, Err(transport::Unfit::Tls(_))));
 }
 
