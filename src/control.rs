@@ -20,7 +20,7 @@ use crate::admin::{
     Admin, Asked, DoorFacts, ExplainRefused, ExplainRequest, Explained, Explaining, Handles, Reached, Vitals, explained,
 };
 use crate::answer::Answer as _;
-use crate::guard::Guard;
+use crate::guard::{self, Guard};
 use crate::identity::{Identity, Upkeep};
 use crate::listen::DoorKind;
 use crate::peer::{DoorId, Peer, Transport};
@@ -274,6 +274,13 @@ impl Control {
             cache_bytes_limit: cache.octets_allowed,
             cache_limited: cache.limited,
             joins: wide(self.shared.joins_in_flight()),
+            clients: self
+                .guard
+                .clients()
+                .into_iter()
+                .flat_map(guard::Clients::asked)
+                .map(|(name, asked)| (name.to_owned(), asked))
+                .collect(),
             connections_held: wide(self.guard.connections()),
             certificates: certificates.collect(),
             started: self.state.started,
