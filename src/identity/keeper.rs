@@ -66,7 +66,7 @@ impl Identity {
         };
         let chooser = Arc::new(Chooser::new(source.credentials(&provider, now)?));
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&chooser) as _;
-        let profile = Profile::new(&provider, &resolver, settings.min_version)?;
+        let profile = Profile::new(&provider, &resolver, settings.min_version, settings.guests)?;
         Ok(Arc::new(Self { provider, chooser, profile, source }))
     }
 

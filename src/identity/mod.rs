@@ -4,6 +4,7 @@ pub mod authority;
 pub mod chooser;
 pub mod credential;
 pub mod error;
+pub mod guest;
 pub mod keeper;
 pub mod profile;
 #[cfg(test)]
@@ -14,4 +15,4 @@ pub mod state_dir;
 pub use credential::{CertificateFacts, Origin};
 pub use error::IdentityError;
 pub use keeper::{Identity, Upkeep};
-pub use settings::{Chain, MinVersion, Settings};
+pub use settings::{Chain, Guests, MinVersion, Settings};

@@ -6,7 +6,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConfig};
 use rustls::version::{TLS12, TLS13};
 
-use super::MinVersion;
+use super::{Guests, MinVersion, guest};
 
 /// AEAD and ephemeral elliptic-curve suites alone (TLS-03). A client's own order decides, so that a device without AES
 /// instructions gets the suite it asks for first.
@@ -45,13 +45,14 @@ impl Profile {
         provider: &Arc<CryptoProvider>,
         certificates: &Arc<dyn ResolvesServerCert>,
         lowest: MinVersion,
+        guests: Guests,
     ) -> Result<Self, rustls::Error> {
         // Keys of its own every 6 h, the ones before accepted for another 6 h, then destroyed (TLS-06).
         let tickets = aws_lc_rs::Ticketer::new()?;
         let config = |versions: &[&'static rustls::SupportedProtocolVersion]| {
             let config = ServerConfig::builder_with_provider(Arc::clone(provider))
                 .with_protocol_versions(versions)?
-                .with_no_client_auth()
+                .with_client_cert_verifier(guest::verifier(guests, provider))
                 .with_cert_resolver(Arc::clone(certificates));
             Ok::<_, rustls::Error>(hardened(config, Arc::clone(&tickets)))
         };

@@ -21,6 +21,16 @@ pub enum MinVersion {
     Tls13,
 }
 
+/// Whether clients are asked for certificates. None has to have one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Guests {
+    /// They are not.
+    #[default]
+    Unasked,
+    /// They are, and whoever has one proves that it is its own.
+    Asked,
+}
+
 /// The one identity of all encrypted doors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -32,4 +42,6 @@ pub struct Settings {
     pub names: Vec<String>,
     /// The lowest TLS version.
     pub min_version: MinVersion,
+    /// Are clients asked for certificates of their own?
+    pub guests: Guests,
 }
