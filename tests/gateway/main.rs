@@ -38,6 +38,7 @@ mod floods;
 mod forwards;
 mod herds;
 mod http;
+mod identified;
 mod identity;
 mod initials;
 mod json;
