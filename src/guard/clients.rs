@@ -71,9 +71,12 @@ pub enum Strangers {
     Refused,
 }
 
-/// Names that an authority vouches for, of a certificate chain (DER, the client's own first); none where it does not.
+/// From a certificate chain (DER, the client's own first) to the names that an authority vouches for; none where it does not.
+pub type Vouching = dyn Fn(&[&[u8]]) -> Vec<String> + Send + Sync;
+
+/// Who vouches for clients.
 #[derive(Clone)]
-pub struct Vouch(pub Arc<dyn Fn(&[&[u8]]) -> Vec<String> + Send + Sync>);
+pub struct Vouch(pub Arc<Vouching>);
 
 impl fmt::Debug for Vouch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
