@@ -633,6 +633,25 @@ fn ddr_07_check_says_what_keeps_clients_from_finding_the_doors() {
 }
 
 #[test]
+fn a_label_that_no_certificate_is_for_is_advised_of() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let (chain, key) = (folder.join("label.pem"), folder.join("label-key.pem"));
+    let certificates = format!("tls.certificates=[{{ chain = {chain:?}, key = {key:?} }}]");
+    let client = r#"client=[{ name = "tablet", label = "kitchen" }]"#;
+    for (name, advised) in [("*.dns.example", false), ("kitchen.dns.example", false), ("*.example", true)] {
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["dns.example".into(), name.into()]).unwrap();
+        std::fs::write(&chain, params.self_signed(&pair).unwrap().pem()).unwrap();
+        std::fs::write(&key, pair.serialize_pem()).unwrap();
+        let loaded = load_sets(&[&certificates, "tls.names=[\"dns.example\"]", "advertise.discovery=false", client]);
+        let said = check::report(&check::Args::default(), &loaded).complaints;
+        let line = "warning: client: \"tablet\": no certificate is for kitchen.dns.example: \
+                    its label needs one for all names there (*)\n";
+        assert_eq!(said, if advised { line } else { "" }, "{name}");
+    }
+}
+
+#[test]
 fn what_is_advertised_arrives() {
     let loaded = load_file(Path::new("tests/config/valid/advertised-elsewhere.toml"));
     let advertise = &config(&loaded).advertise;
