@@ -24,7 +24,7 @@ use crate::admin::{
     Admin, Asked, DoorFacts, ExplainRefused, ExplainRequest, Explained, Explaining, Handles, Reached, Vitals, explained,
 };
 use crate::answer::Answer as _;
-use crate::guard::Guard;
+use crate::guard::{self, Guard};
 use crate::identity::keys::Doors;
 use crate::identity::{Identity, Reloads};
 use crate::listen::DoorKind;
@@ -282,6 +282,13 @@ impl Control {
             cache_bytes_limit: cache.octets_allowed,
             cache_limited: cache.limited,
             joins: wide(self.shared.joins_in_flight()),
+            clients: self
+                .guard
+                .clients()
+                .into_iter()
+                .flat_map(guard::Clients::asked)
+                .map(|(name, asked)| (name.to_owned(), asked))
+                .collect(),
             connections_held: wide(self.guard.connections()),
             certificates: certificates.collect(),
             certificate_reloads: [taken, refused],

@@ -28,7 +28,7 @@ use crate::pipeline::{self, Pipeline, Shared};
 use crate::plan;
 use crate::shutdown::{Company, Drain, Stop};
 use crate::telemetry::Counters;
-use crate::telemetry::queries::Logged;
+use crate::telemetry::queries::{Logged, Naming};
 use crate::upstream::commons::Commons;
 use crate::upstream::timekeeper::{Timekeeper, WallClock};
 use crate::upstream::{BuildError, Exchange, Routes};
@@ -244,7 +244,7 @@ impl Core {
             // The first worker is home to the upstream connections, and so to what is asked for nobody.
             runtime.spawn(pipeline.clone().run_errands());
             let terms = Terms {
-                answer: logged(Arc::new(pipeline), config),
+                answer: logged(Arc::new(pipeline), config, &self.guard),
                 guard: Arc::clone(&self.guard),
                 limits: config.listen.limits,
                 paths: Arc::clone(&paths),
@@ -309,9 +309,11 @@ fn told(config: &Config, doors: &[BoundDoor], identity: &Identity) -> Told {
 }
 
 /// The pipeline, with a query log around it where one is wanted.
-fn logged(pipeline: Arc<Pipeline>, config: &Config) -> Arc<dyn Answer> {
+fn logged(pipeline: Arc<Pipeline>, config: &Config, guard: &Arc<Guard>) -> Arc<dyn Answer> {
+    let guard = Arc::clone(guard);
+    let naming: Naming = Arc::new(move |peer| guard.know(peer).map(|known| Arc::clone(&known.name)));
     match config.log.queries {
-        Some(extent) => Arc::new(Logged::new(pipeline, extent)),
+        Some(extent) => Arc::new(Logged::new(pipeline, extent, naming)),
         None => pipeline,
     }
 }

@@ -44,6 +44,8 @@ pub fn read_guard(reader: &mut Reader<'_>, doors: &Doors) -> guard::Settings {
         connections_per_client: reader.read("limits.connections_per_client", kinds::whole(1..=1_000_000)),
         queries_per_second: reader.read("limits.queries_per_second", kinds::whole(0..=1_000_000_000)),
         exempt: reader.read_list("limits.exempt", kinds::network),
+        // Read when the doors and names are known.
+        clients: None,
     }
 }
 

@@ -19,6 +19,7 @@ pub fn read(reader: &mut Reader<'_>, doors: &[Door]) -> Settings {
         state_dir: state_dir(reader),
         certificates: items.into_iter().filter_map(|(key, node)| certificate(reader, &key, node)).collect(),
         names: reader.read_list("tls.names", kinds::host),
+        guests: crate::identity::Guests::default(),
         min_version: reader.read("tls.min_version", kinds::choice(&versions)),
         unknown_names: if reader.read("tls.strict_sni", kinds::flag) {
             UnknownNames::Refused

@@ -13,6 +13,7 @@ mod admin;
 mod advertise;
 mod capacity;
 mod claims;
+mod clients;
 mod dns64;
 mod domains;
 mod doors;
@@ -174,7 +175,7 @@ fn fill(reader: &mut Reader<'_>) -> Config {
     upstream.own = plain.map(|door| door.address).collect();
     upstream.state_dir = Some(tls.state_dir.clone());
     let (secrets_file, secrets) = secrets::read(reader);
-    let config = Config {
+    let mut config = Config {
         absent: doors.absent,
         advertise: advertise::read(reader, &doors.list),
         guard,
@@ -195,6 +196,7 @@ fn fill(reader: &mut Reader<'_>) -> Config {
             limits,
         },
     };
+    clients::read(reader, &mut config);
     routes::check_loops(reader, &config.upstream, &config.listen.doors);
     config
 }

@@ -49,6 +49,12 @@ impl Network {
         Self { address: whole & mask(length), length, v4 }
     }
 
+    /// The length of the prefix, in bits of the address's own family.
+    #[must_use]
+    pub const fn length(&self) -> u8 {
+        self.length
+    }
+
     /// Is `address` in this network? A v4-mapped IPv6 address counts as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

@@ -1,6 +1,6 @@
 //! What the guard is told.
 
-use super::Network;
+use super::{Network, clients};
 
 /// How a refused client hears of it over UDP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Settings {
     pub queries_per_second: u32,
     /// Networks that no rate or connection limit applies to. Default none; `config` names loopback.
     pub exempt: Vec<Network>,
+    /// Clients known by name. Default `None`: there are none, and nothing is asked of them.
+    pub clients: Option<clients::Settings>,
 }
 
 impl Default for Settings {
@@ -40,6 +42,7 @@ impl Default for Settings {
             connections_per_client: 256,
             queries_per_second: 5000,
             exempt: Vec::new(),
+            clients: None,
         }
     }
 }

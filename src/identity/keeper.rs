@@ -89,7 +89,7 @@ impl Identity {
         let chooser = Arc::new(Chooser::new(credentials, settings.unknown_names));
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&chooser) as _;
         let keys = Arc::new(Keys::new(&settings.fleet, now)?);
-        let profile = Profile::new(&provider, &resolver, settings.min_version, &keys)?;
+        let profile = Profile::new(&provider, &resolver, settings.min_version, (settings.guests, &keys))?;
         let [generation, taken, refused] = std::array::from_fn(|_| AtomicU64::new(0));
         Ok(Arc::new(Self { provider, chooser, profile, keys, source, generation, taken, refused }))
     }

@@ -55,6 +55,7 @@ impl Scratch {
             state_dir: self.0.join("state"),
             certificates,
             names: vec!["localhost".into(), "dns.home.arpa".into(), "127.0.0.1".into(), "::1".into()],
+            guests: crate::identity::Guests::default(),
             min_version: MinVersion::Tls12,
             unknown_names: UnknownNames::Served,
             fleet: Fleet::default(),

@@ -33,6 +33,16 @@ pub enum UnknownNames {
     Refused,
 }
 
+/// Whether clients are asked for certificates. None has to have one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Guests {
+    /// They are not.
+    #[default]
+    Unasked,
+    /// They are, and whoever has one proves that it is its own.
+    Asked,
+}
+
 /// The one identity of all encrypted doors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -48,4 +58,6 @@ pub struct Settings {
     pub unknown_names: UnknownNames,
     /// Keys of tickets and tokens, shared by instances or not.
     pub fleet: Fleet,
+    /// Are clients asked for certificates of their own?
+    pub guests: Guests,
 }

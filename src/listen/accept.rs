@@ -17,7 +17,7 @@ use tokio_rustls::server::TlsStream;
 use super::presence::Presence;
 use super::tcp::Tcp;
 use super::tls::{self, Pace, Secured};
-use super::{Context, Session, doh, stream};
+use super::{Context, Session, doh, known, stream};
 use crate::identity::Identity;
 use crate::peer::{DoorId, Peer, Transport};
 use crate::shutdown::Stop;
@@ -181,6 +181,8 @@ async fn secure(
         Ok(Secured { stream, server_name, alpn }) => {
             context.counters.handshakes.add_one();
             let peer = Peer { server_name, ..session.peer };
+            let shown = stream.get_ref().1.peer_certificates();
+            let peer = known::introduce(peer, shown, &context.terms().guard);
             Some((stream, Session { peer, alpn, ..session }))
         }
         Err(error) => {

@@ -9,6 +9,7 @@ pub mod doh;
 pub mod doh3;
 pub mod doq;
 pub mod http;
+mod known;
 pub mod presence;
 pub mod quic;
 mod rate;

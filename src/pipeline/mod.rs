@@ -159,12 +159,15 @@ impl Pipeline {
         };
         let allowed = admission::access(guard, peer, arrival, walk);
         if allowed != Admission::Pass {
+            if guard.refuses_strangers() {
+                self.counters.strangers.add_one();
+            }
             return allowed;
         }
         if let Some(cookies) = cookies {
             admission::cookie(cookies, peer.ip(), message, walk);
         }
-        let rate = guard.rate(peer.ip(), admission::source(walk), arrival);
+        let rate = guard.rate_of(peer, admission::source(walk), arrival);
         admission::limit(rate, guard.refuse(), settings, walk)
     }
 

@@ -95,6 +95,8 @@ pub struct Counters {
     pub connections: [Counter; Transport::ALL.len()],
     /// Connections open now, by transport (a gauge).
     pub connections_open: [Counter; Transport::ALL.len()],
+    /// Questions refused while only clients that are known by name are heard.
+    pub strangers: Counter,
     /// Connections refused for want of a permit.
     pub connections_refused: Counter,
     /// TLS and QUIC handshakes completed.

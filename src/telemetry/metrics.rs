@@ -33,6 +33,8 @@ pub struct Gauges {
     pub joins: u64,
     /// Connection permits given out.
     pub connections_held: u64,
+    /// Questions of each client that is known by name.
+    pub clients: Vec<(String, u64)>,
     /// Certificates in force.
     pub certificates: Vec<CertificateGauge>,
     /// The encrypted doors, as the gateway itself finds them.
@@ -132,6 +134,7 @@ impl Collector for Scrape {
         self.questions(&mut page)?;
         self.upstreams(&mut page)?;
         self.connections(&mut page)?;
+        self.clients(&mut page)?;
         self.troubles(&mut page)?;
         self.state(&mut page)?;
         self.snapshot(&mut page)?;
@@ -202,6 +205,8 @@ impl Scrape {
             // One worker may take away what another added: the sum wraps back to the truth.
             family.encode_family(&[("transport", *transport)])?.encode_gauge(&signed(open.value()))?;
         }
+        let help = "Questions refused while only clients that are known by name are heard";
+        page.counter("strangers", help, &totals.strangers)?;
         page.counter("connections_refused", "Connections refused for want of a permit", &totals.connections_refused)?;
         page.counter("handshakes", "TLS and QUIC handshakes completed", &totals.handshakes)?;
         let series = Shaking::ALL.into_iter().zip(&totals.handshakes_failed).flat_map(|(over, row)| {
@@ -216,6 +221,11 @@ impl Scrape {
         });
         let help = "Session tickets: made, resumed from, or of keys that are not or no longer known";
         page.totals("tickets", help, series)
+    }
+
+    fn clients(&self, page: &mut Page<'_>) -> fmt::Result {
+        let series = self.gauges.clients.iter().map(|(name, asked)| ([("client", name.clone())], *asked));
+        page.totals("client_questions", "Questions asked by clients that are known by name", series)
     }
 
     fn troubles(&self, page: &mut Page<'_>) -> fmt::Result {

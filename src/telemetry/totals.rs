@@ -43,6 +43,7 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
         upstream_micros_sum,
         connections,
         connections_open,
+        strangers,
         connections_refused,
         handshakes,
         handshakes_failed,
@@ -58,7 +59,7 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
     let answering = [synthesised, truncated, waited, joined, join_full, crowded, failures_recalled];
     let refreshing = [refreshes, refreshes_done, refreshes_dropped];
     let asking = [subnets_told, options_passed, attempts, attempts_failed, upstream_micros_sum];
-    let connecting = [connections_refused, handshakes, protocol_errors];
+    let connecting = [strangers, connections_refused, handshakes, protocol_errors];
     let troubles = [secrets_taken, secrets_refused, panics, send_failed, overflow];
     let singles = answering.into_iter().chain(refreshing).chain(asking).chain(connecting).chain(troubles);
     arrays.into_iter().flatten().chain(handshakes_failed.iter().flatten()).chain(singles)

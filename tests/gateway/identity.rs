@@ -158,6 +158,7 @@ async fn tls_12_changed_files_are_shown_by_a_listener_that_runs_and_cut_nobody_o
         state_dir: folder.path().join("state"),
         certificates: vec![chain],
         names: Vec::new(),
+        guests: hushgate::identity::Guests::default(),
         min_version: MinVersion::Tls12,
         unknown_names: UnknownNames::Served,
         fleet: hushgate::identity::Fleet::default(),

@@ -40,6 +40,7 @@ mod forwards;
 mod handshakes;
 mod herds;
 mod http;
+mod identified;
 mod identity;
 mod initials;
 mod json;

@@ -6,8 +6,9 @@ use std::time::SystemTime;
 use serde_json::{Value as Json, json};
 
 use crate::config::{Config, Loaded, Origin};
-use crate::discovery;
+use crate::discovery::{self, Covered};
 use crate::gateway::outside;
+use crate::guard::clients;
 use crate::identity::chooser::covers;
 use crate::identity::credential::Credential;
 use crate::identity::profile::provider;
@@ -47,6 +48,7 @@ pub fn of(loaded: &Loaded, credentials: &[Result<CertificateFacts, IdentityError
     };
     let found = discovery::problems(&outside::configured(config, subjects));
     let found = found.into_iter().map(|problem| Advice { key: problem.key(), what: problem.to_string() });
+    let found = found.chain(uncovered(config, credentials));
     found.chain(missing(loaded, config, credentials)).chain(reviewed(config)).collect()
 }
 
@@ -74,4 +76,32 @@ fn reviewed(config: &Config) -> Vec<Advice> {
     };
     let concerns = config.tls.certificates.iter().flat_map(review);
     concerns.map(|concern| Advice { key: super::KEY, what: concern.to_string() }).collect()
+}
+
+/// Clients with a label that no certificate is for. The private authority's is for all of them.
+fn uncovered<'a>(
+    config: &'a Config,
+    credentials: &'a [Result<CertificateFacts, IdentityError>],
+) -> impl Iterator<Item = Advice> + 'a {
+    let subjects = credentials.iter().flatten().flat_map(|facts| facts.names.iter().map(String::as_str));
+    let covered = Covered::of(subjects);
+    let clients = config.guard.clients.iter().flat_map(|clients| &clients.list).filter(|_| !credentials.is_empty());
+    clients.filter_map(move |client| {
+        let names: Vec<&str> = client.credentials.iter().filter_map(server_name).collect();
+        let first = names.first()?;
+        let what = || {
+            format!("\"{}\": no certificate is for {first}: its label needs one for all names there (*)", client.name)
+        };
+        (!names.iter().any(|name| covered.has_name(name))).then(|| Advice { key: "client", what: what() })
+    })
+}
+
+const fn server_name(credential: &clients::Credential) -> Option<&str> {
+    match credential {
+        clients::Credential::ServerName(name) => Some(name.as_str()),
+        clients::Credential::Token(_)
+        | clients::Credential::Key(_)
+        | clients::Credential::CertificateName(_)
+        | clients::Credential::Network(_) => None,
+    }
 }

@@ -1,13 +1,16 @@
 //! Where one connection's requests are taken in and answered, whichever HTTP they came by.
 
+use std::borrow::Cow;
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response};
 
 use super::pages;
 use super::{Asked, Refusal, Shape, request, response};
 use crate::clock::Moment;
+use crate::guard::{Clients, Guard};
 use crate::listen::Context;
-use crate::peer::Peer;
+use crate::peer::{ClientId, Peer};
 use crate::query::Query;
 use crate::reply::{Now, Out, Pending, Verdict};
 
@@ -52,8 +55,16 @@ impl Desk {
     /// Judges the head of `request`; the question of a GET ends up in `question`, which is emptied first.
     pub fn read<B>(&self, request: &Request<B>, question: &mut BytesMut) -> Read {
         question.clear();
-        let shape = Shape::of(request.method());
-        match request::judge(request, &self.context.terms().paths, question) {
+        let terms = self.context.terms();
+        let bearer = |clients: &Clients| request::bearer(request.uri().path(), &terms.paths, clients);
+        let client = terms.guard.clients().and_then(bearer);
+        let shape = Shape { client, ..Shape::of(request.method()) };
+        let judged = request::judge(request, &terms.paths, client, question);
+        if judged != Err(Refusal::Path) && self.is_strange(&terms.guard, client) {
+            self.context.counters.strangers.add_one();
+            return Read::Answered(Refusal::Access.response(shape));
+        }
+        match judged {
             Ok(Asked::Here(form)) => Read::Question(Shape { form, ..shape }),
             Ok(Asked::InBody(announced)) => Read::InBody(shape, announced),
             Err(Refusal::Path) => Read::Answered(self.elsewhere(request).unwrap_or_else(|other| other.response(shape))),
@@ -61,10 +72,23 @@ impl Desk {
         }
     }
 
+    /// Is this one of those that are refused whatever they ask, and wherever from? All of them in the same words.
+    fn is_strange(&self, guard: &Guard, client: Option<ClientId>) -> bool {
+        guard.refuses_strangers() && guard.know(&self.asker(client)).is_none()
+    }
+
+    /// Who asks: the client whose token came with the request, or else whoever the connection is of.
+    fn asker(&self, client: Option<ClientId>) -> Cow<'_, Peer> {
+        match client {
+            Some(_) => Cow::Owned(Peer { client, ..self.peer.clone() }),
+            None => Cow::Borrowed(&self.peer),
+        }
+    }
+
     /// What is at a path that no DNS is answered at.
     fn elsewhere<B>(&self, request: &Request<B>) -> Result<Response<Bytes>, Refusal> {
         let terms = self.context.terms();
-        if !terms.guard.may_ask(self.peer.door, self.peer.ip()) {
+        if !terms.guard.hears(&self.peer, terms.guard.know(&self.peer)) {
             return Err(Refusal::Path);
         }
         pages::at(&terms.pages, request.uri().path(), request.method())
@@ -75,8 +99,9 @@ impl Desk {
         if replies.capacity() < COMMON_REPLY {
             replies.reserve(REPLIES);
         }
-        let asked = Query::parse(question, &self.peer, arrival);
-        match self.context.terms().answer.now(asked, &self.peer, &mut Out::bare(replies)) {
+        let peer = self.asker(shape.client);
+        let asked = Query::parse(question, &peer, arrival);
+        match self.context.terms().answer.now(asked, &peer, &mut Out::bare(replies)) {
             Now::Sent(facts) => {
                 let message = replies.split().freeze();
                 Outcome::Ready(response::carrying(message, facts.freshness, shape, self.alt_svc.as_ref()))

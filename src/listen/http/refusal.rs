@@ -37,7 +37,7 @@ pub enum Refusal {
     Slow,
     /// No query: under twelve octets, or a response.
     NotAQuery,
-    /// The client's network may not ask here.
+    /// The client, or its network, may not ask here.
     Access,
     /// The client asks too much.
     Limit,
@@ -102,7 +102,7 @@ impl Refusal {
             Self::TooLarge => "A DNS message has at most 65535 octets.\n",
             Self::Slow => "The body did not come in time.\n",
             Self::NotAQuery => "The message is not a DNS query: it needs twelve octets and QR clear.\n",
-            Self::Access => "This network may not ask here.\n",
+            Self::Access => "You may not ask here.\n",
             Self::Limit => "Too many questions; try again later.\n",
         }
     }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, ConnectionError, Incoming, TransportErrorCode};
+use rustls::pki_types::CertificateDer;
 
 use super::QuicDoors;
 use crate::guard::Permit;
 use crate::listen::session::Session;
-use crate::listen::{Context, doh3, doq};
+use crate::listen::{Context, doh3, doq, known};
 use crate::peer::{DoorId, Peer, Transport};
 use crate::telemetry::handshakes::{Failure, Shaking};
 
@@ -60,6 +61,8 @@ impl Arrival {
             connection.close(refusal(transport).into(), b"");
             return;
         };
+        let shown = connection.peer_identity().and_then(|shown| shown.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let peer = known::introduce(peer, shown.as_deref().map(Vec::as_slice), &context.terms().guard);
         let session = Session { peer, permit, alpn: Some(alpn) };
         if transport == Transport::Doh3 {
             doh3::serve(connection, session, context).await;
