@@ -1,6 +1,7 @@
 //! The control thread: the admin server, readiness, certificates. It does what is slow, and holds nothing that a worker waits for.
 
 mod hands;
+mod lookup;
 mod secrets;
 pub mod snapshot;
 
@@ -21,6 +22,7 @@ use crate::admin::{
 };
 use crate::answer::Answer as _;
 use crate::guard::Guard;
+use crate::identity::acme::{Acme, Find};
 use crate::identity::{Identity, Upkeep};
 use crate::listen::DoorKind;
 use crate::peer::{DoorId, Peer, Transport};
@@ -47,6 +49,8 @@ pub struct Control {
     pub guard: Arc<Guard>,
     /// Certificates.
     pub identity: Arc<Identity>,
+    /// The one by ACME; none: it is off.
+    pub acme: Option<Arc<Acme>>,
     /// Every worker's counters, this thread's own last.
     pub counters: Vec<Arc<Counters>>,
     /// What the stopping thread says.
@@ -104,6 +108,7 @@ pub fn start(
             let handles = handles(&control);
             tokio::spawn(watch_upstream(Arc::clone(&control)));
             tokio::spawn(keep_certificates(Arc::clone(&control.identity), Arc::clone(&control.times)));
+            tokio::spawn(order_certificates(Arc::clone(&control)));
             tokio::spawn(keep_time(Arc::clone(&control.times)));
             let file = control.secrets_file.clone();
             tokio::spawn(secrets::keep(Arc::clone(&control.shared), file, control.own_counters()));
@@ -186,6 +191,14 @@ async fn keep_certificates(identity: Arc<Identity>, times: Arc<Timekeeper>) {
             Ok(Err(error)) => tracing::error!(%error, "certificates were not renewed; the old ones stay in force"),
         }
     }
+}
+
+/// Orders and renews certificates by ACME, where that is wanted.
+async fn order_certificates(control: Arc<Control>) {
+    let Some(acme) = &control.acme else { return };
+    let (routes, times) = (Arc::clone(&control.routes), Arc::clone(&control.times));
+    let find: Find = Arc::new(move |host, port| Box::pin(lookup::look_up(Arc::clone(&routes), host, port)));
+    Arc::clone(acme).run(find, Arc::new(move || times.now())).await;
 }
 
 /// Remembers the time over a restart, soon after it is first proven: a machine may lose its power within the hour, every day.
@@ -283,6 +296,7 @@ impl Control {
             time_names_in_plain: self.routes.time_names().asked(),
             workers: wide(self.workers),
             snapshot: self.snapshot.gauge(),
+            acme: self.acme.as_ref().map(|acme| acme.gauge()),
             upstreams: facts(&self.routes),
         }
     }

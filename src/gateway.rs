@@ -18,6 +18,7 @@ use crate::config::{Config, Problem};
 use crate::control::snapshot::Snapshot;
 use crate::control::{self, Control, State};
 use crate::guard::Guard;
+use crate::identity::acme::{Acme, AcmeError};
 use crate::identity::{Identity, IdentityError};
 use crate::listen::bind::{self, BindError, BoundDoor};
 use crate::listen::http::pages::Page;
@@ -43,6 +44,9 @@ pub enum GatewayError {
     /// Certificates or the private authority.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The listener for ACME.
+    #[error(transparent)]
+    Acme(#[from] AcmeError),
     /// A front door's address.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -64,6 +68,7 @@ pub enum GatewayError {
 pub struct Gateway {
     config: Config,
     identity: Arc<Identity>,
+    acme: Option<Arc<Acme>>,
     times: Arc<Timekeeper>,
 }
 
@@ -71,6 +76,7 @@ pub struct Gateway {
 pub struct Bound {
     config: Config,
     identity: Arc<Identity>,
+    acme: Option<Arc<Acme>>,
     times: Arc<Timekeeper>,
     doors: Vec<BoundDoor>,
     admin: Admin,
@@ -104,7 +110,9 @@ impl Gateway {
     pub fn build_by(config: Config, clock: WallClock) -> Result<Self, GatewayError> {
         let times = Arc::new(Timekeeper::new(clock, config.upstream.state_dir.as_deref()));
         let identity = Identity::load_at(config.tls.clone(), times.now())?;
-        Ok(Self { config, identity, times })
+        let open = |settings| Acme::open(settings, Arc::clone(&identity), times.now());
+        let acme = config.acme.clone().map(open).transpose()?;
+        Ok(Self { config, identity, acme, times })
     }
 
     /// Binds every address. Privileges may drop afterwards.
@@ -112,10 +120,11 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError::Bind`] or [`GatewayError::Admin`], naming the address.
     pub fn bind(self) -> Result<Bound, GatewayError> {
-        let Self { config, identity, times } = self;
+        let Self { config, identity, acme, times } = self;
         let doors = bind::bind(&config.listen.doors, config.workers, config.absent)?;
         let admin = Admin::bind(&config.admin)?;
-        Ok(Bound { config, identity, times, doors, admin })
+        acme.as_ref().map_or(Ok(()), |acme| acme.bind())?;
+        Ok(Bound { config, identity, acme, times, doors, admin })
     }
 }
 
@@ -138,6 +147,12 @@ impl Bound {
             .collect()
     }
 
+    /// Where HTTP-01 challenges are answered.
+    #[must_use]
+    pub fn acme_addresses(&self) -> Vec<SocketAddr> {
+        self.acme.as_ref().map(|acme| acme.http_addresses()).unwrap_or_default()
+    }
+
     /// The private authority's certificate file, if there is one.
     #[must_use]
     pub fn authority(&self) -> Option<std::path::PathBuf> {
@@ -149,7 +164,7 @@ impl Bound {
     /// # Errors
     /// [`GatewayError::Upstream`] for a server that cannot be set up, [`GatewayError::System`] where threads cannot be had.
     pub fn serve(self) -> Result<Running, GatewayError> {
-        let Self { config, identity, times, doors, admin } = self;
+        let Self { config, identity, acme, times, doors, admin } = self;
         let runtimes = (0..config.workers.max(1)).map(|_| runtime()).collect::<Result<Vec<_>, _>>()?;
         let control_runtime = runtime()?;
         // The first worker is the home of upstream connections.
@@ -159,7 +174,7 @@ impl Bound {
         let facts = doors.iter().map(|door| (door.id, door.kind, door.address)).collect();
         let posts = plan::posts(doors, &identity, runtimes.len());
         let (stop, drain) = Stop::new();
-        let workers = core.start_workers(&config, runtimes.into_iter().zip(posts), &drain)?;
+        let workers = core.start_workers(&config, runtimes.into_iter().zip(posts), (&drain, &identity))?;
         let (stop_control, drain_control) = Stop::new();
         let Core { shared, routes, guard, clock, counters, state, .. } = core;
         let snapshot = Snapshot::new(
@@ -177,6 +192,7 @@ impl Bound {
             times,
             guard,
             identity,
+            acme,
             counters: counters.clone(),
             state: Arc::clone(&state),
             doors: facts,
@@ -228,7 +244,7 @@ impl Core {
         &self,
         config: &Config,
         stations: impl Iterator<Item = (Runtime, Vec<Post>)>,
-        drain: &Drain,
+        (drain, identity): (&Drain, &Identity),
     ) -> Result<Vec<JoinHandle<()>>, GatewayError> {
         let paths: Arc<[String]> = config.listen.doh_paths.clone().into();
         let generation = rand::random();
@@ -246,7 +262,7 @@ impl Core {
                 pages: Arc::clone(&self.pages),
             };
             let terms = Arc::new(ArcSwap::from_pointee(terms));
-            let context = Context::new(terms, Arc::clone(counters), drain.clone());
+            let context = Context::new(terms, Arc::clone(counters), drain.clone()).proving(identity.challenges());
             let id = WorkerId { index, generation };
             let station = Station { id, context, posts, grace: config.shutdown.grace, company: company.clone() };
             workers.push(worker::start(runtime, station).map_err(GatewayError::System)?);

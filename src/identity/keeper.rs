@@ -7,8 +7,9 @@ use std::time::SystemTime;
 use rustls::crypto::CryptoProvider;
 use rustls::server::ResolvesServerCert;
 
+use super::acme::Challenges;
 use super::authority::Authority;
-use super::chooser::Chooser;
+use super::chooser::{self, Chooser};
 use super::credential::{CertificateFacts, Credential, unix};
 use super::profile::{self, Profile};
 use super::{Chain, IdentityError, Settings};
@@ -20,6 +21,8 @@ pub struct Identity {
     chooser: Arc<Chooser>,
     profile: Profile,
     source: Source,
+    /// What validators of an authority are answered by.
+    challenges: Arc<Challenges>,
 }
 
 /// What a look at the certificates came to.
@@ -67,7 +70,7 @@ impl Identity {
         let chooser = Arc::new(Chooser::new(source.credentials(&provider, now)?));
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&chooser) as _;
         let profile = Profile::new(&provider, &resolver, settings.min_version)?;
-        Ok(Arc::new(Self { provider, chooser, profile, source }))
+        Ok(Arc::new(Self { provider, chooser, profile, source, challenges: Arc::default() }))
     }
 
     /// TLS for a TCP door that speaks one of `alpn`, in order of our preference.
@@ -83,8 +86,26 @@ impl Identity {
     /// The certificates in force, the default first.
     pub fn certificates(&self) -> Vec<CertificateFacts> {
         let now = SystemTime::now();
-        let current = self.chooser.current();
-        current.iter().enumerate().map(|(index, credential)| credential.facts(now, index == 0)).collect()
+        let (current, ordered) = (self.chooser.current(), self.chooser.presented());
+        chooser::in_order(&current, ordered.as_deref())
+            .enumerate()
+            .map(|(index, credential)| credential.facts(now, index == 0))
+            .collect()
+    }
+
+    /// Puts a certificate that was ordered by ACME in force beside the others, or takes it away; for handshakes that begin after this.
+    pub fn present(&self, ordered: Option<Credential>) {
+        self.chooser.present(ordered);
+    }
+
+    /// The certificate that was ordered by ACME.
+    pub fn presented(&self) -> Option<Arc<Credential>> {
+        self.chooser.presented()
+    }
+
+    /// The challenges of an authority that are pending.
+    pub fn challenges(&self) -> Arc<Challenges> {
+        Arc::clone(&self.challenges)
     }
 
     /// The private authority's certificate, for clients to trust; `None` with certificates from files.

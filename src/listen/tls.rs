@@ -17,6 +17,8 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::tcp::Tcp;
+use super::validator;
+use crate::identity::acme::Challenges;
 
 /// What a DoT door offers by ALPN.
 pub const DOT_ALPN: &[&[u8]] = &[b"dot"];
@@ -46,7 +48,7 @@ pub(super) struct Secured {
     pub alpn: Option<Vec<u8>>,
 }
 
-/// Shakes hands within `limit`.
+/// Shakes hands within `limit`; `None` with a validator of an authority, who has seen what it came for.
 ///
 /// # Errors
 /// Whatever ended it, the deadline included; an alert has been sent where there was something to say.
@@ -55,14 +57,23 @@ pub(super) async fn handshake(
     config: Arc<ServerConfig>,
     pace: Pace,
     limit: Duration,
-) -> io::Result<Secured> {
+    challenges: &Challenges,
+) -> io::Result<Option<Secured>> {
     let deadline = Instant::now() + limit;
-    tokio::time::timeout_at(deadline, shake(stream, config, pace)).await?
+    tokio::time::timeout_at(deadline, shake(stream, config, pace, challenges)).await?
 }
 
-async fn shake(stream: TcpStream, config: Arc<ServerConfig>, Pace(pace): Pace) -> io::Result<Secured> {
+async fn shake(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    Pace(pace): Pace,
+    challenges: &Challenges,
+) -> io::Result<Option<Secured>> {
     // Waiting for the client hello is cheap, so it is not paced: a client that sends none holds up nobody.
     let hello = LazyConfigAcceptor::new(Acceptor::default(), Tcp(stream)).await?;
+    if let Some(proof) = challenges.proof(&hello.client_hello()) {
+        return validator::prove(hello, proof).await.map(|()| None);
+    }
     let turn = pace.acquire().await.map_err(io::Error::other)?;
     // The key exchange and the signature are made here.
     let handshake = hello.into_stream(config);
@@ -72,7 +83,7 @@ async fn shake(stream: TcpStream, config: Arc<ServerConfig>, Pace(pace): Pace) -
     let (_, session) = stream.get_ref();
     let server_name = session.server_name().map(Arc::from);
     let alpn = session.alpn_protocol().map(Vec::from);
-    Ok(Secured { stream, server_name, alpn })
+    Ok(Some(Secured { stream, server_name, alpn }))
 }
 
 /// Handshakes that do their public-key work in one round.

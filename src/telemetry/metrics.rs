@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 use super::counters::{Counter, Counters, UPSTREAM_MICROS};
 use super::upstreams::{self, UpstreamFacts};
-use super::{names, totals};
+use super::{AcmeGauge, acme, names, totals};
 use crate::peer::Transport;
 use crate::reply::Source;
 use crate::trail::{Here, Stale, Sudden};
@@ -49,6 +49,8 @@ pub struct Gauges {
     pub upstreams: Vec<UpstreamFacts>,
     /// The cache over a restart.
     pub snapshot: SnapshotGauge,
+    /// Certificates by ACME; none: it is off.
+    pub acme: Option<AcmeGauge>,
 }
 
 /// What has become of the snapshot of the cache since the start.
@@ -110,7 +112,8 @@ impl Collector for Scrape {
         self.troubles(&mut page)?;
         self.state(&mut page)?;
         self.snapshot(&mut page)?;
-        self.certificates(&mut page)
+        self.certificates(&mut page)?;
+        acme::write(&mut page, self.gauges.acme)
     }
 }
 
@@ -260,7 +263,7 @@ impl Page<'_> {
         self.count(name, help, counter.value())
     }
 
-    fn count(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+    pub(super) fn count(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
@@ -280,7 +283,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+    pub(super) fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&signed(value))
     }
 
