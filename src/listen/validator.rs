@@ -24,13 +24,11 @@ pub(super) async fn prove(hello: StartHandshake<Tcp>, proof: Arc<ServerConfig>) 
 pub(super) async fn receive(stream: TcpStream, _guest: OwnedSemaphorePermit, context: Context) {
     let proving = async {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), Tcp(stream)).await?;
-        match context.challenges.proof(&hello.client_hello()) {
-            Some(proof) => prove(hello, proof).await.map(|()| true),
-            None => {
-                let _ = hello.io.0.set_zero_linger();
-                Ok(false)
-            }
+        if let Some(proof) = context.challenges.proof(&hello.client_hello()) {
+            return prove(hello, proof).await.map(|()| true);
         }
+        let _ = hello.io.0.set_zero_linger();
+        Ok(false)
     };
     match timeout(context.limits().handshake_timeout, Box::pin(proving)).await {
         Ok(Ok(true)) => {}

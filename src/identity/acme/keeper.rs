@@ -75,7 +75,7 @@ impl Acme {
         match store.certificate(&provider, now) {
             Ok(Some(credential)) => identity.present(Some(credential)),
             Ok(None) => {
-                tracing::info!(names = ?settings.domains, "acme: no certificate yet; serving with another until there is")
+                tracing::info!(names = ?settings.domains, "acme: no certificate yet; serving with another until there is");
             }
             Err(error) => tracing::warn!(%error, "acme: the stored certificate is not used; serving with another"),
         }

@@ -42,7 +42,11 @@ pub fn look_again(asked: Duration) -> Duration {
     asked.clamp(LOOKS.0, LOOKS.1)
 }
 
-#[allow(clippy::cast_precision_loss, reason = "seconds of a certificate's life are far below 2^52")]
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "seconds of a certificate's life are far below 2^52"
+)]
 fn part(whole: i64, share: f64) -> i64 {
     (whole as f64 * share) as i64
 }

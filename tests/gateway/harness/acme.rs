@@ -199,7 +199,7 @@ impl Authority {
         assert!(path.starts_with("/ari/"), "{path}");
         let mut inner = self.inner.lock().unwrap();
         let offset = if inner.windows.is_empty() { 1_000_000 } else { inner.windows.remove(0) };
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs().cast_signed();
         let at = |unix: i64| {
             let at = time::OffsetDateTime::from_unix_timestamp(unix).unwrap();
             let (date, clock) = (at.date(), at.time());
