@@ -3,6 +3,7 @@
 mod certificates;
 mod hands;
 pub mod keys;
+mod lookup;
 pub mod probe;
 mod secrets;
 pub mod snapshot;
@@ -25,6 +26,7 @@ use crate::admin::{
 };
 use crate::answer::Answer as _;
 use crate::guard::{self, Guard};
+use crate::identity::acme::Acme;
 use crate::identity::keys::Doors;
 use crate::identity::{Identity, Reloads};
 use crate::listen::DoorKind;
@@ -52,6 +54,8 @@ pub struct Control {
     pub guard: Arc<Guard>,
     /// Certificates.
     pub identity: Arc<Identity>,
+    /// The one by ACME; none: it is off.
+    pub acme: Option<Arc<Acme>>,
     /// Every worker's counters, this thread's own last.
     pub counters: Vec<Arc<Counters>>,
     /// What the stopping thread says.
@@ -124,6 +128,7 @@ pub fn start(
             let handles = handles(&control);
             tokio::spawn(watch_upstream(Arc::clone(&control)));
             tokio::spawn(certificates::keep(Arc::clone(&control)));
+            tokio::spawn(certificates::order(Arc::clone(&control)));
             if let Probing::As(name) = &control.probing {
                 tokio::spawn(probe::keep(Arc::clone(&control), name.clone()));
             }
@@ -300,6 +305,7 @@ impl Control {
             time_names_in_plain: self.routes.time_names().asked(),
             workers: wide(self.workers),
             snapshot: self.snapshot.gauge(),
+            acme: self.acme.as_ref().map(|acme| acme.gauge()),
             upstreams: facts(&self.routes),
             tickets: Doors::ALL.map(|doors| self.identity.keys().tally().at(doors).values()),
         }

@@ -19,6 +19,7 @@ use crate::control::probe::Findings;
 use crate::control::snapshot::Snapshot;
 use crate::control::{self, Control, Probing, State};
 use crate::guard::Guard;
+use crate::identity::acme::{Acme, AcmeError};
 use crate::identity::{Identity, IdentityError};
 use crate::listen::bind::{self, BindError, BoundDoor};
 use crate::listen::http::pages::Page;
@@ -44,6 +45,9 @@ pub enum GatewayError {
     /// Certificates or the private authority.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The listener for ACME.
+    #[error(transparent)]
+    Acme(#[from] AcmeError),
     /// A front door's address.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -65,6 +69,7 @@ pub enum GatewayError {
 pub struct Gateway {
     config: Config,
     identity: Arc<Identity>,
+    acme: Option<Arc<Acme>>,
     times: Arc<Timekeeper>,
 }
 
@@ -72,6 +77,7 @@ pub struct Gateway {
 pub struct Bound {
     config: Config,
     identity: Arc<Identity>,
+    acme: Option<Arc<Acme>>,
     times: Arc<Timekeeper>,
     doors: Vec<BoundDoor>,
     admin: Admin,
@@ -105,7 +111,9 @@ impl Gateway {
     pub fn build_by(config: Config, clock: WallClock) -> Result<Self, GatewayError> {
         let times = Arc::new(Timekeeper::new(clock, config.upstream.state_dir.as_deref()));
         let identity = Identity::load_at(config.tls.clone(), times.now())?;
-        Ok(Self { config, identity, times })
+        let open = |settings| Acme::open(settings, Arc::clone(&identity), times.now());
+        let acme = config.acme.clone().map(open).transpose()?;
+        Ok(Self { config, identity, acme, times })
     }
 
     /// Binds every address. Privileges may drop afterwards.
@@ -113,10 +121,11 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError::Bind`] or [`GatewayError::Admin`], naming the address.
     pub fn bind(self) -> Result<Bound, GatewayError> {
-        let Self { config, identity, times } = self;
+        let Self { config, identity, acme, times } = self;
         let doors = bind::bind(&config.listen.doors, config.workers, config.absent)?;
         let admin = Admin::bind(&config.admin)?;
-        Ok(Bound { config, identity, times, doors, admin })
+        acme.as_ref().map_or(Ok(()), |acme| acme.bind())?;
+        Ok(Bound { config, identity, acme, times, doors, admin })
     }
 }
 
@@ -139,6 +148,12 @@ impl Bound {
             .collect()
     }
 
+    /// Where HTTP-01 challenges are answered.
+    #[must_use]
+    pub fn acme_addresses(&self) -> Vec<SocketAddr> {
+        self.acme.as_ref().map(|acme| acme.http_addresses()).unwrap_or_default()
+    }
+
     /// The private authority's certificate file, if there is one.
     #[must_use]
     pub fn authority(&self) -> Option<std::path::PathBuf> {
@@ -150,7 +165,7 @@ impl Bound {
     /// # Errors
     /// [`GatewayError::Upstream`] for a server that cannot be set up, [`GatewayError::System`] where threads cannot be had.
     pub fn serve(self) -> Result<Running, GatewayError> {
-        let Self { config, identity, times, doors, admin } = self;
+        let Self { config, identity, acme, times, doors, admin } = self;
         let runtimes = (0..config.workers.max(1)).map(|_| runtime()).collect::<Result<Vec<_>, _>>()?;
         let control_runtime = runtime()?;
         // The first worker is the home of upstream connections.
@@ -161,7 +176,7 @@ impl Bound {
         let posts = plan::posts(doors, &identity, runtimes.len());
         control::keys::lend(identity.keys(), &core.shared, config.secrets_file.is_some());
         let (stop, drain) = Stop::new();
-        let workers = core.start_workers(&config, runtimes.into_iter().zip(posts), &drain)?;
+        let workers = core.start_workers(&config, runtimes.into_iter().zip(posts), (&drain, &identity))?;
         let (stop_control, drain_control) = Stop::new();
         let Core { shared, routes, guard, clock, counters, state, .. } = core;
         let snapshot = Snapshot::new(
@@ -180,6 +195,7 @@ impl Bound {
             times,
             guard,
             identity,
+            acme,
             counters: counters.clone(),
             state: Arc::clone(&state),
             doors: facts,
@@ -233,7 +249,7 @@ impl Core {
         &self,
         config: &Config,
         stations: impl Iterator<Item = (Runtime, Vec<Post>)>,
-        drain: &Drain,
+        (drain, identity): (&Drain, &Identity),
     ) -> Result<Vec<JoinHandle<()>>, GatewayError> {
         let paths: Arc<[String]> = config.listen.doh_paths.clone().into();
         let generation = rand::random();
@@ -251,7 +267,7 @@ impl Core {
                 pages: Arc::clone(&self.pages),
             };
             let terms = Arc::new(ArcSwap::from_pointee(terms));
-            let context = Context::new(terms, Arc::clone(counters), drain.clone());
+            let context = Context::new(terms, Arc::clone(counters), drain.clone()).proving(identity.challenges());
             let id = WorkerId { index, generation };
             let station = Station { id, context, posts, grace: config.shutdown.grace, company: company.clone() };
             workers.push(worker::start(runtime, station).map_err(GatewayError::System)?);

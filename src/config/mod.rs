@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::identity::plain_file;
 use crate::{cache, discovery, guard, listen, pipeline, upstream};
 
+mod acme;
 mod admin;
 mod advertise;
 mod capacity;
@@ -61,6 +62,8 @@ pub struct Config {
     pub absent: listen::Absent,
     /// Who the gateway is to its clients.
     pub tls: crate::identity::Settings,
+    /// The certificate by ACME; none: it is off.
+    pub acme: Option<crate::identity::acme::Settings>,
     /// What the outside sees of the doors.
     pub advertise: discovery::Advertise,
     /// Who may ask, and how much.
@@ -174,9 +177,11 @@ fn fill(reader: &mut Reader<'_>) -> Config {
     let plain = doors.list.iter().filter(|door| door.kind == listen::DoorKind::Dns);
     upstream.own = plain.map(|door| door.address).collect();
     upstream.state_dir = Some(tls.state_dir.clone());
+    let acme = acme::read(reader, &doors.list, &mut claims, &tls.state_dir);
     let (secrets_file, secrets) = secrets::read(reader);
     let mut config = Config {
         absent: doors.absent,
+        acme,
         advertise: advertise::read(reader, &doors.list),
         guard,
         admin: admin::read(reader, &mut claims),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Control;
+use super::{Control, lookup};
+use crate::identity::acme::Find;
 use crate::telemetry::handshakes::Failure;
 
 /// Time between two looks. A look costs two system calls a file; a broken pair has two looks to heal.
@@ -36,6 +37,14 @@ pub async fn keep(control: Arc<Control>) {
             );
         }
     }
+}
+
+/// Orders and renews certificates by ACME, where that is wanted.
+pub async fn order(control: Arc<Control>) {
+    let Some(acme) = &control.acme else { return };
+    let (routes, times) = (Arc::clone(&control.routes), Arc::clone(&control.times));
+    let find: Find = Arc::new(move |host, port| Box::pin(lookup::look_up(Arc::clone(&routes), host, port)));
+    Arc::clone(acme).run(find, Arc::new(move || times.now())).await;
 }
 
 impl Control {

@@ -3,31 +3,44 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::SignatureScheme;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::UnknownNames;
-use super::credential::Credential;
+use super::credential::{Credential, Origin};
 
 /// The certificates in force. What has been handed to TLS follows a [`Chooser::replace`].
 #[derive(Debug)]
 pub struct Chooser {
     current: ArcSwap<Vec<Credential>>,
     unknown: UnknownNames,
+    /// The one that was ordered by ACME, beside them.
+    ordered: ArcSwapOption<Credential>,
 }
 
 impl Chooser {
     /// A chooser among `credentials`; the first is the default.
     #[must_use]
     pub fn new(credentials: Vec<Credential>, unknown: UnknownNames) -> Self {
-        Self { current: ArcSwap::from_pointee(credentials), unknown }
+        Self { current: ArcSwap::from_pointee(credentials), ordered: ArcSwapOption::empty(), unknown }
     }
 
     /// Puts others in their place, for handshakes that begin after this.
     pub fn replace(&self, credentials: Vec<Credential>) {
         self.current.store(Arc::new(credentials));
+    }
+
+    /// Puts the one that was ordered by ACME in force, or takes it away.
+    pub fn present(&self, ordered: Option<Credential>) {
+        self.ordered.store(ordered.map(Arc::new));
+    }
+
+    /// The one that was ordered by ACME.
+    #[must_use]
+    pub fn presented(&self) -> Option<Arc<Credential>> {
+        self.ordered.load_full()
     }
 
     /// Those in force.
@@ -39,17 +52,28 @@ impl Chooser {
     /// The one for a client that names `server` and verifies `schemes`; None where such a client is refused.
     #[must_use]
     pub fn choose(&self, server: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        let current = self.current.load();
+        let (current, ordered) = (self.current.load(), self.ordered.load());
+        let all = in_order(&current, ordered.as_deref());
         let rank = |credential: &Credential| server.map_or(Fit::None, |server| fit(&credential.domains, server));
-        let best = current.iter().map(rank).max()?;
+        let best = all.clone().map(rank).max()?;
         if best == Fit::None && server.is_some() && self.unknown == UnknownNames::Refused {
             return None;
         }
-        let fitting = || current.iter().filter(|credential| rank(credential) == best);
+        let fitting = || all.clone().filter(|credential| rank(credential) == best);
         // One name may have an ECDSA and an RSA certificate.
         let verifiable = |credential: &&Credential| credential.certified.key.choose_scheme(schemes).is_some();
         fitting().find(verifiable).or_else(|| fitting().next()).map(|credential| Arc::clone(&credential.certified))
     }
+}
+
+/// All of them, the default first: certificates in files come before the ordered one, and that before the private authority's.
+pub(super) fn in_order<'a>(
+    current: &'a [Credential],
+    ordered: Option<&'a Credential>,
+) -> impl Iterator<Item = &'a Credential> + Clone {
+    let is_private = current.first().is_none_or(|first| first.origin == Origin::PrivateAuthority);
+    let (before, after) = if is_private { (ordered, None) } else { (None, ordered) };
+    before.into_iter().chain(current).chain(after)
 }
 
 /// How well a certificate fits a server name, worst first.

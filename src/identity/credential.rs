@@ -24,6 +24,8 @@ pub enum Origin {
     File(PathBuf),
     /// The private authority signed it.
     PrivateAuthority,
+    /// The authority at this host issued it by ACME.
+    Acme(String),
 }
 
 impl fmt::Display for Origin {
@@ -31,6 +33,7 @@ impl fmt::Display for Origin {
         match self {
             Self::File(file) => file.display().fmt(f),
             Self::PrivateAuthority => f.write_str("private authority"),
+            Self::Acme(host) => write!(f, "acme ({host})"),
         }
     }
 }

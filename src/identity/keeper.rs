@@ -9,8 +9,9 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::ResolvesServerCert;
 
+use super::acme::Challenges;
 use super::authority::Authority;
-use super::chooser::Chooser;
+use super::chooser::{self, Chooser};
 use super::credential::{CertificateFacts, Credential, unix};
 use super::keys::Keys;
 use super::pairs::{Looked, Pairs};
@@ -28,6 +29,8 @@ pub struct Identity {
     generation: AtomicU64,
     taken: AtomicU64,
     refused: AtomicU64,
+    /// What validators of an authority are answered by.
+    challenges: Arc<Challenges>,
 }
 
 /// What a look at the certificates came to.
@@ -91,7 +94,8 @@ impl Identity {
         let keys = Arc::new(Keys::new(&settings.fleet, now)?);
         let profile = Profile::new(&provider, &resolver, settings.min_version, (settings.guests, &keys))?;
         let [generation, taken, refused] = std::array::from_fn(|_| AtomicU64::new(0));
-        Ok(Arc::new(Self { provider, chooser, profile, keys, source, generation, taken, refused }))
+        let challenges = Arc::default();
+        Ok(Arc::new(Self { provider, chooser, profile, keys, source, generation, taken, refused, challenges }))
     }
 
     /// TLS for a TCP door that speaks one of `alpn`, in order of our preference.
@@ -112,21 +116,26 @@ impl Identity {
     /// The certificates in force, the default first.
     pub fn certificates(&self) -> Vec<CertificateFacts> {
         let now = SystemTime::now();
-        let current = self.chooser.current();
-        let is_stale = |index| match &self.source {
+        let (current, ordered) = (self.chooser.current(), self.chooser.presented());
+        let is_stale = |index, credential: &Credential| match &self.source {
+            // The ordered one comes after those in files, and is none of the pairs.
             Source::Files(pairs) => lock(pairs).is_stale(index),
-            Source::Authority { failed, .. } => failed.load(Ordering::Relaxed),
+            Source::Authority { failed, .. } => {
+                credential.origin == Origin::PrivateAuthority && failed.load(Ordering::Relaxed)
+            }
         };
         let facts = |(index, credential): (usize, &Credential)| CertificateFacts {
-            stale: is_stale(index),
+            stale: is_stale(index, credential),
             ..credential.facts(now, index == 0)
         };
-        current.iter().enumerate().map(facts).collect()
+        chooser::in_order(&current, ordered.as_deref()).enumerate().map(facts).collect()
     }
 
     /// Is this the server's own certificate of one that is in force?
     pub fn is_in_force(&self, leaf: &CertificateDer<'_>) -> bool {
-        self.chooser.current().iter().any(|credential| credential.certified.cert.first() == Some(leaf))
+        let (current, ordered) = (self.chooser.current(), self.chooser.presented());
+        chooser::in_order(&current, ordered.as_deref())
+            .any(|credential| credential.certified.cert.first() == Some(leaf))
     }
 
     /// A number that grows with each swap of certificates: what was made from their names is as old as the number read before.
@@ -137,6 +146,22 @@ impl Identity {
     /// How often certificates were put in place of others since the start.
     pub fn reloads(&self) -> Reloads {
         Reloads { taken: self.taken.load(Ordering::Relaxed), refused: self.refused.load(Ordering::Relaxed) }
+    }
+
+    /// Puts a certificate that was ordered by ACME in force beside the others, or takes it away; for handshakes that begin after this.
+    pub fn present(&self, ordered: Option<Credential>) {
+        self.chooser.present(ordered);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// The certificate that was ordered by ACME.
+    pub fn presented(&self) -> Option<Arc<Credential>> {
+        self.chooser.presented()
+    }
+
+    /// The challenges of an authority that are pending.
+    pub fn challenges(&self) -> Arc<Challenges> {
+        Arc::clone(&self.challenges)
     }
 
     /// The private authority's certificate, for clients to trust; `None` with certificates from files.

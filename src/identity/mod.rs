@@ -1,5 +1,6 @@
 //! Who the gateway is to its clients: certificates from files or from a private authority of its own.
 
+pub mod acme;
 pub mod authority;
 pub mod chooser;
 pub mod credential;

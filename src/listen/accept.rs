@@ -17,7 +17,8 @@ use tokio_rustls::server::TlsStream;
 use super::presence::Presence;
 use super::tcp::Tcp;
 use super::tls::{self, Pace, Secured};
-use super::{Context, Session, doh, known, stream};
+use super::{Context, Session, doh, known, stream, validator};
+use crate::guard::Refusal;
 use crate::identity::Identity;
 use crate::peer::{DoorId, Peer, Transport};
 use crate::shutdown::Stop;
@@ -56,6 +57,14 @@ impl Service {
     /// DNS over HTTPS with our identity.
     pub fn doh(identity: &Identity, site: Arc<doh::Site>) -> Self {
         Self::Doh { tls: identity.stream_config(tls::DOH_ALPN), site }
+    }
+
+    /// Does a connection begin with a TLS handshake?
+    const fn has_tls(&self) -> bool {
+        match self {
+            Self::Dot { .. } | Self::Doh { .. } => true,
+            Self::Tcp | Self::DohClear { .. } => false,
+        }
     }
 
     /// The transport of its connections, as far as the door tells: ALPN tells HTTP/1.1 and HTTP/2 apart.
@@ -132,11 +141,10 @@ impl Doorway {
     fn admit(&mut self, stream: TcpStream, remote: SocketAddr) {
         let Ok(local) = stream.local_addr() else { return };
         let peer = Peer::new(remote, local, self.id, self.service.transport());
-        let Ok(permit) = self.context.terms().guard.admit(self.id, peer.ip()) else {
-            self.context.counters.connections_refused.add_one();
-            // A reset leaves nothing behind on our side.
-            let _ = stream.set_zero_linger();
-            return;
+        let admitted = self.context.terms().guard.admit(self.id, peer.ip());
+        let permit = match admitted {
+            Ok(permit) => permit,
+            Err(why) => return self.refuse(stream, why),
         };
         let _ = stream.set_nodelay(true);
         let session = Session { peer, permit, alpn: None };
@@ -161,6 +169,18 @@ impl Doorway {
         };
     }
 
+    /// Turns a connection away; but an authority's validators come from anywhere, and are known by their client hello.
+    fn refuse(&mut self, stream: TcpStream, why: Refusal) {
+        let may_prove = why == Refusal::Access && self.service.has_tls();
+        if let Some(guest) = may_prove.then(|| self.context.challenges.guest()).flatten() {
+            self.connections.spawn(validator::receive(stream, guest, self.context.clone()));
+            return;
+        }
+        self.context.counters.connections_refused.add_one();
+        // A reset leaves nothing behind on our side.
+        let _ = stream.set_zero_linger();
+    }
+
     fn reap(&self, ended: Result<(), JoinError>) {
         if ended.is_err_and(|error| error.is_panic()) {
             self.context.counters.panics.add_one();
@@ -177,8 +197,10 @@ async fn secure(
     context: &Context,
 ) -> Option<(Box<TlsStream<Tcp>>, Session)> {
     // On the heap, and gone when it is done: the connection's task is smaller for it.
-    match Box::pin(tls::handshake(stream, tls, pace, context.limits().handshake_timeout)).await {
-        Ok(Secured { stream, server_name, alpn }) => {
+    let limit = context.limits().handshake_timeout;
+    match Box::pin(tls::handshake(stream, tls, pace, limit, &context.challenges)).await {
+        Ok(None) => None,
+        Ok(Some(Secured { stream, server_name, alpn })) => {
             context.counters.handshakes.add_one();
             let peer = Peer { server_name, ..session.peer };
             let shown = stream.get_ref().1.peer_certificates();

@@ -20,6 +20,7 @@ pub mod tcp;
 pub mod tls;
 mod turn;
 mod unread;
+mod validator;
 
 #[cfg(test)]
 pub(crate) mod rehearsal;

@@ -18,6 +18,8 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::tcp::Tcp;
+use super::validator;
+use crate::identity::acme::Challenges;
 use crate::telemetry::handshakes::Failure;
 
 /// What a DoT door offers by ALPN.
@@ -48,7 +50,7 @@ pub(super) struct Secured {
     pub alpn: Option<Vec<u8>>,
 }
 
-/// Shakes hands within `limit`.
+/// Shakes hands within `limit`; `None` with a validator of an authority, who has seen what it came for.
 ///
 /// # Errors
 /// Whatever ended it, the deadline included; an alert has been sent where there was something to say.
@@ -57,14 +59,24 @@ pub(super) async fn handshake(
     config: Arc<ServerConfig>,
     pace: Pace,
     limit: Duration,
-) -> io::Result<Secured> {
+    challenges: &Challenges,
+) -> io::Result<Option<Secured>> {
     let deadline = Instant::now() + limit;
-    tokio::time::timeout_at(deadline, shake(stream, config, pace)).await?
+    tokio::time::timeout_at(deadline, shake(stream, config, pace, challenges)).await?
 }
 
-async fn shake(stream: TcpStream, config: Arc<ServerConfig>, Pace(pace): Pace) -> io::Result<Secured> {
+async fn shake(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    Pace(pace): Pace,
+    challenges: &Challenges,
+) -> io::Result<Option<Secured>> {
     // Waiting for the client hello is cheap, so it is not paced: a client that sends none holds up nobody.
     let mut hello = LazyConfigAcceptor::new(Acceptor::default(), Tcp(stream)).await?;
+    // Before the name is judged: a validator may ask for one that there is no certificate for yet.
+    if let Some(proof) = challenges.proof(&hello.client_hello()) {
+        return validator::prove(hello, proof).await.map(|()| None);
+    }
     if config.cert_resolver.resolve(hello.client_hello()).is_none() {
         // The library would say `access_denied`. Whether the client hears it is its own affair.
         let _ = hello.io.write_all(UNRECOGNIZED_NAME).await;
@@ -79,7 +91,7 @@ async fn shake(stream: TcpStream, config: Arc<ServerConfig>, Pace(pace): Pace) -
     let (_, session) = stream.get_ref();
     let server_name = session.server_name().map(Arc::from);
     let alpn = session.alpn_protocol().map(Vec::from);
-    Ok(Secured { stream, server_name, alpn })
+    Ok(Some(Secured { stream, server_name, alpn }))
 }
 
 /// Why a handshake came to nothing, by the error that ended it.

@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 use super::counters::{Counter, Counters, UPSTREAM_MICROS};
 use super::handshakes::{Failure, Shaking};
 use super::upstreams::{self, UpstreamFacts};
-use super::{names, totals};
+use super::{AcmeGauge, acme, names, totals};
 use crate::peer::Transport;
 use crate::reply::Source;
 use crate::trail::{Here, Stale, Sudden};
@@ -59,6 +59,8 @@ pub struct Gauges {
     pub snapshot: SnapshotGauge,
     /// Session tickets made, opened, and shown but not known, at the doors over TCP and over QUIC.
     pub tickets: [[u64; 3]; 2],
+    /// Certificates by ACME; none: it is off.
+    pub acme: Option<AcmeGauge>,
 }
 
 /// What has become of the snapshot of the cache since the start.
@@ -139,7 +141,8 @@ impl Collector for Scrape {
         self.state(&mut page)?;
         self.snapshot(&mut page)?;
         self.certificates(&mut page)?;
-        self.probes(&mut page)
+        self.probes(&mut page)?;
+        acme::write(&mut page, self.gauges.acme)
     }
 }
 
@@ -325,7 +328,7 @@ impl Page<'_> {
         self.count(name, help, counter.value())
     }
 
-    fn count(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+    pub(super) fn count(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
@@ -345,7 +348,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+    pub(super) fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&signed(value))
     }
 

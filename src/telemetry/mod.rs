@@ -1,5 +1,6 @@
 //! What the gateway counts and logs about itself.
 
+mod acme;
 pub mod counters;
 pub mod handshakes;
 pub mod log;
@@ -9,6 +10,7 @@ pub mod queries;
 mod totals;
 pub mod upstreams;
 
+pub use acme::AcmeGauge;
 pub use counters::{Counter, Counters};
 pub use metrics::{CertificateGauge, Gauges, ProbeGauge, SnapshotGauge};
 pub use upstreams::UpstreamFacts;

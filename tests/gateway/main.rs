@@ -17,6 +17,7 @@
 
 mod harness;
 
+mod acme;
 mod admin;
 mod answers;
 mod attacks;

@@ -9,11 +9,13 @@ use crate::config::{Config, Loaded, Origin};
 use crate::discovery::{self, Covered};
 use crate::gateway::outside;
 use crate::guard::clients;
+use crate::identity::acme::{self, Method};
 use crate::identity::chooser::covers;
 use crate::identity::credential::Credential;
 use crate::identity::profile::provider;
 use crate::identity::review::review;
 use crate::identity::{CertificateFacts, Chain, IdentityError};
+use crate::listen::{Door, DoorKind};
 
 /// A warning that names no line of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +42,9 @@ impl Advice {
 #[must_use]
 pub fn of(loaded: &Loaded, credentials: &[Result<CertificateFacts, IdentityError>]) -> Vec<Advice> {
     let Some(config) = &loaded.config else { return Vec::new() };
+    let ordered = config.acme.as_ref();
     let subjects = match credentials.first() {
-        None => None,
+        None => ordered.map(|acme| acme.domains.as_slice()),
         Some(Ok(facts)) => Some(facts.names.as_slice()),
         // What is wrong with it is said already.
         Some(Err(_)) => return Vec::new(),
@@ -49,6 +52,7 @@ pub fn of(loaded: &Loaded, credentials: &[Result<CertificateFacts, IdentityError
     let found = discovery::problems(&outside::configured(config, subjects));
     let found = found.into_iter().map(|problem| Advice { key: problem.key(), what: problem.to_string() });
     let found = found.chain(uncovered(config, credentials));
+    let found = found.chain(ordered.and_then(|acme| unreached(config, acme)));
     found.chain(missing(loaded, config, credentials)).chain(reviewed(config)).collect()
 }
 
@@ -104,4 +108,22 @@ const fn server_name(credential: &clients::Credential) -> Option<&str> {
         | clients::Credential::CertificateName(_)
         | clients::Credential::Network(_) => None,
     }
+}
+
+/// A challenge comes to one port of the outside's, wherever that leads.
+fn unreached(config: &Config, acme: &acme::Settings) -> Option<Advice> {
+    let (key, port, name) = match &acme.method {
+        Method::TlsAlpn => ("acme.challenge", 443, "a doh or dot door"),
+        Method::Http(_) => ("acme.http_listen", 80, "it"),
+        Method::Dns(_) => return None,
+    };
+    let has_port = match &acme.method {
+        Method::Http(addresses) => addresses.iter().any(|address| address.port() == port),
+        Method::TlsAlpn | Method::Dns(_) => {
+            let proves = |door: &&Door| matches!(door.kind, DoorKind::Dot | DoorKind::Doh);
+            config.listen.doors.iter().filter(proves).any(|door| door.address.port() == port)
+        }
+    };
+    let what = format!("the authority comes to port {port}: see to it that this leads to {name}");
+    (!has_port).then_some(Advice { key, what })
 }
