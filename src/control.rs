@@ -1,13 +1,18 @@
 //! The control thread: the admin server, readiness, certificates. It does what is slow, and holds nothing that a worker waits for.
 
+mod certificates;
 mod explain;
 mod gauges;
 mod hands;
+pub mod keys;
+mod lookup;
 mod memory;
+pub mod probe;
 mod reload;
 mod secrets;
 pub mod snapshot;
 mod upkeep;
+mod witness;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,6 +30,7 @@ use crate::admin::{Admin, DoorFacts, Handles};
 use crate::gateway::reload::Reloader;
 use crate::guard::Guard;
 use crate::identity::Identity;
+use crate::identity::acme::Acme;
 use crate::listen::DoorKind;
 use crate::peer::DoorId;
 use crate::pipeline::{Pipeline, Shared};
@@ -43,6 +49,8 @@ pub struct Control {
     pub times: Arc<Timekeeper>,
     /// Certificates.
     pub identity: Arc<Identity>,
+    /// The one by ACME; none: it is off.
+    pub acme: Option<Arc<Acme>>,
     /// Every worker's counters, this thread's own last.
     pub counters: Vec<Arc<Counters>>,
     /// What the stopping thread says.
@@ -53,6 +61,10 @@ pub struct Control {
     pub workers: usize,
     /// The cache over a restart.
     pub snapshot: Arc<Snapshot>,
+    /// The doors, as this thread finds them.
+    pub findings: probe::Findings,
+    /// Does it knock at them?
+    pub probing: Probing,
 }
 
 /// What holds from one configuration to the next, as the control thread sees it.
@@ -69,6 +81,17 @@ pub struct InForce {
     pub doors: Vec<(DoorId, DoorKind, SocketAddr)>,
     /// Where the secrets of server cookies are, if they are not made here.
     pub secrets_file: Option<PathBuf>,
+    /// Where the secrets of the fleet are, if it has any.
+    pub fleet_file: Option<PathBuf>,
+}
+
+/// Whether the control thread knocks at the gateway's own doors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probing {
+    /// It does not.
+    Off,
+    /// As a client that knows the gateway by this name; None: by the first that the default certificate is for.
+    As(Option<String>),
 }
 
 impl std::fmt::Debug for InForce {
@@ -122,10 +145,15 @@ pub fn start(
         runtime.block_on(async {
             let handles = handles(&control);
             tokio::spawn(upkeep::watch_upstream(Arc::clone(&control)));
-            tokio::spawn(upkeep::keep_certificates(Arc::clone(&control)));
+            tokio::spawn(certificates::keep(Arc::clone(&control)));
+            tokio::spawn(certificates::order(Arc::clone(&control)));
+            if let Probing::As(name) = &control.probing {
+                tokio::spawn(probe::keep(Arc::clone(&control), name.clone()));
+            }
             tokio::spawn(memory::watch(Arc::clone(&control)));
             tokio::spawn(upkeep::keep_time(Arc::clone(&control.times)));
             tokio::spawn(secrets::keep(Arc::clone(&control.force), control.own_counters()));
+            tokio::spawn(keys::keep(Arc::clone(&control)));
             tokio::spawn(reload::watch(Arc::clone(&control.reloader)));
             let keeping = tokio::spawn(snapshot::keep(Arc::clone(&control.snapshot), drain.clone()));
             let serving = tokio::spawn(admin.serve(handles, drain.clone()));

@@ -15,12 +15,15 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::{Admin, AdminError, Key, Place};
 use crate::clock::Clock;
 use crate::config::{Config, EffectiveRow, Problem, Source, changes};
+use crate::control::probe::Findings;
 use crate::control::snapshot::Snapshot;
-use crate::control::{self, Control, State};
+use crate::control::{self, Control, Probing, State};
+use crate::identity::acme::{Acme, AcmeError};
 use crate::identity::{Identity, IdentityError, Prepared};
 use crate::listen::bind::{self, BindError, BoundDoor};
 use crate::listen::quic::mailboxes::Mailboxes;
 use crate::listen::quic::ownership::Ownership;
+use crate::listen::quic::tokens::Tokens;
 use crate::listen::{Context, DoorKind};
 use crate::pipeline::Pipeline;
 use crate::plan;
@@ -47,6 +50,9 @@ pub enum GatewayError {
     /// Certificates or the private authority.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The listener for ACME.
+    #[error(transparent)]
+    Acme(#[from] AcmeError),
     /// A front door's address.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -68,6 +74,7 @@ pub enum GatewayError {
 pub struct Gateway {
     config: Config,
     identity: Arc<Identity>,
+    acme: Option<Arc<Acme>>,
     times: Arc<Timekeeper>,
     source: Option<Source>,
     keys: Vec<Key>,
@@ -77,6 +84,7 @@ pub struct Gateway {
 pub struct Bound {
     config: Config,
     identity: Arc<Identity>,
+    acme: Option<Arc<Acme>>,
     times: Arc<Timekeeper>,
     source: Option<Source>,
     keys: Vec<Key>,
@@ -113,7 +121,9 @@ impl Gateway {
     pub fn build_by(config: Config, clock: WallClock) -> Result<Self, GatewayError> {
         let times = Arc::new(Timekeeper::new(clock, config.upstream.state_dir.as_deref()));
         let identity = Identity::load_at(config.tls.clone(), times.now())?;
-        Ok(Self { config, identity, times, source: None, keys: Vec::new() })
+        let open = |settings| Acme::open(settings, Arc::clone(&identity), times.now());
+        let acme = config.acme.clone().map(open).transpose()?;
+        Ok(Self { config, identity, acme, times, source: None, keys: Vec::new() })
     }
 
     /// Says where the configuration came from, and what it says key by key: there it is read again by a reload.
@@ -127,10 +137,11 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError::Bind`] or [`GatewayError::Admin`], naming the address.
     pub fn bind(self) -> Result<Bound, GatewayError> {
-        let Self { config, identity, times, source, keys } = self;
+        let Self { config, identity, acme, times, source, keys } = self;
         let doors = bind::bind(&config.listen.doors, config.workers, config.absent)?;
         let admin = Admin::bind(&config.admin)?;
-        Ok(Bound { config, identity, times, source, keys, doors, admin })
+        acme.as_ref().map_or(Ok(()), |acme| acme.bind())?;
+        Ok(Bound { config, identity, acme, times, source, keys, doors, admin })
     }
 }
 
@@ -153,6 +164,12 @@ impl Bound {
             .collect()
     }
 
+    /// Where HTTP-01 challenges are answered.
+    #[must_use]
+    pub fn acme_addresses(&self) -> Vec<SocketAddr> {
+        self.acme.as_ref().map(|acme| acme.http_addresses()).unwrap_or_default()
+    }
+
     /// The private authority's certificate file, if there is one.
     #[must_use]
     pub fn authority(&self) -> Option<std::path::PathBuf> {
@@ -164,7 +181,7 @@ impl Bound {
     /// # Errors
     /// [`GatewayError::Upstream`] for a server that cannot be set up, [`GatewayError::System`] where threads cannot be had.
     pub fn serve(self) -> Result<Running, GatewayError> {
-        let Self { config, identity, times, doors, admin, source, keys } = self;
+        let Self { config, identity, acme, times, doors, admin, source, keys } = self;
         let runtimes = (0..config.workers.max(1)).map(|_| runtime()).collect::<Result<Vec<_>, _>>()?;
         let control_runtime = runtime()?;
         // The first worker is the home of upstream connections.
@@ -174,23 +191,29 @@ impl Bound {
         let core = Core::new(&config, (&list, &identity.subjects(&Prepared::NONE)), home, &times)?;
         let counters: Vec<Arc<Counters>> = (0..=runtimes.len()).map(|_| Arc::default()).collect();
         let own = Pipeline::new(Arc::clone(&core.shared), counters.last().cloned().unwrap_or_default());
-        let mailboxes = Mailboxes::new(Ownership::kept(&config.state_dir));
-        let posts = plan::posts(doors, &identity, runtimes.len(), &mailboxes);
+        let exchange = plan::Exchange {
+            mailboxes: Mailboxes::new(Ownership::kept(&config.state_dir)),
+            tokens: Tokens::new(Arc::clone(identity.keys())),
+        };
+        let posts = plan::posts(doors, &identity, runtimes.len(), &exchange);
         let posts = posts.into_iter().map(|posts| reload::manned(posts, open.iter()));
+        control::keys::lend(identity.keys(), &core.shared, config.secrets_file.is_some());
         let (stop, drain) = Stop::new();
-        let (workers, hands) = start_workers(&config, &core, runtimes.into_iter().zip(posts), &counters, &drain)?;
+        let (workers, hands) =
+            start_workers(&config, &core, runtimes.into_iter().zip(posts), &counters, (&drain, &identity))?;
         let (stop_control, drain_control) = Stop::new();
         let (clock, state) = (core.shared.clock().clone(), Arc::new(State::starting()));
         let force = Arc::new(ArcSwap::from_pointee(reload::in_force(&core, own, &config, list)));
         let snapshot =
             Snapshot::new(config.cache.clone(), config.state_dir.clone(), Arc::clone(&force), Arc::clone(&times));
         let (delay, memory, rules) = (config.shutdown.delay, config.memory, rules::of(&config.guard));
+        let probing = if config.admin.self_probe { Probing::As(config.advertise.name.clone()) } else { Probing::Off };
         let fixtures = Fixtures {
             source,
             identity: Arc::clone(&identity),
             times: Arc::clone(&times),
             hands,
-            mailboxes,
+            exchange,
             force: Arc::clone(&force),
         };
         let reloader = Arc::new(Reloader::new(fixtures, Standing { config, keys, doors: open, rules, core }));
@@ -200,9 +223,12 @@ impl Bound {
             reloader: Arc::clone(&reloader),
             times,
             identity,
+            acme,
             counters: counters.clone(),
             state: Arc::clone(&state),
             memory,
+            findings: Findings::default(),
+            probing,
             workers: workers.len(),
         };
         let control = control::start(control_runtime, admin, control, drain_control).map_err(GatewayError::System)?;
@@ -215,7 +241,7 @@ fn start_workers(
     core: &Core,
     stations: impl Iterator<Item = (Runtime, Vec<(Post, Tenure)>)>,
     counters: &[Arc<Counters>],
-    drain: &Drain,
+    (drain, identity): (&Drain, &Identity),
 ) -> Result<(Vec<JoinHandle<()>>, Vec<Hand>), GatewayError> {
     let company = Company::new();
     let (mut workers, mut hands) = (Vec::new(), Vec::new());
@@ -226,6 +252,7 @@ fn start_workers(
         // The first worker is home to the upstream connections, and so to what is asked for nobody.
         runtime.spawn(Pipeline::run_errands(current));
         let context = Context::new(Arc::clone(&terms), Arc::clone(counters), drain.clone());
+        let context = context.proving(identity.challenges());
         let (orders, heard) = mpsc::channel(ORDERS);
         let grace = config.shutdown.grace;
         let station = Station { index, context, posts, orders: heard, grace, company: company.clone() };

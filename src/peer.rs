@@ -103,10 +103,10 @@ impl Peer {
         }
     }
 
-    /// The client that this peer, a trusted proxy, speaks for.
+    /// The client that this peer, a trusted proxy, speaks for. What the proxy has shown is not its client's.
     #[must_use]
     pub fn speaking_for(self, client: SocketAddr) -> Self {
-        Self { remote: canonical(client), via: Some(self.ip()), ..self }
+        Self { remote: canonical(client), via: Some(self.ip()), client: None, ..self }
     }
 
     /// The client's address.

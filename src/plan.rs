@@ -11,7 +11,8 @@ use crate::listen::accept::Service;
 use crate::listen::bind::BoundDoor;
 use crate::listen::doh::Site;
 use crate::listen::quic::mailboxes::Mailboxes;
-use crate::listen::quic::{QuicDoors, steering};
+use crate::listen::quic::tokens::Tokens;
+use crate::listen::quic::{Crypto, QuicDoors, steering};
 use crate::peer::DoorId;
 use crate::worker::Post;
 
@@ -24,13 +25,21 @@ struct Tls {
     doh: Arc<rustls::ServerConfig>,
 }
 
+/// What the QUIC doors of all workers share, over all reloads.
+pub struct Exchange {
+    /// Where datagrams find their worker.
+    pub mailboxes: Mailboxes,
+    /// Proofs of addresses: each is good once.
+    pub tokens: Tokens,
+}
+
 /// Deals the sockets of `doors` out to `workers` workers, each with the door that was bound for it.
 #[must_use]
 pub fn posts(
     doors: Vec<BoundDoor>,
     identity: &Identity,
     workers: usize,
-    mailboxes: &Mailboxes,
+    exchange: &Exchange,
 ) -> Vec<Vec<(Post, DoorId)>> {
     let tls = Tls { dot: identity.stream_config(&[b"dot"]), doh: identity.stream_config(&[b"h2", b"http/1.1"]) };
     let mut stations: Vec<Vec<(Post, DoorId)>> = (0..workers).map(|_| Vec::new()).collect();
@@ -39,15 +48,16 @@ pub fn posts(
         let service = service(&door, &tls);
         let quic = quic_doors(&door, &kinds);
         let config = quic.map(|quic| {
-            steering::steer(&door.udp, &mailboxes.ownership().key);
-            (mailboxes.row(door.address, workers), quic, identity.quic_config(alpn(quic)))
+            steering::steer(&door.udp, &exchange.mailboxes.ownership().key);
+            let crypto = Crypto { tls: identity.quic_config(alpn(quic)), tokens: exchange.tokens.clone() };
+            (exchange.mailboxes.row(door.address, workers), quic, crypto)
         });
         for (station, listener) in stations.iter_mut().zip(door.tcp) {
             station.push((Post::Stream(listener, door.id, service.clone()), door.id));
         }
         for (station, socket) in stations.iter_mut().zip(door.udp) {
             let post = match &config {
-                Some((row, quic, config)) => Post::Quic(socket, Arc::clone(row), *quic, Arc::clone(config)),
+                Some((row, quic, crypto)) => Post::Quic(socket, Arc::clone(row), *quic, crypto.clone()),
                 None => Post::Datagram(socket, door.id),
             };
             station.push((post, door.id));

@@ -30,7 +30,7 @@ pub enum Post {
     /// Connections of any stream door.
     Stream(TcpListener, DoorId, accept::Service),
     /// QUIC: DoQ, DoH3 or both.
-    Quic(UdpSocket, Arc<Row>, QuicDoors, Arc<rustls::ServerConfig>),
+    Quic(UdpSocket, Arc<Row>, QuicDoors, quic::Crypto),
 }
 
 /// For how long a door is kept.
@@ -194,10 +194,10 @@ fn run(post: &Post, index: u8, context: &Context) -> Option<Loop> {
             let (door, service) = (*door, service.clone());
             listener.try_clone().map(|listener| Box::pin(accept::serve(listener, door, service, context)) as Loop)
         }
-        Post::Quic(socket, row, doors, tls) => {
-            let (row, doors, tls) = (Arc::clone(row), *doors, Arc::clone(tls));
+        Post::Quic(socket, row, doors, crypto) => {
+            let (row, doors, crypto) = (Arc::clone(row), *doors, crypto.clone());
             let place = socket.try_clone().map(|socket| quic::Place { socket, index, row });
-            place.map(|place| Box::pin(quic::serve(place, doors, tls, context)) as Loop)
+            place.map(|place| Box::pin(quic::serve(place, doors, crypto, context)) as Loop)
         }
     };
     started.inspect_err(|error| tracing::error!(%error, "a front door's socket could not be duplicated")).ok()

@@ -115,7 +115,18 @@ const UPSTREAM_SEAM: &[&str] = &[
 /// Crates that only some places may use: (crate, path prefixes under src).
 const CRATES: &[(&str, &[&str])] = &[
     ("anyhow", &["main.rs"]),
-    ("quinn", &["listen/quic", "listen/doq", "listen/doh3", "upstream/doq", "upstream/doh3", "upstream/quic"]),
+    (
+        "quinn",
+        &[
+            "listen/quic",
+            "listen/doq",
+            "listen/doh3",
+            "upstream/doq",
+            "upstream/doh3",
+            "upstream/quic",
+            "control/probe",
+        ],
+    ),
     ("h3", &["listen/doh3", "upstream/doh3"]),
     ("h3_quinn", &["listen/doh3", "upstream/doh3"]),
     ("h2", &["listen/doh", "upstream/doh"]),
@@ -137,7 +148,21 @@ const CRATES: &[(&str, &[&str])] = &[
             "identity",
         ],
     ),
-    ("rustls", &["listen", "identity", "upstream", "cli", "gateway.rs", "plan.rs", "worker.rs", "main.rs"]),
+    (
+        "rustls",
+        &[
+            "listen",
+            "identity",
+            "upstream",
+            "cli",
+            "gateway.rs",
+            "plan.rs",
+            "worker.rs",
+            "main.rs",
+            "control/probe",
+            "control/witness",
+        ],
+    ),
     (
         "tokio",
         &[

@@ -505,6 +505,31 @@ fn credentials_for_a_proxy_must_be_readable_by_nobody_else() {
 }
 
 #[test]
+fn a_token_is_warned_of_where_everybody_may_read_it_refused_where_two_have_it_and_never_told() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let (path, file) = (folder.join("token"), folder.join("tokens.toml"));
+    std::fs::write(&path, "0123456789abcdef\n\nanother-token_of-24-char\n").unwrap();
+    let client = |name: &str| format!("[[client]]\nname = \"{name}\"\ntoken_file = \"token\"\n");
+    std::fs::write(&file, client("one")).unwrap();
+    for (mode, warnings) in [(0o600, 0), (0o640, 0), (0o604, 1)] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let loaded = load_file(&file);
+        let guard = &config(&loaded).guard;
+        let [one] = &guard.clients.as_ref().unwrap().list[..] else { panic!("one client") };
+        assert_eq!((loaded.problems.len(), one.credentials.len()), (warnings, 2), "{:?}", loaded.problems);
+        assert!(!format!("{loaded:?}").contains("0123456789abcdef"));
+    }
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(&file, client("one") + &client("two")).unwrap();
+    let problems = load_file(&file).problems;
+    let whole = format!(
+        "{}:6:14: error: client[1].token_file: \"token\" holds a token that is already \"one\"'s",
+        file.display()
+    );
+    assert_eq!(problems.iter().map(ToString::to_string).collect::<Vec<_>>(), [whole]);
+}
+
+#[test]
 fn doh_25_a_server_that_only_we_could_find_on_this_machine_is_warned_about() {
     let ourselves = Surroundings { name_servers: vec!["127.0.0.1".parse().unwrap()], ..machine() };
     let warned = |sets: &[&str]| {
@@ -622,6 +647,25 @@ fn ddr_07_check_says_what_keeps_clients_from_finding_the_doors() {
 }
 
 #[test]
+fn a_label_that_no_certificate_is_for_is_advised_of() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let (chain, key) = (folder.join("label.pem"), folder.join("label-key.pem"));
+    let certificates = format!("tls.certificates=[{{ chain = {chain:?}, key = {key:?} }}]");
+    let client = r#"client=[{ name = "tablet", label = "kitchen" }]"#;
+    for (name, advised) in [("*.dns.example", false), ("kitchen.dns.example", false), ("*.example", true)] {
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["dns.example".into(), name.into()]).unwrap();
+        std::fs::write(&chain, params.self_signed(&pair).unwrap().pem()).unwrap();
+        std::fs::write(&key, pair.serialize_pem()).unwrap();
+        let loaded = load_sets(&[&certificates, "tls.names=[\"dns.example\"]", "advertise.discovery=false", client]);
+        let said = check::report(&check::Args::default(), &loaded).complaints;
+        let line = "warning: client: \"tablet\": no certificate is for kitchen.dns.example: \
+                    its label needs one for all names there (*)\n";
+        assert_eq!(said, if advised { line } else { "" }, "{name}");
+    }
+}
+
+#[test]
 fn what_is_advertised_arrives() {
     let loaded = load_file(Path::new("tests/config/valid/advertised-elsewhere.toml"));
     let advertise = &config(&loaded).advertise;
@@ -653,7 +697,7 @@ fn files_that_are_no_plain_files_are_refused_and_nobody_waits_for_them() {
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(&pipe, &link).unwrap();
-    for key in ["cookies.secrets_file", "admin.token_file"] {
+    for key in ["cookies.secrets_file", "fleet.secret_file", "admin.token_file"] {
         for (path, what) in [
             (pipe.as_path(), "it is a named pipe, and must be a plain file"),
             (&link, "it is a named pipe, and must be a plain file"),

@@ -58,14 +58,6 @@ const DECIDED: &[(&str, &str)] = &[
         "NEG-20",
         "off: servers exist that deny a name and answer one below it; such a denial is the resolver's to widen, not a forwarder's",
     ),
-    (
-        "TLS-06",
-        "not yet by a schedule that is set: rustls makes the keys of tickets, changes them every six hours and keeps one old one",
-    ),
-    (
-        "TLS-07",
-        "not yet: keys of tickets never leave the process; at another instance a client makes a whole handshake",
-    ),
     ("EDE-08", "there are no policy lists: nothing is blocked, censored or filtered here"),
     ("PPX-11", "not yet: upstreams are sent no PROXY header"),
 ];

@@ -78,12 +78,14 @@ fn counters(out: &mut String, handles: &Handles, gauges: &Gauges) -> fmt::Result
         (format!("from {}", source.name()), count)
     });
     table(out, "Answers", answers)?;
+    let failed = handles.counters.iter().map(|worker| worker.failed_handshakes(|_| true));
+    let handshakes_failed = failed.fold(0, u64::wrapping_add);
     let rest = [
         ("upstream attempts", sum(&|worker| Some(&worker.attempts))),
         ("upstream attempts failed", sum(&|worker| Some(&worker.attempts_failed))),
         ("connections held", gauges.connections_held.to_string()),
         ("connections refused", sum(&|worker| Some(&worker.connections_refused))),
-        ("handshakes failed", sum(&|worker| Some(&worker.handshakes_failed))),
+        ("handshakes failed", handshakes_failed.to_string()),
         ("questions dropped as overflow", sum(&|worker| Some(&worker.overflow))),
         ("panics caught", sum(&|worker| Some(&worker.panics))),
     ];

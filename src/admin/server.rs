@@ -282,6 +282,7 @@ mod tests {
             probes: vec![any],
             token_file: None,
             ready_wait: Duration::from_secs(2),
+            self_probe: false,
         }
     }
 

@@ -24,4 +24,6 @@ pub struct Settings {
     pub token_file: Option<PathBuf>,
     /// How long `/readyz` waits for an upstream before it tells the truth anyway. Default 2 s.
     pub ready_wait: Duration,
+    /// Does the gateway knock at its own encrypted doors, for the metrics? Default yes.
+    pub self_probe: bool,
 }

@@ -10,6 +10,7 @@ use serde_json::{Value as Json, json};
 
 use super::paint::Paint;
 use crate::config::{Config, EffectiveRow, Loaded, Problem, Severity, Source, effective, load};
+use crate::identity::acme;
 use crate::identity::credential::Credential;
 use crate::identity::profile::provider;
 use crate::identity::{CertificateFacts, Chain, IdentityError};
@@ -135,7 +136,8 @@ fn report_with(args: &Args, loaded: &Loaded, asked: Option<&Asked>) -> Report {
     } else if is_usable {
         let certificates = credentials.iter().flatten().map(certificate);
         let servers = tried.map(|tried| table::table(tried, Paint::for_output()) + &table::summary(tried));
-        (certificates.chain([format!("{verdict}\n")]).chain(servers).collect(), lines)
+        let ordered = loaded.config.iter().filter_map(|config| config.acme.as_ref()).map(ordered);
+        (certificates.chain(ordered).chain([format!("{verdict}\n")]).chain(servers).collect(), lines)
     } else {
         (String::new(), format!("{lines}{verdict}\n"))
     };
@@ -154,6 +156,11 @@ fn credentials(loaded: &Loaded) -> Vec<Result<CertificateFacts, IdentityError>> 
 
 fn certificate(facts: &CertificateFacts) -> String {
     format!("{}: {}; {} left\n", facts.source, facts.names.join(", "), counted(&facts.days_left, "day"))
+}
+
+/// What `serve` would order, or has ordered.
+fn ordered(acme: &acme::Settings) -> String {
+    format!("acme ({}): {}; by {}\n", acme.directory, acme.domains.join(", "), acme.method.name())
 }
 
 fn verdict(args: &Args, problems: &[Problem], (faults, advice): (usize, usize)) -> String {

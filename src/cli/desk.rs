@@ -266,6 +266,7 @@ mod tests {
             probes: Vec::new(),
             token_file: Some(token.clone()),
             ready_wait: Duration::ZERO,
+            self_probe: false,
         };
         let admin = Admin::bind(&settings).unwrap();
         let places = admin.addresses();

@@ -45,7 +45,8 @@ pub fn read(reader: &mut Reader<'_>, claims: &mut Claims) -> Settings {
         probes.push(address);
     }
     let ready_wait = reader.read("admin.ready_wait", kinds::duration(Duration::ZERO..=LONGEST_WAIT));
-    Settings { listen, probes, token_file, ready_wait }
+    let self_probe = reader.read("admin.self_probe", kinds::flag);
+    Settings { listen, probes, token_file, ready_wait, self_probe }
 }
 
 /// Reads `[shutdown]`.

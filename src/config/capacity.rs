@@ -60,6 +60,8 @@ pub fn read_guard(reader: &mut Reader<'_>, doors: &Doors, left: Option<usize>) -
         octets_per_client: octets_per_client(reader),
         exempt: reader.read_list("limits.exempt", kinds::network),
         trust: doors.trust.clone(),
+        // Read when the doors and names are known.
+        clients: None,
     }
 }
 

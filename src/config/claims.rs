@@ -12,6 +12,8 @@ pub enum Claimant {
     Door(DoorKind),
     /// The admin listener or a probe, on TCP.
     Admin,
+    /// The listener for HTTP-01, on TCP.
+    Challenges,
 }
 
 /// Who claims what, and where it is written.
@@ -55,7 +57,8 @@ impl Claimant {
     const fn has_tcp(self) -> bool {
         match self {
             Self::Door(DoorKind::Dns | DoorKind::Dot | DoorKind::Doh | DoorKind::DohTcp | DoorKind::DohClear)
-            | Self::Admin => true,
+            | Self::Admin
+            | Self::Challenges => true,
             Self::Door(DoorKind::Doq) => false,
         }
     }

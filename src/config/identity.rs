@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{Origin, Reader, keys, kinds};
-use crate::identity::{Chain, MinVersion, Settings};
+use super::{Origin, Reader, keys, kinds, secrets};
+use crate::identity::{Chain, MinVersion, Settings, UnknownNames};
 use crate::listen::{Door, DoorKind};
 
 /// Reads both.
@@ -19,7 +19,14 @@ pub fn read(reader: &mut Reader<'_>, doors: &[Door]) -> Settings {
         state_dir: state_dir(reader),
         certificates: items.into_iter().filter_map(|(key, node)| certificate(reader, &key, node)).collect(),
         names: reader.read_list("tls.names", kinds::host),
+        guests: crate::identity::Guests::default(),
         min_version: reader.read("tls.min_version", kinds::choice(&versions)),
+        unknown_names: if reader.read("tls.strict_sni", kinds::flag) {
+            UnknownNames::Refused
+        } else {
+            UnknownNames::Served
+        },
+        fleet: secrets::read_fleet(reader),
     }
 }
 

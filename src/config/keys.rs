@@ -26,6 +26,7 @@ pub const KEYS: &[Key] = &[
     bare("state_dir"),
     with("workers", r#""auto""#),
     bare("forward"),
+    bare("client"),
     with("listen.dns", r#"["127.0.0.1:8053", "[::1]:8053"]"#),
     with("listen.dot", r#"["127.0.0.1:8853", "[::1]:8853"]"#),
     with("listen.doh", r#"["127.0.0.1:8443", "[::1]:8443"]"#),
@@ -35,6 +36,18 @@ pub const KEYS: &[Key] = &[
     with("tls.certificates", "[]"),
     with("tls.names", r#"["localhost", "127.0.0.1", "::1"]"#),
     with("tls.min_version", r#""1.2""#),
+    with("tls.strict_sni", "false"),
+    bare("tls.client_ca"),
+    with("acme.domains", "[]"),
+    with("acme.directory", r#""https://acme-v02.api.letsencrypt.org/directory""#),
+    with("acme.contact", "[]"),
+    with("acme.accept_terms", "false"),
+    with("acme.challenge", r#""tls-alpn""#),
+    with("acme.http_listen", "[]"),
+    bare("acme.hook"),
+    bare("acme.ca"),
+    bare("acme.eab_key_id"),
+    bare("acme.eab_key_file"),
     bare("advertise.name"),
     with("advertise.addresses", "[]"),
     bare("advertise.dot"),
@@ -46,10 +59,12 @@ pub const KEYS: &[Key] = &[
     with("access.allow", r#"["private", "link"]"#),
     with("access.refuse", r#""answer""#),
     with("access.open_resolver", "false"),
+    with("access.identified_only", "false"),
     with("admin.listen", r#"["127.0.0.1:8054"]"#),
     with("admin.probes", "[]"),
     bare("admin.token_file"),
     with("admin.ready_wait", r#""2s""#),
+    with("admin.self_probe", "true"),
     with("shutdown.delay", r#""0s""#),
     with("shutdown.grace", r#""10s""#),
     with("reload.watch", "false"),
@@ -101,6 +116,8 @@ pub const KEYS: &[Key] = &[
     with("cookies.client", "true"),
     with("cookies.require", r#""when-busy""#),
     bare("cookies.secrets_file"),
+    bare("fleet.secret_file"),
+    with("fleet.rotate", r#""24h""#),
     bare("edns.nsid"),
     with("edns.pass", "[]"),
     with("limits.connections", r#""auto""#),
@@ -134,6 +151,8 @@ pub const SERVER: &[&str] =
     &["url", "addresses", "tls_name", "ca", "pins", "ecs", "weight", "method", "source", "proxy", "proxy_credentials"];
 /// Keys of a `[[forward]]`.
 pub const FORWARD: &[&str] = &["domains", "pool", "servers", "fallthrough"];
+/// Keys of a `[[client]]`.
+pub const CLIENT: &[&str] = &["name", "token_file", "label", "certificate", "certificate_name", "networks", "allow"];
 /// Keys of a `[[cache.rule]]`.
 pub const RULE: &[&str] = &["domains", "min_ttl", "max_ttl", "negative_ttl", "stale_window", "never", "guard"];
 

@@ -6,14 +6,17 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::identity::plain_file;
 use crate::{cache, discovery, guard, listen, pipeline, upstream};
 
+mod acme;
 mod admin;
 mod advertise;
 mod budget;
 mod capacity;
 pub mod changes;
 mod claims;
+mod clients;
 mod dns64;
 mod domains;
 mod doors;
@@ -32,7 +35,6 @@ mod nearest;
 mod networks;
 pub mod node;
 mod origin;
-mod plain_file;
 mod privacy;
 mod problem;
 mod reader;
@@ -64,6 +66,8 @@ pub struct Config {
     pub absent: listen::Absent,
     /// Who the gateway is to its clients.
     pub tls: crate::identity::Settings,
+    /// The certificate by ACME; none: it is off.
+    pub acme: Option<crate::identity::acme::Settings>,
     /// What the outside sees of the doors.
     pub advertise: discovery::Advertise,
     /// Who may ask, and how much.
@@ -184,9 +188,11 @@ fn fill(reader: &mut Reader<'_>) -> Config {
     let plain = doors.list.iter().filter(|door| door.kind == listen::DoorKind::Dns);
     upstream.own = plain.map(|door| door.address).collect();
     upstream.state_dir = Some(tls.state_dir.clone());
+    let acme = acme::read(reader, &doors.list, &mut claims, &tls.state_dir);
     let (secrets_file, secrets) = secrets::read(reader);
-    let config = Config {
+    let mut config = Config {
         absent: doors.absent,
+        acme,
         advertise: advertise::read(reader, &doors.list),
         guard,
         admin: admin::read(reader, &mut claims),
@@ -208,6 +214,7 @@ fn fill(reader: &mut Reader<'_>) -> Config {
             limits,
         },
     };
+    clients::read(reader, &mut config);
     routes::check_loops(reader, &config.upstream, &config.listen.doors);
     config
 }

@@ -62,6 +62,7 @@ fn expand(node: &Node, link: &[Network]) -> Result<Vec<Network>, What> {
     })
 }
 
-fn is_everybody(network: &Network) -> bool {
+/// Is this all there is of one family?
+pub fn is_everybody(network: &Network) -> bool {
     EVERYBODY.iter().any(|(address, length)| Network::of(*address, *length) == *network)
 }

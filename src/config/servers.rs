@@ -136,7 +136,7 @@ fn server_ip(node: &Node) -> Result<IpAddr, What> {
 }
 
 /// RFC 7858 4.2: the SHA-256 digest of a `SubjectPublicKeyInfo`.
-fn pin(node: &Node) -> Result<[u8; 32], What> {
+pub fn pin(node: &Node) -> Result<[u8; 32], What> {
     let digest = kinds::text(node)?.strip_prefix("sha256/").and_then(|text| STANDARD.decode(text).ok());
     let digest = digest.and_then(|octets| <[u8; 32]>::try_from(octets).ok());
     digest.ok_or_else(|| format!("{} must be \"sha256/\" and 32 octets in base64", node.shown()))

@@ -6,6 +6,9 @@ use std::sync::atomic::Ordering;
 
 use super::{Control, memory};
 use crate::admin::Vitals;
+use crate::guard::Clients;
+use crate::identity::Reloads;
+use crate::identity::keys::Doors;
 use crate::listen::DoorKind;
 use crate::peer::{DoorId, Transport};
 use crate::telemetry::{CertificateGauge, Counters, Gauges, MemoryGauge};
@@ -58,15 +61,21 @@ impl Control {
             source: facts.source.to_string(),
             not_after: facts.not_after,
             days_left: facts.days_left,
+            stale: facts.stale,
         });
+        let Reloads { taken, refused } = self.identity.reloads();
+        let asked = now.guard.clients().into_iter().flat_map(Clients::asked);
         Gauges {
             cache_entries: cache.entries,
             cache_bytes: cache.octets_used,
             cache_bytes_limit: cache.octets_allowed,
             cache_limited: cache.limited,
             joins: wide(now.shared.joins_in_flight()),
+            clients: asked.map(|(name, asked)| (name.to_owned(), asked)).collect(),
             connections_held: wide(now.guard.connections()),
             certificates: certificates.collect(),
+            certificate_reloads: [taken, refused],
+            probes: self.findings.gauges(),
             started: self.state.started,
             ready: false,
             clock_behind: self.times.is_behind(),
@@ -76,6 +85,8 @@ impl Control {
             snapshot: self.snapshot.gauge(),
             reloads: self.reloader.gauge(),
             upstreams: facts(&now.routes),
+            acme: self.acme.as_ref().map(|acme| acme.gauge()),
+            tickets: Doors::ALL.map(|doors| self.identity.keys().tally().at(doors).values()),
             memory: MemoryGauge {
                 resident: wide(memory::resident().unwrap_or_default()),
                 limit: wide(self.memory.unwrap_or_default()),

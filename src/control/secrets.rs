@@ -6,18 +6,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::secrets::{Secrets, read_file};
-use crate::control::Force;
-use crate::pipeline::Cookies;
+use super::Force;
+use crate::config::secrets::read_file;
 use crate::telemetry::Counters;
 
 /// Time between two looks. The file is so small that reading it costs no more than finding out whether it has changed, which its
 /// time of modification does not tell of two changes within a moment.
-const INTERVAL: Duration = Duration::from_secs(2);
+pub const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Looks after the secrets in force for as long as the gateway lives.
 pub async fn keep(force: Force, counters: Arc<Counters>) {
-    let mut trouble = None;
+    let mut reading = Reading::of("cookies.secrets_file");
     loop {
         tokio::time::sleep(INTERVAL).await;
         let now = force.load_full();
@@ -26,29 +25,43 @@ pub async fn keep(force: Force, counters: Arc<Counters>) {
             None => cookies.turn(now.shared.clock().now()),
             // A disk that is slow would hold up the admin server.
             Some(file) => match tokio::task::spawn_blocking(move || read_file(&file)).await {
-                Ok(read) => take(cookies, read, &mut trouble, &counters),
+                Ok(read) => reading.take(read, |secrets| cookies.replace(secrets), &counters),
                 Err(_) => return,
             },
         }
     }
 }
 
-/// Puts what was read in force. What cannot be used changes nothing, and is said once.
-fn take(cookies: &Cookies, read: Result<Secrets, String>, trouble: &mut Option<String>, counters: &Counters) {
-    match read {
-        Ok(secrets) => {
-            *trouble = None;
-            if cookies.replace(&secrets) {
-                counters.secrets_taken.add_one();
-                tracing::info!(secrets = secrets.len(), "new cookie secrets are in force");
+/// A file of secrets that is read again and again: what cannot be used changes nothing, and is said once.
+#[derive(Debug)]
+pub struct Reading {
+    key: &'static str,
+    trouble: Option<String>,
+}
+
+impl Reading {
+    /// The file that `key` names.
+    pub const fn of(key: &'static str) -> Self {
+        Self { key, trouble: None }
+    }
+
+    /// Has what was read put in force by `put`, which says whether it is anything new.
+    pub fn take<T>(&mut self, read: Result<Vec<T>, String>, put: impl FnOnce(&[T]) -> bool, counters: &Counters) {
+        match read {
+            Ok(secrets) => {
+                self.trouble = None;
+                if put(&secrets) {
+                    counters.secrets_taken.add_one();
+                    tracing::info!(key = self.key, secrets = secrets.len(), "new secrets are in force");
+                }
             }
-        }
-        Err(what) => {
-            if trouble.as_ref() != Some(&what) {
-                counters.secrets_refused.add_one();
-                tracing::error!(%what, "cookie secrets were not read again; those read before stay in force");
+            Err(what) => {
+                if self.trouble.as_ref() != Some(&what) {
+                    counters.secrets_refused.add_one();
+                    tracing::error!(key = self.key, %what, "secrets were not read again; those read before stay in force");
+                }
+                self.trouble = Some(what);
             }
-            *trouble = Some(what);
         }
     }
 }
@@ -57,6 +70,7 @@ fn take(cookies: &Cookies, read: Result<Secrets, String>, trouble: &mut Option<S
 mod tests {
     use super::*;
     use crate::clock::Moment;
+    use crate::pipeline::Cookies;
     use crate::trail::Cookie::{Invalid, Valid};
 
     const CLIENT: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -69,10 +83,10 @@ mod tests {
         let (old, new) = ([1; 16], [2; 16]);
         let hex = |secret: [u8; 16]| secret.map(|octet| format!("{octet:02x}")).concat();
         let cookies = Cookies::new(&[old], Moment(0));
-        let (mut trouble, counters) = (None, Counters::default());
+        let (mut reading, counters) = (Reading::of("cookies.secrets_file"), Counters::default());
         let mut write = |lines: &[String]| {
             std::fs::write(&file, lines.join("\n")).unwrap();
-            take(&cookies, read_file(&file), &mut trouble, &counters);
+            reading.take(read_file(&file), |secrets| cookies.replace(secrets), &counters);
         };
         let made = |secret| Cookies::new(&[secret], Moment(0)).check(&[7; 8], CLIENT, NOW).unwrap().1;
         let states = || [old, new].map(|secret| cookies.check(&made(secret), CLIENT, NOW).unwrap().0);
@@ -97,10 +111,10 @@ mod tests {
         write(&[hex(new)]);
         assert!(states() == [Invalid, Valid] && signs(new), "stage 3");
         std::fs::remove_file(&file).unwrap();
-        take(&cookies, read_file(&file), &mut trouble, &counters);
+        reading.take(read_file(&file), |secrets| cookies.replace(secrets), &counters);
         assert_eq!(counters.secrets_taken.value(), 3, "one for each stage");
         assert_eq!((states(), counters.secrets_refused.value()), ([Invalid, Valid], 7));
-        assert!(!trouble.unwrap().contains(&hex(new)));
+        assert!(!reading.trouble.unwrap().contains(&hex(new)));
     }
 
     #[test]
@@ -112,7 +126,7 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let (told, hears) = std::sync::mpsc::channel();
-        std::thread::spawn(move || told.send(read_file(&file)));
+        std::thread::spawn(move || told.send(read_file::<16>(&file)));
         let refused = hears.recv_timeout(Duration::from_secs(10)).expect("it waits for a writer").unwrap_err();
         assert!(refused.ends_with("it is a named pipe, and must be a plain file"), "{refused}");
     }

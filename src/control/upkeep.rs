@@ -1,4 +1,4 @@
-//! What the control thread does by the clock: whether upstreams live, certificates, the time.
+//! What the control thread does by the clock: whether upstreams live, and the time.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Control;
-use crate::identity::Upkeep;
 use crate::upstream::timekeeper::Timekeeper;
 
 /// Time between two looks at how the upstreams do, once one has answered.
@@ -21,9 +20,6 @@ const FIRST_PROBE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How long a probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Time between two looks at the certificates.
-const CERTIFICATE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Time between two looks at whether a newer time has been proven.
 const TIME_INTERVAL: Duration = Duration::from_mins(1);
@@ -55,29 +51,6 @@ pub async fn watch_upstream(control: Arc<Control>) {
         }
         wait = if alive { LOOK_INTERVAL } else { (wait * 2).min(LOOK_INTERVAL) };
         tokio::time::sleep(wait).await;
-    }
-}
-
-/// Renews what is due, and says so; what cannot be renewed stays in force.
-pub async fn keep_certificates(control: Arc<Control>) {
-    loop {
-        tokio::time::sleep(CERTIFICATE_INTERVAL).await;
-        let (control, now) = (Arc::clone(&control), control.times.now());
-        // Reading files and signing would hold up the admin server.
-        let upkeep = tokio::task::spawn_blocking(move || {
-            let upkeep = control.identity.maintain(now);
-            if matches!(upkeep, Ok(Upkeep::Renewed)) {
-                // They may be for other names, which discovery tells.
-                control.reloader.retell();
-            }
-            upkeep
-        })
-        .await;
-        match upkeep {
-            Ok(Ok(Upkeep::Renewed)) => tracing::info!("new certificates are in force"),
-            Ok(Ok(Upkeep::Unchanged)) | Err(_) => {}
-            Ok(Err(error)) => tracing::error!(%error, "certificates were not renewed; the old ones stay in force"),
-        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::listen::http::pages::Page;
 use crate::listen::{DoorKind, Terms};
 use crate::peer::DoorId;
 use crate::pipeline::{self, Pipeline, Shared};
-use crate::telemetry::queries::Logged;
+use crate::telemetry::queries::{Logged, Naming};
 use crate::upstream::commons::Commons;
 use crate::upstream::timekeeper::Timekeeper;
 use crate::upstream::{BuildError, Exchange, Routes};
@@ -85,7 +85,7 @@ impl Core {
     #[must_use]
     pub fn terms(&self, pipeline: Pipeline, config: &Config) -> Terms {
         Terms {
-            answer: logged(pipeline, config),
+            answer: logged(pipeline, config, &self.guard),
             guard: Arc::clone(&self.guard),
             limits: config.listen.limits,
             paths: config.listen.doh_paths.clone().into(),
@@ -107,10 +107,11 @@ fn told(config: &Config, doors: &DoorList, subjects: &[String]) -> Told {
 }
 
 /// The pipeline, with a query log around it where one is wanted.
-fn logged(pipeline: Pipeline, config: &Config) -> Arc<dyn Answer> {
-    let pipeline = Arc::new(pipeline);
+fn logged(pipeline: Pipeline, config: &Config, guard: &Arc<Guard>) -> Arc<dyn Answer> {
+    let (pipeline, guard) = (Arc::new(pipeline), Arc::clone(guard));
+    let naming: Naming = Arc::new(move |peer| guard.know(peer).map(|known| Arc::clone(&known.name)));
     match config.log.queries {
-        Some(extent) => Arc::new(Logged::new(pipeline, extent)),
+        Some(extent) => Arc::new(Logged::new(pipeline, extent, naming)),
         None => pipeline,
     }
 }

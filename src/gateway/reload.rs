@@ -21,7 +21,6 @@ use crate::config::{self, Config, Loaded, Severity, Source, changes};
 use crate::control::{Force, InForce};
 use crate::identity::{Identity, IdentityError, Prepared};
 use crate::listen::bind::{self, BindCause, BindError, BoundDoor};
-use crate::listen::quic::mailboxes::Mailboxes;
 use crate::listen::{DoorKind, Terms};
 use crate::peer::DoorId;
 use crate::pipeline::Pipeline;
@@ -60,8 +59,8 @@ pub struct Fixtures {
     pub times: Arc<Timekeeper>,
     /// The workers.
     pub hands: Vec<Hand>,
-    /// Where QUIC datagrams find their worker.
-    pub mailboxes: Mailboxes,
+    /// What QUIC doors share.
+    pub exchange: plan::Exchange,
     /// What the control thread goes by.
     pub force: Force,
 }
@@ -269,7 +268,7 @@ impl Reloader {
     /// Puts `next` in force. Nothing here fails.
     fn commit(&self, standing: &mut Standing, next: Next) {
         let Next { config, moves, bound, added, rules, prepared, core } = next;
-        let Fixtures { identity, hands, mailboxes, force, .. } = &self.fixtures;
+        let Fixtures { identity, hands, exchange, force, .. } = &self.fixtures;
         identity.adopt(prepared);
         core.take_effect(&standing.core);
         for hand in hands {
@@ -280,7 +279,7 @@ impl Reloader {
         let own = force.load().pipeline.renewed(Arc::clone(&core.shared));
         force.store(Arc::new(in_force(&core, own, &config, standing.doors.after(&moves, &added))));
         // Who comes through a new door must find its access list.
-        let posts = plan::posts(bound, identity, hands.len(), mailboxes);
+        let posts = plan::posts(bound, identity, hands.len(), exchange);
         for (hand, posts) in hands.iter().zip(posts) {
             for (post, tenure) in manned(posts, &added) {
                 if hand.orders.try_send(Order::Open(post, tenure)).is_err() {
@@ -308,6 +307,7 @@ pub fn in_force(
         guard: Arc::clone(&core.guard),
         doors,
         secrets_file: config.secrets_file.clone(),
+        fleet_file: config.tls.fleet.file.clone(),
     }
 }
 

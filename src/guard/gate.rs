@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::access::{Access, Exempt};
 use super::client::{Client, ClientNetwork};
+use super::clients::{Clients, Known, Strangers};
 use super::flow::{Beginning, Fault, Flows};
 use super::held::{Purse, Waiting};
 use super::permits::Permits;
@@ -33,6 +34,7 @@ pub struct Guard {
     strain: Arc<strain::Cell>,
     refuse: Refuse,
     trusted: Trusted,
+    clients: Option<Clients>,
 }
 
 /// The right to hold one connection; given back on drop.
@@ -56,6 +58,8 @@ pub enum Refusal {
     Full,
     /// Its network holds as many as it may.
     ClientFull,
+    /// Its network has begun too many of late, or is shut out.
+    TooOften,
 }
 
 impl Guard {
@@ -76,6 +80,7 @@ impl Guard {
             exempt: Exempt::new(settings.exempt),
             refuse: settings.refuse,
             trusted: Trusted::new(settings.trust),
+            clients: settings.clients.map(Clients::new),
         })
     }
 
@@ -98,12 +103,37 @@ impl Guard {
             exempt: Exempt::new(settings.exempt),
             refuse: settings.refuse,
             trusted: Trusted::new(settings.trust),
+            clients: settings.clients.map(Clients::new),
         })
     }
 
-    /// May `client` ask at `door`?
+    /// May `client` come to `door`? All that is known of it is its address: it may still turn out there to be nobody of ours.
     pub fn may_ask(&self, door: DoorId, client: IpAddr) -> bool {
-        self.access.allows(door, client)
+        self.access.allows(door, client) || self.clients.as_ref().is_some_and(|clients| clients.may_come(door, client))
+    }
+
+    /// May `peer` ask, who is `known` or nobody that has a name here?
+    pub fn hears(&self, peer: &Peer, known: Option<&Known>) -> bool {
+        let listed = || self.access.allows(peer.door, peer.ip());
+        match known {
+            Some(known) => known.may_ask_from(peer.ip(), listed()),
+            None => !self.refuses_strangers() && listed(),
+        }
+    }
+
+    /// Who is `peer`, if it has a name here?
+    pub fn know(&self, peer: &Peer) -> Option<&Known> {
+        self.clients.as_ref()?.of(peer)
+    }
+
+    /// The clients that have a name here, if any have.
+    pub const fn clients(&self) -> Option<&Clients> {
+        self.clients.as_ref()
+    }
+
+    /// Is nobody heard who has no name here?
+    pub fn refuses_strangers(&self) -> bool {
+        self.clients.as_ref().is_some_and(|clients| clients.strangers() == Strangers::Refused)
     }
 
     /// May `client` connect to `door`? A web server that is believed may for its clients' sake, who are judged by themselves.
@@ -150,7 +180,11 @@ impl Guard {
     /// Takes one token of `peer`: [`Rate::Over`] once its tokens are used up, [`Rate::FarOver`] once it has asked for as many again.
     pub fn rate(&self, peer: &Peer, source: Source, now: Moment) -> Rate {
         match &self.rates {
-            Some(rates) if !self.is_spared(peer) => rates.count(Client::of(peer), source, now),
+            Some(rates) if !self.is_spared(peer) => match self.know(peer) {
+                // Who has a name here is counted by that, wherever it comes from.
+                Some(known) => rates.count(known.number, source, now),
+                None => rates.count(Client::of(peer), source, now),
+            },
             _ => Rate::Exempt,
         }
     }
@@ -290,7 +324,7 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guard::Trust;
+    use crate::guard::{Trust, clients};
 
     fn guard(queries_per_second: u32) -> Arc<Guard> {
         Guard::new(Settings {
@@ -396,6 +430,66 @@ mod tests {
         let off = guard(0);
         let unlimited = |()| off.rate(&peer("192.0.2.1"), Source::Claimed, Moment(0));
         assert_eq!([(), ()].map(unlimited), [Rate::Exempt; 2]);
+    }
+
+    fn with_clients(list: Vec<clients::Client>, strangers: Strangers) -> Arc<Guard> {
+        let clients = clients::Settings { list, strangers, showing: vec![DoorId(0)], vouch: None };
+        Guard::new(Settings {
+            allow: vec![vec!["192.0.2.0/24".parse().unwrap()]; 2],
+            queries_per_second: 1,
+            clients: Some(clients),
+            ..Settings::default()
+        })
+    }
+
+    fn tablet(token: &[u8], allow: Option<&str>) -> clients::Client {
+        let credentials = vec![clients::Credential::Token(clients::TokenHash::of(token))];
+        let allow = allow.map(|network| vec![network.parse().unwrap()]);
+        clients::Client { name: "tablet".into(), credentials, allow }
+    }
+
+    fn named(door: u16, from: &str, client: Option<crate::peer::ClientId>) -> Peer {
+        let address = |ip: &str| std::net::SocketAddr::new(ip.parse().unwrap(), 5300);
+        let peer = Peer::new(address(from), address("192.0.2.1"), DoorId(door), crate::peer::Transport::Doh2);
+        Peer { client, ..peer }
+    }
+
+    fn hears(guard: &Guard, peer: &Peer) -> bool {
+        guard.hears(peer, guard.know(peer))
+    }
+
+    const TOKEN: &[u8] = b"0123456789abcdef";
+
+    #[test]
+    fn who_is_known_is_heard_by_its_own_list_and_strangers_by_the_doors_or_not_at_all() {
+        for (strangers, heard) in [(Strangers::Heard, true), (Strangers::Refused, false)] {
+            let guard = with_clients(vec![tablet(TOKEN, Some("0.0.0.0/0"))], strangers);
+            let known = guard.clients().unwrap().by_token(TOKEN);
+            assert!(hears(&guard, &named(0, "198.51.100.1", known)));
+            assert_eq!(hears(&guard, &named(0, "192.0.2.9", None)), heard);
+            assert!(!hears(&guard, &named(0, "198.51.100.1", None)));
+            assert!(guard.may_ask(DoorId(0), ip("198.51.100.1")) && !guard.may_ask(DoorId(1), ip("198.51.100.1")));
+        }
+    }
+
+    #[test]
+    fn a_connection_made_with_what_is_struck_off_is_a_strangers_from_then_on() {
+        let before = with_clients(vec![tablet(TOKEN, None)], Strangers::Refused);
+        let connection = named(0, "192.0.2.9", before.clients().unwrap().by_token(TOKEN));
+        assert!(hears(&before, &connection));
+        let after = with_clients(vec![tablet(b"another-0123456789", None)], Strangers::Refused);
+        assert!(!hears(&after, &connection));
+        let again = with_clients(vec![tablet(TOKEN, None)], Strangers::Refused);
+        assert!(hears(&again, &connection), "what still holds needs no new connection");
+    }
+
+    #[test]
+    fn who_is_known_has_one_rate_wherever_it_comes_from() {
+        let guard = with_clients(vec![tablet(TOKEN, None)], Strangers::Heard);
+        let known = guard.clients().unwrap().by_token(TOKEN);
+        let rate = |from, client| guard.rate(&named(0, from, client), Source::Proven, Moment(0));
+        assert_eq!([rate("192.0.2.1", known), rate("192.0.2.2", known)], [Rate::Within, Rate::Over]);
+        assert_eq!([rate("192.0.2.1", None), rate("192.0.2.2", None)], [Rate::Within; 2]);
     }
 
     #[test]

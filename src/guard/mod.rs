@@ -3,6 +3,7 @@
 pub mod access;
 pub mod buckets;
 pub mod client;
+pub mod clients;
 pub mod flow;
 pub mod gate;
 pub mod held;
@@ -14,6 +15,7 @@ pub mod strain;
 pub mod tally;
 pub mod trust;
 
+pub use clients::{Clients, Known, Strangers};
 pub use flow::{Beginning, Fault};
 pub use gate::{Guard, Permit, Refusal};
 pub use held::{Held, Purse, Waiting};

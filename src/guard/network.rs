@@ -55,6 +55,12 @@ impl Network {
         self.length == 0
     }
 
+    /// The length of the prefix, in bits of the address's own family.
+    #[must_use]
+    pub const fn length(&self) -> u8 {
+        self.length
+    }
+
     /// Is `address` in this network? A v4-mapped IPv6 address counts as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

@@ -8,10 +8,11 @@
 //! What has a proven source and what has not are counted apart: else forged datagrams in a client's name would have its connections
 //! refused.
 
+use std::hash::Hash;
+
 use ahash::RandomState;
 
 use super::buckets::Buckets;
-use super::client::Client;
 use crate::clock::Moment;
 
 /// What the limiter says of one question.
@@ -56,8 +57,8 @@ impl Rates {
         Self { hasher, within: Buckets::new(queries_per_second), over: Buckets::new(queries_per_second) }
     }
 
-    /// Counts one question of `client`.
-    pub fn count(&self, client: Client, source: Source, now: Moment) -> Rate {
+    /// Counts one question of `client`: a network, or the number of one that has a name.
+    pub fn count(&self, client: impl Hash, source: Source, now: Moment) -> Rate {
         let hash = self.hasher.hash_one((client, source));
         if self.within.take(hash, now) {
             Rate::Within
@@ -71,6 +72,7 @@ impl Rates {
 
 #[cfg(test)]
 mod tests {
+    use super::super::client::Client;
     use super::*;
     use crate::guard::client::ClientNetwork;
     use crate::peer::ClientId;

@@ -1,6 +1,6 @@
 //! What the guard is told.
 
-use super::{Network, Trust};
+use super::{Network, Trust, clients};
 
 /// How a refused client hears of it over UDP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct Settings {
     pub exempt: Vec<Network>,
     /// Whose word about other addresses is taken, by door as in `allow`. Default nobody's.
     pub trust: Vec<Trust>,
+    /// Clients known by name. Default `None`: there are none, and nothing is asked of them.
+    pub clients: Option<clients::Settings>,
 }
 
 impl Default for Settings {
@@ -62,6 +64,7 @@ impl Default for Settings {
             octets_per_client: 16 << 20,
             exempt: Vec::new(),
             trust: Vec::new(),
+            clients: None,
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::time::SystemTime;
 
+use super::chooser;
 use super::credential::Credential;
-use super::keeper::{Identity, Source};
+use super::keeper::{Identity, Source, lock};
 use super::{IdentityError, Settings};
 
 /// Certificates that have been read or signed, and are not in force yet.
@@ -30,7 +31,7 @@ impl Identity {
         {
             return Ok(Prepared::NONE);
         }
-        let source = Source::of(settings, now)?;
+        let source = Source::of(settings.certificates, settings.names, &settings.state_dir, now)?;
         let credentials = source.credentials(&self.provider, now)?;
         Ok(Prepared { fresh: Some((source, credentials)) })
     }
@@ -38,19 +39,18 @@ impl Identity {
     /// The names that the default certificate will be for once `prepared` is in force.
     #[must_use]
     pub fn subjects(&self, prepared: &Prepared) -> Vec<String> {
-        let first = |all: &[Credential]| all.first().map(|first| first.facts(SystemTime::now(), true).names);
-        let names = match &prepared.fresh {
-            Some((_, credentials)) => first(credentials),
-            None => first(&self.chooser.current()),
-        };
-        names.unwrap_or_default()
+        let (current, ordered) = (self.chooser.current(), self.chooser.presented());
+        let credentials = prepared.fresh.as_ref().map_or(&*current, |(_, credentials)| credentials);
+        let mut all = chooser::in_order(credentials, ordered.as_deref());
+        all.next().map(|first| first.facts(SystemTime::now(), true).names).unwrap_or_default()
     }
 
     /// Puts it in force, for handshakes that begin afterwards. Sessions can still be resumed: tickets stay what they are.
     pub fn adopt(&self, prepared: Prepared) {
         if let Some((source, credentials)) = prepared.fresh {
+            let _turn = lock(&self.turn);
             self.source.store(std::sync::Arc::new(source));
-            self.chooser.replace(credentials);
+            self.put_in_force(credentials);
         }
     }
 }

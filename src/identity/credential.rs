@@ -24,6 +24,8 @@ pub enum Origin {
     File(PathBuf),
     /// The private authority signed it.
     PrivateAuthority,
+    /// The authority at this host issued it by ACME.
+    Acme(String),
 }
 
 impl fmt::Display for Origin {
@@ -31,6 +33,7 @@ impl fmt::Display for Origin {
         match self {
             Self::File(file) => file.display().fmt(f),
             Self::PrivateAuthority => f.write_str("private authority"),
+            Self::Acme(host) => write!(f, "acme ({host})"),
         }
     }
 }
@@ -48,10 +51,12 @@ pub struct CertificateFacts {
     pub source: Origin,
     /// Is it presented to clients that name no known server?
     pub default: bool,
+    /// Are its files newer than it is, and cannot be used?
+    pub stale: bool,
 }
 
 /// A certificate and its key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Credential {
     /// As TLS takes it.
     pub certified: Arc<CertifiedKey>,
@@ -116,6 +121,7 @@ impl Credential {
             days_left: (self.not_after - unix(now)).div_euclid(DAY),
             source: self.origin.clone(),
             default,
+            stale: false,
         }
     }
 }
@@ -135,6 +141,12 @@ impl Validity {
     pub fn of(certificate: &X509Certificate<'_>) -> Self {
         let validity = certificate.validity();
         Self { not_before: validity.not_before.timestamp(), not_after: validity.not_after.timestamp() }
+    }
+
+    /// Is it valid at `now`?
+    #[must_use]
+    pub fn holds(self, now: SystemTime) -> bool {
+        (self.not_before..=self.not_after).contains(&unix(now))
     }
 
     /// Is it valid at `now`?

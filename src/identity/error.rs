@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::keys::NoKeys;
+
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -106,6 +108,9 @@ pub enum IdentityError {
     /// The cryptographic library refused.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
+    /// The same, of the keys of tickets.
+    #[error("TLS cannot be set up: {0}")]
+    Keys(#[from] NoKeys),
     /// A certificate could not be made.
     #[error("the private authority cannot sign: {0}")]
     Sign(#[from] rcgen::Error),

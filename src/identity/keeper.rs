@@ -1,18 +1,23 @@
 //! The certificates in force, and TLS configurations that always present them.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
 use rustls::server::ResolvesServerCert;
 
+use super::acme::Challenges;
 use super::authority::Authority;
-use super::chooser::Chooser;
+use super::chooser::{self, Chooser};
 use super::credential::{CertificateFacts, Credential, unix};
+use super::keys::Keys;
+use super::pairs::{Looked, Pairs};
 use super::profile::{self, Profile};
-use super::{Chain, IdentityError, Settings};
+use super::{Chain, IdentityError, Origin, Settings};
 
 /// The identity of all encrypted doors. What [`Identity::stream_config`] hands out follows later swaps of certificates.
 #[derive(Debug)]
@@ -20,28 +25,47 @@ pub struct Identity {
     pub(super) provider: Arc<CryptoProvider>,
     pub(super) chooser: Arc<Chooser>,
     profile: Profile,
+    keys: Arc<Keys>,
     pub(super) source: ArcSwap<Source>,
+    /// Held while certificates are put in place of others.
+    pub(super) turn: Mutex<()>,
+    generation: AtomicU64,
+    taken: AtomicU64,
+    refused: AtomicU64,
+    /// What validators of an authority are answered by.
+    challenges: Arc<Challenges>,
 }
 
 /// What a look at the certificates came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Upkeep {
-    /// They are as they were.
-    Unchanged,
-    /// New ones are in force.
-    Renewed,
+#[derive(Debug, Default)]
+pub struct Upkeep {
+    /// Where those came from that are newly in force.
+    pub renewed: Vec<Origin>,
+    /// Why others are not: once for each change. What was in force stays so.
+    pub faults: Vec<IdentityError>,
+}
+
+/// How often certificates were put in place of others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reloads {
+    /// They are in force.
+    pub taken: u64,
+    /// They could not be used.
+    pub refused: u64,
 }
 
 #[derive(Debug)]
 pub(super) enum Source {
-    /// Files, and when each was last seen to change: one renewal at a time looks and replaces.
-    Files { chains: Vec<Chain>, seen: Mutex<Vec<Stamp>> },
+    /// Files: one renewal at a time looks and replaces.
+    Files(Mutex<Pairs>),
     /// Our own authority signs for these names.
-    Authority { authority: Box<Authority>, names: Vec<String> },
+    Authority {
+        authority: Box<Authority>,
+        names: Vec<String>,
+        /// Did it fail last time? It is told once.
+        failed: AtomicBool,
+    },
 }
-
-/// What tells one version of a file from another.
-type Stamp = Option<(SystemTime, u64)>;
 
 impl Identity {
     /// Loads certificates, or makes the private authority and a certificate signed by it.
@@ -58,12 +82,15 @@ impl Identity {
     /// As [`Identity::load`].
     pub fn load_at(settings: Settings, now: SystemTime) -> Result<Arc<Self>, IdentityError> {
         let provider = profile::provider();
-        let min_version = settings.min_version;
-        let source = Source::of(settings, now)?;
-        let chooser = Arc::new(Chooser::new(source.credentials(&provider, now)?));
+        let source = Source::of(settings.certificates, settings.names, &settings.state_dir, now)?;
+        let chooser = Arc::new(Chooser::new(source.credentials(&provider, now)?, settings.unknown_names));
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&chooser) as _;
-        let profile = Profile::new(&provider, &resolver, min_version)?;
-        Ok(Arc::new(Self { provider, chooser, profile, source: ArcSwap::from_pointee(source) }))
+        let keys = Arc::new(Keys::new(&settings.fleet, now)?);
+        let profile = Profile::new(&provider, &resolver, settings.min_version, (settings.guests, &keys))?;
+        let [generation, taken, refused] = std::array::from_fn(|_| AtomicU64::new(0));
+        let challenges = Arc::default();
+        let (source, turn) = (ArcSwap::from_pointee(source), Mutex::default());
+        Ok(Arc::new(Self { provider, chooser, profile, keys, source, turn, generation, taken, refused, challenges }))
     }
 
     /// TLS for a TCP door that speaks one of `alpn`, in order of our preference.
@@ -76,78 +103,181 @@ impl Identity {
         self.profile.quic(alpn)
     }
 
+    /// The keys of tickets, tokens and cookies.
+    pub const fn keys(&self) -> &Arc<Keys> {
+        &self.keys
+    }
+
     /// The certificates in force, the default first.
     pub fn certificates(&self) -> Vec<CertificateFacts> {
         let now = SystemTime::now();
-        let current = self.chooser.current();
-        current.iter().enumerate().map(|(index, credential)| credential.facts(now, index == 0)).collect()
+        let (current, ordered) = (self.chooser.current(), self.chooser.presented());
+        let source = self.source.load();
+        let is_stale = |index, credential: &Credential| match &**source {
+            // The ordered one comes after those in files, and is none of the pairs.
+            Source::Files(pairs) => lock(pairs).is_stale(index),
+            Source::Authority { failed, .. } => {
+                credential.origin == Origin::PrivateAuthority && failed.load(Ordering::Relaxed)
+            }
+        };
+        let facts = |(index, credential): (usize, &Credential)| CertificateFacts {
+            stale: is_stale(index, credential),
+            ..credential.facts(now, index == 0)
+        };
+        chooser::in_order(&current, ordered.as_deref()).enumerate().map(facts).collect()
+    }
+
+    /// Is this the server's own certificate of one that is in force?
+    pub fn is_in_force(&self, leaf: &CertificateDer<'_>) -> bool {
+        let (current, ordered) = (self.chooser.current(), self.chooser.presented());
+        chooser::in_order(&current, ordered.as_deref())
+            .any(|credential| credential.certified.cert.first() == Some(leaf))
+    }
+
+    /// A number that grows with each swap of certificates: what was made from their names is as old as the number read before.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// How often certificates were put in place of others since the start.
+    pub fn reloads(&self) -> Reloads {
+        Reloads { taken: self.taken.load(Ordering::Relaxed), refused: self.refused.load(Ordering::Relaxed) }
+    }
+
+    /// Puts a certificate that was ordered by ACME in force beside the others, or takes it away; for handshakes that begin after this.
+    pub fn present(&self, ordered: Option<Credential>) {
+        self.chooser.present(ordered);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// The certificate that was ordered by ACME.
+    pub fn presented(&self) -> Option<Arc<Credential>> {
+        self.chooser.presented()
+    }
+
+    /// The challenges of an authority that are pending.
+    pub fn challenges(&self) -> Arc<Challenges> {
+        Arc::clone(&self.challenges)
     }
 
     /// The private authority's certificate, for clients to trust; `None` with certificates from files.
     pub fn authority_path(&self) -> Option<PathBuf> {
         match &**self.source.load() {
             Source::Authority { authority, .. } => Some(authority.path().into()),
-            Source::Files { .. } => None,
+            Source::Files(_) => None,
         }
     }
 
-    /// Reads the files again, or signs anew. Handshakes that begin afterwards see the new certificates (TLS-12).
+    /// Reads all files again, or signs anew. Handshakes that begin afterwards see the new certificates (TLS-12).
     ///
     /// # Errors
-    /// The file at fault; what was in force stays so.
+    /// The first file at fault: what it was to replace stays in force; what can be used of the others is.
     pub fn renew(&self) -> Result<(), IdentityError> {
-        self.renew_at(SystemTime::now())
-    }
-
-    /// Renews what has changed on disk or has lived two thirds of its life. For the control thread, about once a minute.
-    ///
-    /// # Errors
-    /// As [`Identity::renew`]; a broken file is reported once for each time it changes.
-    pub fn maintain(&self, now: SystemTime) -> Result<Upkeep, IdentityError> {
-        let due = match &**self.source.load() {
-            Source::Files { chains, seen } => *seen.lock().unwrap_or_else(PoisonError::into_inner) != stamps(chains),
-            Source::Authority { .. } => self.chooser.current().iter().any(|credential| is_due(credential, now)),
+        let now = SystemTime::now();
+        let _turn = lock(&self.turn);
+        let upkeep = match &**self.source.load() {
+            Source::Files(pairs) => self.look(pairs, |pairs| pairs.insist(&self.provider, now)),
+            Source::Authority { authority, names, .. } => self.swap(authority.sign(names, &self.provider, now)),
         };
-        if !due {
-            return Ok(Upkeep::Unchanged);
-        }
-        self.renew_at(now).map(|()| Upkeep::Renewed)
+        upkeep.faults.into_iter().next().map_or(Ok(()), Err)
     }
 
-    fn renew_at(&self, now: SystemTime) -> Result<(), IdentityError> {
-        let source = self.source.load_full();
-        if let Source::Files { chains, seen } = &*source {
-            // Before the files are read: a change while they are is seen next time.
-            *seen.lock().unwrap_or_else(PoisonError::into_inner) = stamps(chains);
+    /// Takes what has changed on disk, or signs anew what has lived two thirds of its life. For the control thread, every few seconds.
+    pub fn maintain(&self, now: SystemTime) -> Upkeep {
+        let _turn = lock(&self.turn);
+        match &**self.source.load() {
+            Source::Files(pairs) => self.look(pairs, |pairs| pairs.look(&self.provider, now)),
+            Source::Authority { authority, names, failed } => {
+                if !self.chooser.current().iter().any(|credential| is_due(credential, now)) {
+                    return Upkeep::default();
+                }
+                let signed = authority.sign(names, &self.provider, now);
+                if failed.swap(signed.is_err(), Ordering::Relaxed) && signed.is_err() {
+                    return Upkeep::default();
+                }
+                self.swap(signed)
+            }
         }
-        self.chooser.replace(source.credentials(&self.provider, now)?);
-        Ok(())
+    }
+
+    fn look(&self, pairs: &Mutex<Pairs>, look: impl FnOnce(&mut Pairs) -> Looked) -> Upkeep {
+        // Held until the new ones are in force: one renewal at a time.
+        let mut pairs = lock(pairs);
+        let Looked { read, faults } = look(&mut pairs);
+        let mut credentials = Vec::clone(&self.chooser.current());
+        let mut renewed = Vec::new();
+        for (index, credential) in read {
+            // A file that was only touched is no new certificate.
+            let Some(place) = credentials.get_mut(index).filter(|old| old.certified.cert != credential.certified.cert)
+            else {
+                continue;
+            };
+            renewed.push(credential.origin.clone());
+            *place = credential;
+        }
+        if !renewed.is_empty() {
+            self.put_in_force(credentials);
+        }
+        self.count(&renewed, &faults);
+        Upkeep { renewed, faults }
+    }
+
+    /// The same for the one that the private authority signs.
+    fn swap(&self, signed: Result<Credential, IdentityError>) -> Upkeep {
+        let upkeep = match signed {
+            Ok(credential) => {
+                self.put_in_force(vec![credential]);
+                Upkeep { renewed: vec![Origin::PrivateAuthority], faults: Vec::new() }
+            }
+            Err(fault) => Upkeep { renewed: Vec::new(), faults: vec![fault] },
+        };
+        self.count(&upkeep.renewed, &upkeep.faults);
+        upkeep
+    }
+
+    pub(super) fn put_in_force(&self, credentials: Vec<Credential>) {
+        self.chooser.replace(credentials);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    fn count(&self, renewed: &[Origin], faults: &[IdentityError]) {
+        let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        self.taken.fetch_add(wide(renewed.len()), Ordering::Relaxed);
+        self.refused.fetch_add(wide(faults.len()), Ordering::Relaxed);
     }
 }
 
 impl Source {
-    /// Where `settings` say that certificates come from.
-    pub(super) fn of(settings: Settings, now: SystemTime) -> Result<Self, IdentityError> {
-        if settings.certificates.is_empty() {
-            let authority = Box::new(Authority::open(&settings.state_dir, now)?);
-            return Ok(Self::Authority { authority, names: settings.names });
+    /// The files of `chains`, or without any the private authority in `state_dir`, which signs for `names`.
+    pub(super) fn of(
+        chains: Vec<Chain>,
+        names: Vec<String>,
+        state_dir: &Path,
+        now: SystemTime,
+    ) -> Result<Self, IdentityError> {
+        if chains.is_empty() {
+            let authority = Box::new(Authority::open(state_dir, now)?);
+            return Ok(Self::Authority { authority, names, failed: AtomicBool::new(false) });
         }
-        let seen = Mutex::new(stamps(&settings.certificates));
-        Ok(Self::Files { chains: settings.certificates, seen })
+        Ok(Self::Files(Mutex::new(Pairs::new(chains))))
     }
 
+    /// Reads or signs them all.
     pub(super) fn credentials(
         &self,
         provider: &CryptoProvider,
         now: SystemTime,
     ) -> Result<Vec<Credential>, IdentityError> {
         match self {
-            Self::Files { chains, .. } => {
-                chains.iter().map(|files| Credential::from_files(files, provider, now)).collect()
-            }
-            Self::Authority { authority, names } => Ok(vec![authority.sign(names, provider, now)?]),
+            Self::Files(pairs) => lock(pairs).read(provider, now),
+            Self::Authority { authority, names, .. } => Ok(vec![authority.sign(names, provider, now)?]),
         }
     }
+}
+
+/// A look that panicked leaves what the next one looks at again.
+pub(super) fn lock<T>(cell: &Mutex<T>) -> MutexGuard<'_, T> {
+    cell.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Past two thirds of its life, or not begun: the clock has been set back.
@@ -155,11 +285,6 @@ fn is_due(credential: &Credential, now: SystemTime) -> bool {
     let life = credential.not_after - credential.not_before;
     let now = unix(now);
     now >= credential.not_before + life / 3 * 2 || now < credential.not_before
-}
-
-fn stamps(chains: &[Chain]) -> Vec<Stamp> {
-    let files = chains.iter().flat_map(|files| [&files.chain, &files.key]);
-    files.map(|file| std::fs::metadata(file).ok().and_then(|data| Some((data.modified().ok()?, data.len())))).collect()
 }
 
 #[cfg(test)]
@@ -222,11 +347,12 @@ mod tests {
         // What discovery, RESINFO and profiles were made from at start: names, and the authority to trust.
         let told = || (identity.certificates()[0].names.clone(), fs::read(identity.authority_path().unwrap()).unwrap());
         let told_first = told();
-        assert_eq!(identity.maintain(SystemTime::now()).unwrap(), Upkeep::Unchanged);
-        assert_eq!(first, shown());
+        assert_eq!(looked(&identity), (0, 0));
+        assert_eq!((first.clone(), 0), (shown(), identity.generation()));
         let later = SystemTime::now() + Duration::from_hours(24 * 21);
-        assert_eq!(identity.maintain(later).unwrap(), Upkeep::Renewed);
-        assert_eq!(identity.maintain(later).unwrap(), Upkeep::Unchanged);
+        assert_eq!(identity.maintain(later).renewed, [Origin::PrivateAuthority]);
+        assert!(identity.maintain(later).renewed.is_empty());
+        assert_eq!(identity.generation(), 1);
         assert!(identity.certificates()[0].days_left > 48);
         // Made for that later day, it still begins a day before it: back to the real day to look at it.
         identity.renew().unwrap();
@@ -267,18 +393,108 @@ mod tests {
         assert!(identity.authority_path().is_none());
     }
 
+    /// How many certificates a look put in force, and how many it complained of.
+    fn looked(identity: &Identity) -> (usize, usize) {
+        let upkeep = identity.maintain(SystemTime::now());
+        (upkeep.renewed.len(), upkeep.faults.len())
+    }
+
     #[test]
     fn tls_12_changed_files_are_taken_and_broken_ones_are_reported_once() {
         let scratch = Scratch::new();
         let identity = Identity::load(scratch.settings(vec![scratch.chain("dns", &["a.example"], 0)])).unwrap();
-        assert_eq!(identity.maintain(SystemTime::now()).unwrap(), Upkeep::Unchanged);
+        assert_eq!(looked(&identity), (0, 0));
         scratch.chain("dns", &["much.longer.name.example"], 0);
-        assert_eq!(identity.maintain(SystemTime::now()).unwrap(), Upkeep::Renewed);
+        assert_eq!(looked(&identity), (1, 0));
         assert_eq!(identity.certificates()[0].names, ["much.longer.name.example"]);
-        scratch.write("dns.pem", "broken");
-        assert!(identity.maintain(SystemTime::now()).is_err());
-        assert_eq!(identity.maintain(SystemTime::now()).unwrap(), Upkeep::Unchanged);
-        assert_eq!(identity.certificates()[0].names, ["much.longer.name.example"]);
+        for broken in ["broken", "broken in another way"] {
+            scratch.write("dns.pem", broken);
+            // It may be half of a pair.
+            assert_eq!([(); 5].map(|()| looked(&identity)), [(0, 0), (0, 0), (0, 1), (0, 0), (0, 0)]);
+            let facts = &identity.certificates()[0];
+            assert!(facts.stale && facts.names == ["much.longer.name.example"]);
+        }
+        scratch.chain("dns", &["mended.example"], 0);
+        assert_eq!(looked(&identity), (1, 0));
+        assert!(!identity.certificates()[0].stale);
+        assert_eq!((identity.reloads(), identity.generation()), (Reloads { taken: 2, refused: 2 }, 2));
+    }
+
+    #[test]
+    fn tls_12_each_pair_is_taken_or_refused_by_itself() {
+        let scratch = Scratch::new();
+        let files = ["torn", "junk", "old", "early", "piped", "good"];
+        let chains: Vec<_> = files.iter().map(|file| scratch.chain(file, &["a.example"], 0)).collect();
+        let identity = Identity::load(scratch.settings(chains)).unwrap();
+        let before = identity.chooser.current();
+        for (file, days) in [("torn", 0), ("old", -10), ("early", 10), ("good", 0)] {
+            scratch.chain(file, &["b.example"], days);
+        }
+        fs::copy(scratch.path().join("good-key.pem"), scratch.path().join("torn-key.pem")).unwrap();
+        scratch.write("junk-key.pem", vec![b'-'; (1 << 20) + 1]);
+        fs::remove_file(scratch.path().join("piped.pem")).unwrap();
+        nix::unistd::mkfifo(&scratch.path().join("piped.pem"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!([(); 4].map(|()| looked(&identity)), [(1, 0), (0, 0), (0, 5), (0, 0)]);
+        let current = identity.chooser.current();
+        let kept = |index: usize| Arc::ptr_eq(&before[index].certified, &current[index].certified);
+        assert_eq!([0, 1, 2, 3, 4, 5].map(kept), [true, true, true, true, true, false]);
+        assert_eq!(identity.certificates().iter().filter(|facts| facts.stale).count(), 5);
+        // Time alone mends the one that was too early.
+        let later = SystemTime::now() + Duration::from_hours(24 * 10);
+        assert_eq!(identity.maintain(later).renewed.len(), 1);
+        assert_eq!(
+            identity.renew().unwrap_err().to_string().matches("torn").count(),
+            2,
+            "renewal on demand says why at once"
+        );
+    }
+
+    #[test]
+    fn tls_12_half_a_pair_heals_by_itself_and_nobody_hears_of_it() {
+        let scratch = Scratch::new();
+        let identity = Identity::load(scratch.settings(vec![scratch.chain("dns", &["a.example"], 0)])).unwrap();
+        let next = scratch.chain("next", &["b.example"], 0);
+        fs::copy(&next.chain, scratch.path().join("dns.pem")).unwrap();
+        assert_eq!([looked(&identity), looked(&identity)], [(0, 0), (0, 0)]);
+        assert!(!identity.certificates()[0].stale);
+        fs::copy(&next.key, scratch.path().join("dns-key.pem")).unwrap();
+        assert_eq!(looked(&identity), (1, 0));
+        // Touched, not changed.
+        fs::copy(&next.key, scratch.path().join("dns-key.pem")).unwrap();
+        assert_eq!(looked(&identity), (0, 0));
+        assert_eq!(identity.reloads(), Reloads { taken: 1, refused: 0 });
+    }
+
+    #[test]
+    fn tls_12_a_link_that_leads_elsewhere_by_now_is_a_change() {
+        let scratch = Scratch::new();
+        for (folder, name) in [("first", "a.example"), ("second", "b.example")] {
+            fs::create_dir(scratch.path().join(folder)).unwrap();
+            scratch.chain(&format!("{folder}/tls"), &[name], 0);
+        }
+        // As Kubernetes does it: the files are links through a link that is swapped.
+        let link = scratch.path().join("..data");
+        std::os::unix::fs::symlink("first", &link).unwrap();
+        let files = crate::identity::Chain { chain: link.join("tls.pem"), key: link.join("tls-key.pem") };
+        let identity = Identity::load(scratch.settings(vec![files])).unwrap();
+        std::os::unix::fs::symlink("second", scratch.path().join("..new")).unwrap();
+        fs::rename(scratch.path().join("..new"), &link).unwrap();
+        assert_eq!(looked(&identity), (1, 0));
+        assert_eq!(identity.certificates()[0].names, ["b.example"]);
+    }
+
+    #[test]
+    fn dot_07_tickets_outlive_a_swap_of_certificates() {
+        let scratch = Scratch::new();
+        let files = scratch.chain("dns", &["a.example"], 0);
+        let trust = Arc::new(client(&files.chain));
+        let identity = Identity::load(scratch.settings(vec![files])).unwrap();
+        let server = identity.stream_config(&[]);
+        handshake(&trust, &server, "a.example").unwrap();
+        scratch.chain("dns", &["a.example"], 0);
+        assert_eq!(looked(&identity), (1, 0));
+        let (near, _) = handshake(&trust, &server, "a.example").unwrap();
+        assert_eq!(near.handshake_kind(), Some(HandshakeKind::Resumed));
     }
 
     #[test]

@@ -6,7 +6,9 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConfig};
 use rustls::version::{TLS12, TLS13};
 
-use super::MinVersion;
+use super::keys::Keys;
+use super::keys::tickets::{Doors, Tickets};
+use super::{Guests, MinVersion, guest};
 
 /// AEAD and ephemeral elliptic-curve suites alone (TLS-03). A client's own order decides, so that a device without AES
 /// instructions gets the suite it asks for first.
@@ -40,26 +42,25 @@ impl Profile {
     /// The configurations, without ALPN.
     ///
     /// # Errors
-    /// The library cannot draw random keys for tickets.
+    /// The library does not speak these versions with these suites.
     pub fn new(
         provider: &Arc<CryptoProvider>,
         certificates: &Arc<dyn ResolvesServerCert>,
         lowest: MinVersion,
+        (guests, keys): (Guests, &Arc<Keys>),
     ) -> Result<Self, rustls::Error> {
-        // Keys of its own every 6 h, the ones before accepted for another 6 h, then destroyed (TLS-06).
-        let tickets = aws_lc_rs::Ticketer::new()?;
-        let config = |versions: &[&'static rustls::SupportedProtocolVersion]| {
+        let config = |versions: &[&'static rustls::SupportedProtocolVersion], doors| {
             let config = ServerConfig::builder_with_provider(Arc::clone(provider))
                 .with_protocol_versions(versions)?
-                .with_no_client_auth()
+                .with_client_cert_verifier(guest::verifier(guests, provider))
                 .with_cert_resolver(Arc::clone(certificates));
-            Ok::<_, rustls::Error>(hardened(config, Arc::clone(&tickets)))
+            Ok::<_, rustls::Error>(hardened(config, Arc::new(Tickets::new(Arc::clone(keys), doors))))
         };
         let stream = match lowest {
-            MinVersion::Tls12 => config(&[&TLS13, &TLS12])?,
-            MinVersion::Tls13 => config(&[&TLS13])?,
+            MinVersion::Tls12 => config(&[&TLS13, &TLS12], Doors::Stream)?,
+            MinVersion::Tls13 => config(&[&TLS13], Doors::Stream)?,
         };
-        Ok(Self { stream, quic: config(&[&TLS13])? })
+        Ok(Self { stream, quic: config(&[&TLS13], Doors::Quic)? })
     }
 
     /// For a TCP door.

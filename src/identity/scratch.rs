@@ -6,11 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rcgen::{CertificateParams, KeyPair};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, ServerConfig, ServerConnection,
+    SignatureScheme,
+};
 
-use super::{Chain, MinVersion, Settings};
+use super::{Chain, Fleet, MinVersion, Settings, UnknownNames};
 
 /// A directory of its own for one test, removed with it.
 #[derive(Debug)]
@@ -55,7 +59,10 @@ impl Scratch {
             state_dir: self.0.join("state"),
             certificates,
             names: vec!["localhost".into(), "dns.home.arpa".into(), "127.0.0.1".into(), "::1".into()],
+            guests: crate::identity::Guests::default(),
             min_version: MinVersion::Tls12,
+            unknown_names: UnknownNames::Served,
+            fleet: Fleet::default(),
         }
     }
 }
@@ -113,4 +120,51 @@ pub(crate) fn handshake(
 /// The certificate that the server presented.
 pub(crate) fn presented(client: &ClientConnection) -> Vec<u8> {
     client.peer_certificates().unwrap()[0].to_vec()
+}
+
+/// A client that takes whatever certificate it is shown, and offers `alpn`.
+pub(crate) fn trusting_anything(alpn: &[&[u8]]) -> Arc<ClientConfig> {
+    let provider = super::profile::provider();
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = builder.dangerous().with_custom_certificate_verifier(Arc::new(Credulous)).with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    Arc::new(config)
+}
+
+#[derive(Debug)]
+struct Credulous;
+
+impl ServerCertVerifier for Credulous {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::keys::Fleet;
+
 /// A certificate chain and its key, PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
@@ -21,6 +23,26 @@ pub enum MinVersion {
     Tls13,
 }
 
+/// What a client gets that asks for a server name no certificate is for. One that asks for none gets the default certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownNames {
+    /// The default certificate: the client is to judge it (DDR, TLS-09).
+    #[default]
+    Served,
+    /// The alert `unrecognized_name`.
+    Refused,
+}
+
+/// Whether clients are asked for certificates. None has to have one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Guests {
+    /// They are not.
+    #[default]
+    Unasked,
+    /// They are, and whoever has one proves that it is its own.
+    Asked,
+}
+
 /// The one identity of all encrypted doors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -32,4 +54,10 @@ pub struct Settings {
     pub names: Vec<String>,
     /// The lowest TLS version.
     pub min_version: MinVersion,
+    /// What becomes of clients that ask for another name. Default: they are served.
+    pub unknown_names: UnknownNames,
+    /// Keys of tickets and tokens, shared by instances or not.
+    pub fleet: Fleet,
+    /// Are clients asked for certificates of their own?
+    pub guests: Guests,
 }

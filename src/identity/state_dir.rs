@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::IdentityError;
+use super::{IdentityError, plain_file};
 
 /// Certificates and keys are a few KiB; more is a mistaken path.
 const MAX_FILE: u64 = 1 << 20;
@@ -109,7 +109,7 @@ fn remove_if_there(file: &Path) -> io::Result<()> {
 pub fn read(file: &Path) -> Result<Vec<u8>, IdentityError> {
     let reading = || -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
-        let length = File::open(file)?.take(MAX_FILE + 1).read_to_end(&mut content)? as u64;
+        let length = plain_file::open(file)?.take(MAX_FILE + 1).read_to_end(&mut content)? as u64;
         if length > MAX_FILE {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than any certificate or key"));
         }

@@ -18,11 +18,12 @@ use super::presence::Presence;
 use super::proxy::introduced;
 use super::tcp::Tcp;
 use super::tls::{self, Pace, Secured};
-use super::{Context, Session, doh, stream};
-use crate::guard::Beginning;
+use super::{Context, Session, doh, known, stream, validator};
+use crate::guard::{Beginning, Refusal};
 use crate::identity::Identity;
 use crate::peer::{DoorId, Peer, Transport};
 use crate::shutdown::Stop;
+use crate::telemetry::handshakes::Shaking;
 
 /// What is spoken on an accepted connection.
 #[derive(Clone, Debug)]
@@ -61,9 +62,14 @@ impl Service {
 
     /// What a connection costs before its first question.
     const fn beginning(&self) -> Beginning {
+        if self.has_tls() { Beginning::Handshake } else { Beginning::Clear }
+    }
+
+    /// Does a connection begin with a TLS handshake?
+    const fn has_tls(&self) -> bool {
         match self {
-            Self::Tcp | Self::DohClear { .. } => Beginning::Clear,
-            Self::Dot { .. } | Self::Doh { .. } => Beginning::Handshake,
+            Self::Dot { .. } | Self::Doh { .. } => true,
+            Self::Tcp | Self::DohClear { .. } => false,
         }
     }
 
@@ -141,10 +147,9 @@ impl Doorway {
     fn admit(&mut self, mut stream: TcpStream, remote: SocketAddr) {
         let Ok(local) = stream.local_addr() else { return };
         let peer = Peer::new(remote, local, self.id, self.service.transport());
-        let Some(permit) = self.context.admit(&peer, self.service.beginning()) else {
-            // A reset leaves nothing behind on our side.
-            let _ = stream.set_zero_linger();
-            return;
+        let permit = match self.context.admit(&peer, self.service.beginning()) {
+            Ok(permit) => permit,
+            Err(why) => return self.refuse(stream, &peer, why),
         };
         let _ = stream.set_nodelay(true);
         let session = Session { peer, permit, alpn: None };
@@ -175,6 +180,18 @@ impl Doorway {
         };
     }
 
+    /// Turns a connection away; but an authority's validators come from anywhere, and are known by their client hello.
+    fn refuse(&mut self, stream: TcpStream, peer: &Peer, why: Refusal) {
+        let may_prove = why == Refusal::Access && self.service.has_tls();
+        if let Some(guest) = may_prove.then(|| self.context.challenges.guest()).flatten() {
+            self.connections.spawn(validator::receive(stream, guest, self.context.clone()));
+            return;
+        }
+        self.context.refused(peer, why);
+        // A reset leaves nothing behind on our side.
+        let _ = stream.set_zero_linger();
+    }
+
     fn reap(&self, ended: Result<(), JoinError>) {
         if ended.is_err_and(|error| error.is_panic()) {
             self.context.counters.panics.add_one();
@@ -191,15 +208,21 @@ async fn secure(
     context: &Context,
 ) -> Option<(Box<TlsStream<Tcp>>, Session)> {
     // On the heap, and gone when it is done: the connection's task is smaller for it.
-    match Box::pin(tls::handshake(stream, tls, pace, context.limits().handshake_timeout)).await {
-        Ok(Secured { stream, server_name, alpn }) => {
+    let limit = context.limits().handshake_timeout;
+    match Box::pin(tls::handshake(stream, tls, pace, limit, &context.challenges)).await {
+        Ok(None) => None,
+        Ok(Some(Secured { stream, server_name, alpn })) => {
             context.counters.handshakes.add_one();
             let peer = Peer { server_name, ..session.peer };
+            let shown = stream.get_ref().1.peer_certificates();
+            let peer = known::introduce(peer, shown, &context.terms().guard);
             Some((stream, Session { peer, alpn, ..session }))
         }
         Err(error) => {
-            context.counters.handshakes_failed.add_one();
-            tracing::debug!(%error, "a handshake failed");
+            let over = if session.peer.transport == Transport::Dot { Shaking::Dot } else { Shaking::Doh };
+            let why = tls::failure(&error);
+            context.counters.handshake_failed(over, why);
+            tracing::debug!(%error, why = why.name(), "a handshake failed");
             None
         }
     }

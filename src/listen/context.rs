@@ -8,6 +8,7 @@ use super::Limits;
 use super::http::pages::Page;
 use crate::answer::Answer;
 use crate::guard::{Guard, Strain};
+use crate::identity::acme::Challenges;
 use crate::shutdown::Drain;
 use crate::telemetry::Counters;
 
@@ -35,13 +36,21 @@ pub struct Context {
     pub counters: Arc<Counters>,
     /// The word to stop.
     pub drain: Drain,
+    /// What validators of an authority are answered by.
+    pub challenges: Arc<Challenges>,
 }
 
 impl Context {
     /// A worker's surroundings; whoever has `terms` may put others in their place.
     #[must_use]
-    pub const fn new(terms: Arc<ArcSwap<Terms>>, counters: Arc<Counters>, drain: Drain) -> Self {
-        Self { terms, counters, drain }
+    pub fn new(terms: Arc<ArcSwap<Terms>>, counters: Arc<Counters>, drain: Drain) -> Self {
+        Self { terms, counters, drain, challenges: Arc::default() }
+    }
+
+    /// The same where validators are answered by `challenges`.
+    #[must_use]
+    pub fn proving(self, challenges: Arc<Challenges>) -> Self {
+        Self { challenges, ..self }
     }
 
     /// The same with a word to stop of its own.

@@ -7,30 +7,34 @@ use crate::telemetry::Limited;
 use crate::telemetry::proxies::Introduction;
 
 impl Context {
-    /// Lets `peer`, whose address is proven, begin a conversation; `None` if it may not, which is counted.
-    #[must_use]
-    pub fn admit(&self, peer: &Peer, beginning: Beginning) -> Option<Permit> {
+    /// Lets `peer`, whose address is proven, begin a conversation.
+    ///
+    /// # Errors
+    /// The [`Refusal`], for the caller to count by [`Context::refused`].
+    pub fn admit(&self, peer: &Peer, beginning: Beginning) -> Result<Permit, Refusal> {
         if self.terms().guard.may_connect(peer.door, peer.ip()) && self.begin(peer, beginning, Source::Proven).is_err()
         {
-            self.counters.connections_refused.add_one();
-            return None;
+            return Err(Refusal::TooOften);
         }
-        self.permit(peer)
+        self.terms().guard.admit(peer.door, peer.ip())
     }
 
-    /// The same for who has begun already, and at another door maybe.
+    /// The same for who has begun already, and at another door maybe; `None` if it may not, which is counted.
     #[must_use]
     pub fn permit(&self, peer: &Peer) -> Option<Permit> {
         let admitted = self.terms().guard.admit(peer.door, peer.ip());
-        if let Err(refusal) = &admitted {
-            self.counters.connections_refused.add_one();
-            match refusal {
-                Refusal::Access => {}
-                Refusal::Untrusted => self.counters.introduced(Introduction::Untrusted),
-                Refusal::Full | Refusal::ClientFull => self.counters.limit(Limited::Open, peer.transport),
-            }
+        admitted.inspect_err(|&refusal| self.refused(peer, refusal)).ok()
+    }
+
+    /// Counts that `peer` was turned away.
+    pub fn refused(&self, peer: &Peer, refusal: Refusal) {
+        self.counters.connections_refused.add_one();
+        match refusal {
+            // Counted by the limit that it has reached.
+            Refusal::Access | Refusal::TooOften => {}
+            Refusal::Untrusted => self.counters.introduced(Introduction::Untrusted),
+            Refusal::Full | Refusal::ClientFull => self.counters.limit(Limited::Open, peer.transport),
         }
-        admitted.ok()
     }
 
     /// May `peer` begin a conversation, by the rates?

@@ -10,6 +10,7 @@ pub mod doh3;
 pub mod doq;
 mod entry;
 pub mod http;
+mod known;
 pub mod presence;
 pub mod proxy;
 pub mod quic;
@@ -21,6 +22,7 @@ pub mod tcp;
 pub mod tls;
 mod turn;
 mod unread;
+mod validator;
 
 #[cfg(test)]
 pub(crate) mod rehearsal;

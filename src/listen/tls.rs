@@ -4,12 +4,13 @@
 //! What ALPN refuses is the configuration's: a client that offers nothing of ours gets the fatal alert `no_application_protocol`,
 //! one that offers nothing at all is served. Octets that are no TLS get an alert and the end, never a DNS octet (DOT-01).
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -17,6 +18,9 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::tcp::Tcp;
+use super::validator;
+use crate::identity::acme::Challenges;
+use crate::telemetry::handshakes::Failure;
 
 /// What a DoT door offers by ALPN.
 pub const DOT_ALPN: &[&[u8]] = &[b"dot"];
@@ -46,7 +50,7 @@ pub(super) struct Secured {
     pub alpn: Option<Vec<u8>>,
 }
 
-/// Shakes hands within `limit`.
+/// Shakes hands within `limit`; `None` with a validator of an authority, who has seen what it came for.
 ///
 /// # Errors
 /// Whatever ended it, the deadline included; an alert has been sent where there was something to say.
@@ -55,14 +59,29 @@ pub(super) async fn handshake(
     config: Arc<ServerConfig>,
     pace: Pace,
     limit: Duration,
-) -> io::Result<Secured> {
+    challenges: &Challenges,
+) -> io::Result<Option<Secured>> {
     let deadline = Instant::now() + limit;
-    tokio::time::timeout_at(deadline, shake(stream, config, pace)).await?
+    tokio::time::timeout_at(deadline, shake(stream, config, pace, challenges)).await?
 }
 
-async fn shake(stream: TcpStream, config: Arc<ServerConfig>, Pace(pace): Pace) -> io::Result<Secured> {
+async fn shake(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    Pace(pace): Pace,
+    challenges: &Challenges,
+) -> io::Result<Option<Secured>> {
     // Waiting for the client hello is cheap, so it is not paced: a client that sends none holds up nobody.
-    let hello = LazyConfigAcceptor::new(Acceptor::default(), Tcp(stream)).await?;
+    let mut hello = LazyConfigAcceptor::new(Acceptor::default(), Tcp(stream)).await?;
+    // Before the name is judged: a validator may ask for one that there is no certificate for yet.
+    if let Some(proof) = challenges.proof(&hello.client_hello()) {
+        return validator::prove(hello, proof).await.map(|()| None);
+    }
+    if config.cert_resolver.resolve(hello.client_hello()).is_none() {
+        // The library would say `access_denied`. Whether the client hears it is its own affair.
+        let _ = hello.io.write_all(UNRECOGNIZED_NAME).await;
+        return Err(io::Error::other(UnknownName));
+    }
     let turn = pace.acquire().await.map_err(io::Error::other)?;
     // The key exchange and the signature are made here.
     let handshake = hello.into_stream(config);
@@ -72,8 +91,50 @@ async fn shake(stream: TcpStream, config: Arc<ServerConfig>, Pace(pace): Pace) -
     let (_, session) = stream.get_ref();
     let server_name = session.server_name().map(Arc::from);
     let alpn = session.alpn_protocol().map(Vec::from);
-    Ok(Secured { stream, server_name, alpn })
+    Ok(Some(Secured { stream, server_name, alpn }))
 }
+
+/// Why a handshake came to nothing, by the error that ended it.
+pub(super) fn failure(error: &io::Error) -> Failure {
+    let inner = error.get_ref();
+    if inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<UnknownName>) {
+        return Failure::ServerName;
+    }
+    match inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(error) => by_tls(error),
+        None => match error.kind() {
+            ErrorKind::TimedOut => Failure::Timeout,
+            ErrorKind::UnexpectedEof => Failure::Closed,
+            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Failure::Reset,
+            _ => Failure::Other,
+        },
+    }
+}
+
+fn by_tls(error: &rustls::Error) -> Failure {
+    use rustls::PeerIncompatible as Unfit;
+    match error {
+        rustls::Error::AlertReceived(alert) => Failure::told((*alert).into()),
+        rustls::Error::InvalidMessage(_) => Failure::NotTls,
+        rustls::Error::NoApplicationProtocol => Failure::Alpn,
+        rustls::Error::PeerIncompatible(
+            Unfit::Tls12NotOffered
+            | Unfit::Tls12NotOfferedOrEnabled
+            | Unfit::SupportedVersionsExtensionRequired
+            | Unfit::Tls13RequiredForQuic,
+        ) => Failure::Version,
+        rustls::Error::PeerIncompatible(_) => Failure::Cipher,
+        _ => Failure::Other,
+    }
+}
+
+/// The client asks for a server name that is not served.
+#[derive(Debug, thiserror::Error)]
+#[error("the client asks for a server name that no certificate is for")]
+struct UnknownName;
+
+/// A fatal alert in clear text: there are no keys yet (RFC 8446 5.1, RFC 6066 3).
+const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
 
 /// Handshakes that do their public-key work in one round.
 const HANDSHAKES: usize = 4;

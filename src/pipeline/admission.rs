@@ -28,7 +28,11 @@ pub enum Admission {
 
 /// May this client ask at this door? Refusals are limited as answers are: whose address is forged shall not be flooded with them.
 pub fn access(guard: &Guard, peer: &Peer, now: Moment, walk: &mut Walk<'_>) -> Admission {
-    if guard.may_ask(peer.door, peer.ip()) {
+    let known = guard.know(peer);
+    if guard.hears(peer, known) {
+        if let Some(known) = known {
+            known.count();
+        }
         walk.trail.access = Access::Allowed;
         return Admission::Pass;
     }

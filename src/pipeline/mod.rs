@@ -173,6 +173,9 @@ impl Pipeline {
         };
         let allowed = admission::access(guard, peer, arrival, walk);
         if allowed != Admission::Pass {
+            if guard.refuses_strangers() {
+                self.counters.strangers.add_one();
+            }
             return allowed;
         }
         if let Some(cookies) = cookies {

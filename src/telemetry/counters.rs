@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::handshakes::{Failure, Shaking};
 use super::limited::Limited;
 use super::proxies::{Forwarding, Introduction};
 use crate::peer::Transport;
@@ -96,12 +97,14 @@ pub struct Counters {
     pub connections: [Counter; Transport::ALL.len()],
     /// Connections open now, by transport (a gauge).
     pub connections_open: [Counter; Transport::ALL.len()],
+    /// Questions refused while only clients that are known by name are heard.
+    pub strangers: Counter,
     /// Connections refused for want of a permit.
     pub connections_refused: Counter,
     /// TLS and QUIC handshakes completed.
     pub handshakes: Counter,
-    /// Handshakes that failed or timed out.
-    pub handshakes_failed: Counter,
+    /// Handshakes that came to nothing, by what they were over and why.
+    pub handshakes_failed: [[Counter; Failure::ALL.len()]; Shaking::ALL.len()],
     /// PROXY headers, by what came of them (in the order of `Introduction`).
     pub introductions: [Counter; Introduction::NAMES.len()],
     /// Requests from web servers that are believed, by what their headers told (in the order of `Forwarding`).
@@ -114,9 +117,9 @@ pub struct Counters {
     pub quic_passed_on: Counter,
     /// QUIC datagrams that could be given to no other worker or process: its queue was full, or it is gone.
     pub quic_lost: Counter,
-    /// Changes of the file of cookie secrets that are in force.
+    /// Changes of a file of secrets that are in force.
     pub secrets_taken: Counter,
-    /// Changes of the file of cookie secrets that could not be used.
+    /// Changes of a file of secrets that could not be used.
     pub secrets_refused: Counter,
     /// What clients were held back from, by kind and transport.
     pub limited: [[Counter; Transport::ALL.len()]; Limited::ALL.len()],
@@ -179,6 +182,19 @@ impl Counters {
         if let Some(counter) = self.stale.get(why as usize) {
             counter.add_one();
         }
+    }
+
+    /// Counts a handshake that came to nothing.
+    pub fn handshake_failed(&self, over: Shaking, why: Failure) {
+        if let Some(counter) = self.handshakes_failed.get(over as usize).and_then(|row| row.get(why as usize)) {
+            counter.add_one();
+        }
+    }
+
+    /// Handshakes that came to nothing, if `counts` says so of the reason.
+    pub fn failed_handshakes(&self, counts: impl Fn(Failure) -> bool) -> u64 {
+        let rows = self.handshakes_failed.iter().flat_map(|row| Failure::ALL.into_iter().zip(row));
+        rows.filter(|(why, _)| counts(*why)).fold(0, |sum, (_, counter)| sum.wrapping_add(counter.value()))
     }
 
     /// Counts a denial, if it was sudden.

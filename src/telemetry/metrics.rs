@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
@@ -10,11 +11,12 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::counters::{Counter, Counters, UPSTREAM_MICROS};
+use super::handshakes::{Failure, Shaking};
 use super::limited::Limited;
 use super::proxies::{Forwarding, Introduction};
 use super::reloads::ReloadGauge;
 use super::upstreams::{self, UpstreamFacts};
-use super::{names, totals};
+use super::{AcmeGauge, acme, names, totals};
 use crate::peer::Transport;
 use crate::reply::Source;
 use crate::trail::{Here, Stale, Sudden};
@@ -34,8 +36,14 @@ pub struct Gauges {
     pub joins: u64,
     /// Connection permits given out.
     pub connections_held: u64,
+    /// Questions of each client that is known by name.
+    pub clients: Vec<(String, u64)>,
     /// Certificates in force.
     pub certificates: Vec<CertificateGauge>,
+    /// The encrypted doors, as the gateway itself finds them.
+    pub probes: Vec<ProbeGauge>,
+    /// Changes of certificates that are in force, and those that could not be used.
+    pub certificate_reloads: [u64; 2],
     /// When the gateway started, in seconds since 1970.
     pub started: u64,
     /// Does `/readyz` say yes?
@@ -56,6 +64,10 @@ pub struct Gauges {
     pub reloads: ReloadGauge,
     /// The memory of this process.
     pub memory: MemoryGauge,
+    /// Session tickets made, opened, and shown but not known, at the doors over TCP and over QUIC.
+    pub tickets: [[u64; 3]; 2],
+    /// Certificates by ACME; none: it is off.
+    pub acme: Option<AcmeGauge>,
 }
 
 /// The memory of this process, in octets.
@@ -97,6 +109,23 @@ pub struct CertificateGauge {
     pub not_after: i64,
     /// Whole days until then.
     pub days_left: i64,
+    /// Are its files newer than it is, and cannot be used?
+    pub stale: bool,
+}
+
+/// How an encrypted door stands the gateway's own probe.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProbeGauge {
+    /// What is spoken there.
+    pub door: &'static str,
+    /// Where it was reached.
+    pub address: SocketAddr,
+    /// Did it do what it is there for?
+    pub success: bool,
+    /// How long that took, in seconds.
+    pub seconds: f64,
+    /// Probes so far. Handshakes and questions of theirs count with the clients'.
+    pub probes: u64,
 }
 
 /// The media type of [`encode`]'s text.
@@ -125,12 +154,15 @@ impl Collector for Scrape {
         self.questions(&mut page)?;
         self.upstreams(&mut page)?;
         self.connections(&mut page)?;
+        self.clients(&mut page)?;
         self.troubles(&mut page)?;
         self.state(&mut page)?;
         self.snapshot(&mut page)?;
         self.gauges.reloads.encode(&mut page)?;
         self.memory(&mut page)?;
-        self.certificates(&mut page)
+        self.certificates(&mut page)?;
+        self.probes(&mut page)?;
+        acme::write(&mut page, self.gauges.acme)
     }
 }
 
@@ -196,9 +228,22 @@ impl Scrape {
             // One worker may take away what another added: the sum wraps back to the truth.
             family.encode_family(&[("transport", *transport)])?.encode_gauge(&signed(open.value()))?;
         }
+        let help = "Questions refused while only clients that are known by name are heard";
+        page.counter("strangers", help, &totals.strangers)?;
         page.counter("connections_refused", "Connections refused for want of a permit", &totals.connections_refused)?;
         page.counter("handshakes", "TLS and QUIC handshakes completed", &totals.handshakes)?;
-        page.counter("handshakes_failed", "TLS and QUIC handshakes failed or timed out", &totals.handshakes_failed)?;
+        let series = Shaking::ALL.into_iter().zip(&totals.handshakes_failed).flat_map(|(over, row)| {
+            let labels = move |why: Failure| [("transport", over.name()), ("reason", why.name())];
+            Failure::ALL.into_iter().zip(row).map(move |(why, counter)| (labels(why), counter.value()))
+        });
+        page.totals("handshakes_failed", "TLS and QUIC handshakes that came to nothing, by why", series)?;
+        let doors = ["stream", "quic"].into_iter().zip(self.gauges.tickets);
+        let series = doors.flat_map(|(doors, counts)| {
+            let outcomes = ["made", "resumed", "unknown"].into_iter().zip(counts);
+            outcomes.map(move |(outcome, count)| ([("doors", doors), ("outcome", outcome)], count))
+        });
+        let help = "Session tickets: made, resumed from, or of keys that are not or no longer known";
+        page.totals("tickets", help, series)?;
         let help = "PROXY headers, by what came of them";
         page.counters("proxy_headers", help, ("result", &Introduction::NAMES), &totals.introductions)?;
         let help = "Requests from trusted web servers, by what their header told of who asks";
@@ -216,13 +261,18 @@ impl Scrape {
         page.counter("quic_lost", help, &totals.quic_lost)
     }
 
+    fn clients(&self, page: &mut Page<'_>) -> fmt::Result {
+        let series = self.gauges.clients.iter().map(|(name, asked)| ([("client", name.clone())], *asked));
+        page.totals("client_questions", "Questions asked by clients that are known by name", series)
+    }
+
     fn troubles(&self, page: &mut Page<'_>) -> fmt::Result {
         let totals = &self.totals;
         page.limited(totals)?;
         page.counter("protocol_errors", "Connections closed for breaking their protocol", &totals.protocol_errors)?;
-        let help = "Changes of the file of cookie secrets that are in force";
+        let help = "Changes of a file of secrets that are in force";
         page.counter("secrets_taken", help, &totals.secrets_taken)?;
-        let help = "Changes of the file of cookie secrets that could not be used";
+        let help = "Changes of a file of secrets that could not be used";
         page.counter("secrets_refused", help, &totals.secrets_refused)?;
         page.counter("panics", "Turns that panicked and were caught", &totals.panics)?;
         page.counter("send_failed", "Datagrams that could not be sent", &totals.send_failed)?;
@@ -290,8 +340,26 @@ impl Scrape {
         };
         let days = certificates.iter().map(|one| (labels(one), one.days_left));
         page.gauges("certificate_days_left", "Whole days until the certificate expires", days)?;
+        let stale = certificates.iter().map(|one| (labels(one), i64::from(one.stale)));
+        page.gauges("certificate_stale", "1 while the files hold something newer that cannot be used", stale)?;
+        let results = ["taken", "refused"].into_iter().zip(self.gauges.certificate_reloads);
+        let results = results.map(|(result, count)| ([("result", result)], count));
+        page.totals("certificate_reloads", "Changes of certificates, by whether they could be used", results)?;
         let ends = certificates.iter().map(|one| (labels(one), one.not_after));
         page.gauges("certificate_expiry_timestamp_seconds", "When the certificate expires, since 1970", ends)
+    }
+}
+
+impl Scrape {
+    fn probes(&self, page: &mut Page<'_>) -> fmt::Result {
+        let probes = &self.gauges.probes;
+        let labels = |one: &ProbeGauge| [("door", one.door.to_owned()), ("address", one.address.to_string())];
+        let success = probes.iter().map(|one| (labels(one), i64::from(one.success)));
+        page.gauges("door_probe_success", "1 if the door stood the gateway's own last probe", success)?;
+        let seconds = probes.iter().map(|one| (labels(one), one.seconds));
+        page.gauges("door_probe_seconds", "How long the last probe of the door took", seconds)?;
+        let help = "Probes of the door by the gateway itself, whose handshakes and questions count with the clients'";
+        page.totals("door_probes", help, probes.iter().map(|one| (labels(one), one.probes)))
     }
 }
 
@@ -303,7 +371,7 @@ impl Page<'_> {
         self.count(name, help, counter.value())
     }
 
-    fn count(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+    pub(super) fn count(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
@@ -390,12 +458,14 @@ mod tests {
             source: "a \"quoted\"\nfile.pem".into(),
             not_after: 1_900_000_000,
             days_left: 12,
+            stale: true,
         };
         Gauges {
             cache_entries: 7,
             cache_limited: 5,
             certificates: vec![certificate.clone(), certificate],
             ready: true,
+            tickets: [[3, 2, 1], [6, 5, 4]],
             ..Gauges::default()
         }
     }
@@ -459,7 +529,6 @@ mod tests {
                 &worker.attempts_failed,
                 &worker.connections_refused,
                 &worker.handshakes,
-                &worker.handshakes_failed,
                 &worker.protocol_errors,
                 &worker.secrets_taken,
                 &worker.secrets_refused,
@@ -467,7 +536,8 @@ mod tests {
                 &worker.send_failed,
                 &worker.overflow,
             ];
-            for (weight, counter) in (1_u64..).zip(arrays.into_iter().flatten().chain(singles)) {
+            let failed = worker.handshakes_failed.iter().flatten();
+            for (weight, counter) in (1_u64..).zip(arrays.into_iter().flatten().chain(failed).chain(singles)) {
                 counter.add(weight * weight);
                 expected += weight * weight;
             }
@@ -502,6 +572,9 @@ mod tests {
             ("hushgate_cache_entries", 7.0),
             ("hushgate_cache_limited_total", 5.0),
             ("hushgate_ready", 1.0),
+            ("hushgate_certificate_stale{name=\"dns.example\",source=\"a \\\"quoted\\\"\\nfile.pem\"}", 1.0),
+            ("hushgate_tickets_total{doors=\"stream\",outcome=\"unknown\"}", 1.0),
+            ("hushgate_tickets_total{doors=\"quic\",outcome=\"resumed\"}", 5.0),
             ("hushgate_certificate_days_left{name=\"dns.example\",source=\"a \\\"quoted\\\"\\nfile.pem\"}", 12.0),
         ] {
             assert_eq!(series.get(key), Some(&value), "{key}");

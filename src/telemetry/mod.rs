@@ -1,6 +1,8 @@
 //! What the gateway counts and logs about itself.
 
+mod acme;
 pub mod counters;
+pub mod handshakes;
 pub mod limited;
 pub mod log;
 pub mod metrics;
@@ -11,8 +13,9 @@ pub mod reloads;
 mod totals;
 pub mod upstreams;
 
+pub use acme::AcmeGauge;
 pub use counters::{Counter, Counters};
 pub use limited::Limited;
-pub use metrics::{CertificateGauge, Gauges, MemoryGauge, SnapshotGauge};
+pub use metrics::{CertificateGauge, Gauges, MemoryGauge, ProbeGauge, SnapshotGauge};
 pub use reloads::ReloadGauge;
 pub use upstreams::UpstreamFacts;

@@ -30,7 +30,11 @@ pub enum Extent {
 pub struct Logged {
     inner: Arc<dyn Answer>,
     extent: Extent,
+    naming: Naming,
 }
+
+/// The name of a client, if the operator has given it one.
+pub type Naming = Arc<dyn Fn(&Peer) -> Option<Arc<str>> + Send + Sync>;
 
 /// What is remembered of a question until its answer is known.
 #[derive(Debug)]
@@ -39,14 +43,16 @@ struct Line {
     /// The name and type; absent where the extent leaves them out or the message had none.
     question: Option<(Box<[u8]>, u16)>,
     peer: Peer,
+    /// The client's name, where clients are logged and it has one.
+    known: Option<Arc<str>>,
     arrival: Moment,
 }
 
 impl Logged {
-    /// Logs what `inner` answers.
+    /// Logs what `inner` answers; `naming` knows the clients that have a name.
     #[must_use]
-    pub fn new(inner: Arc<dyn Answer>, extent: Extent) -> Self {
-        Self { inner, extent }
+    pub fn new(inner: Arc<dyn Answer>, extent: Extent, naming: Naming) -> Self {
+        Self { inner, extent, naming }
     }
 
     fn line(&self, asked: &Result<Query<'_>, Reject<'_>>, peer: &Peer) -> Line {
@@ -56,7 +62,8 @@ impl Logged {
         };
         let named = question.filter(|_| self.extent != Extent::Anonymous);
         let question = named.map(|question| (self.shown(question.name(message)).into(), question.rtype));
-        Line { extent: self.extent, question, peer: peer.clone(), arrival }
+        let known = if self.extent == Extent::Full { (self.naming)(peer) } else { None };
+        Line { extent: self.extent, question, peer: peer.clone(), known, arrival }
     }
 
     /// `qname`, or of the name of a hidden service that it is one: who leaks it to a resolver should not find it in a log as well
@@ -119,6 +126,7 @@ impl Line {
             target: TARGET,
             transport = self.peer.transport.name(),
             client = self.client(),
+            known = self.known.as_deref(),
             name,
             rtype,
             rcode = facts.rcode,
@@ -144,6 +152,7 @@ impl Line {
             target: TARGET,
             transport = self.peer.transport.name(),
             client = self.client(),
+            known = self.known.as_deref(),
             name,
             rtype,
             dropped = why,
@@ -195,7 +204,8 @@ mod tests {
         let mut message = Header { flags: Flags(Flags::RD), questions: 1, ..Header::default() }.to_octets().to_vec();
         message.extend(name::from_text(text).unwrap());
         message.extend([0, 1, 0, 1]);
-        let line = Logged::new(Arc::new(Silent), extent).line(&Query::parse(&message, &peer, Moment(0)), &peer);
+        let line = Logged::new(Arc::new(Silent), extent, Arc::new(|_| None))
+            .line(&Query::parse(&message, &peer, Moment(0)), &peer);
         line.asked().0
     }
 

@@ -23,7 +23,7 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
         questions, answers, rcodes, dropped, local, synthesised, subnets_told, options_passed, truncated,
         waited, joined, join_full, crowded, refreshes, refreshes_done, refreshes_dropped,
         failures_recalled, stale, sudden, attempts, attempts_failed, upstream_micros, upstream_micros_sum,
-        connections, connections_open, connections_refused, handshakes, handshakes_failed, introductions,
+        connections, connections_open, strangers, connections_refused, handshakes, handshakes_failed, introductions,
         forwardings, protocol_errors, quic_handed_over, quic_passed_on, quic_lost, secrets_taken,
         secrets_refused, limited, panics, send_failed, overflow,
     } = counters;
@@ -32,9 +32,10 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
     let answering = [synthesised, truncated, waited, joined, join_full, crowded, failures_recalled];
     let refreshing = [refreshes, refreshes_done, refreshes_dropped];
     let asking = [subnets_told, options_passed, attempts, attempts_failed, upstream_micros_sum];
-    let connecting = [connections_refused, handshakes, handshakes_failed, protocol_errors];
+    let connecting = [strangers, connections_refused, handshakes, protocol_errors];
     let troubles = [secrets_taken, secrets_refused, panics, send_failed, overflow];
     let moving = [quic_handed_over, quic_passed_on, quic_lost];
     let singles = answering.into_iter().chain(refreshing).chain(asking).chain(connecting).chain(moving).chain(troubles);
-    asked.into_iter().chain(connected).flatten().chain(limited.as_flattened()).chain(singles)
+    let tables = limited.as_flattened().iter().chain(handshakes_failed.as_flattened());
+    asked.into_iter().chain(connected).flatten().chain(tables).chain(singles)
 }

@@ -121,6 +121,12 @@ async fn ask_family(servers: &[Arc<Upstream>], wire: &[u8], rtype: u16) -> Resul
     answered.await.unwrap_or(Err(LookUpError::Unanswered))
 }
 
+/// The addresses that `message` gives for `wire`; none where it gives none of use.
+#[must_use]
+pub fn addresses_in(message: &[u8], wire: &[u8], rtype: u16) -> Vec<IpAddr> {
+    read(message, wire, rtype).map(|found| found.addresses).unwrap_or_default()
+}
+
 /// The addresses that `message` gives for `wire`, its CNAMEs followed.
 fn read(message: &[u8], wire: &[u8], rtype: u16) -> Result<Found, LookUpError> {
     let header = Header::parse(message).map_err(|_| LookUpError::Unanswered)?;

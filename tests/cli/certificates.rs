@@ -84,3 +84,33 @@ fn check_tells_whom_a_good_certificate_is_for_and_how_long_it_lasts() {
     assert!(ended.output.starts_with(&format!("{}: dns.example; ", chain.display())), "{}", ended.output);
     assert!(ended.output.contains(" days left\n"), "{}", ended.output);
 }
+
+#[test]
+fn check_warns_of_names_without_a_certificate_and_of_keys_for_everybody() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let home = Home::new();
+    let (chain, key) = made(2120);
+    let (chain, key) = (home.write("chain.pem", &chain), home.write("key.pem", &key));
+    let set = format!("tls.certificates=[{{ chain = \"{}\", key = \"{}\" }}]", chain.display(), key.display());
+    for (mode, names, warnings) in [
+        (0o600, "tls.names=[\"dns.example\"]", &[][..]),
+        (0o644, "tls.names=[\"DNS.example\"]", &["key.pem may be read or written by every user"]),
+        (
+            0o600,
+            "tls.names=[\"dns.example\", \"b.example\"]",
+            &["tls.names: no certificate in tls.certificates is for b.example"],
+        ),
+    ] {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+        let ended = home.run(&["check", "--set", &set, "--set", names]);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        for warning in ["every user", "no certificate in"] {
+            let is_expected = warnings.iter().any(|expected| expected.contains(warning));
+            assert_eq!(ended.errors.contains(warning), is_expected, "{names}: {}", ended.errors);
+        }
+        for warning in warnings {
+            assert!(ended.errors.contains(warning), "{}", ended.errors);
+        }
+    }
+}

@@ -184,7 +184,7 @@ async fn metrics_count_known_traffic_exactly() {
     let rig = Rig::start().await;
     traffic(&rig).await;
     let open = |scraped: &Scrape| scraped.sum("connections_open");
-    let scraped = scrape_until(rig.admin(), |now| open(now) < 0.5 && now.value("handshakes_failed_total") > 0.5).await;
+    let scraped = scrape_until(rig.admin(), |now| open(now) < 0.5 && now.sum("handshakes_failed_total") > 0.5).await;
     let count = |key: &str, expected: u32| {
         let value = scraped.value(key);
         assert!((value - f64::from(expected)).abs() < 1e-9, "{key} is {value}, not {expected}");
@@ -205,7 +205,7 @@ async fn metrics_count_known_traffic_exactly() {
     let handshakes = 2 * u32::try_from(ENCRYPTED.len()).unwrap();
     for (key, expected) in [
         ("handshakes_total", handshakes),
-        ("handshakes_failed_total", 1),
+        ("handshakes_failed_total{reason=\"bad_signature\",transport=\"dot\"}", 1),
         ("connections_refused_total", 0),
         ("waited_total", 8),
         ("joined_total", 0),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use hushgate::identity::{Chain, Identity, MinVersion, Settings, Upkeep};
+use hushgate::identity::{Chain, Identity, MinVersion, Settings, UnknownNames};
 use hushgate::peer::Transport;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -158,7 +158,10 @@ async fn tls_12_changed_files_are_shown_by_a_listener_that_runs_and_cut_nobody_o
         state_dir: folder.path().join("state"),
         certificates: vec![chain],
         names: Vec::new(),
+        guests: hushgate::identity::Guests::default(),
         min_version: MinVersion::Tls12,
+        unknown_names: UnknownNames::Served,
+        fleet: hushgate::identity::Fleet::default(),
     };
     let identity = Identity::load(settings).unwrap();
     let address = echo(&identity).await;
@@ -170,20 +173,60 @@ async fn tls_12_changed_files_are_shown_by_a_listener_that_runs_and_cut_nobody_o
 
     self_signed(folder.path(), "dns", &["dns.example", "longer.dns.example"], 2 * DAY);
     let (new, pem) = (first_certificate(folder.path(), "dns"), std::fs::read(folder.path().join("dns.pem")).unwrap());
-    assert_eq!(identity.maintain(SystemTime::now()).unwrap(), Upkeep::Renewed);
+    assert_eq!(identity.maintain(SystemTime::now()).renewed.len(), 1);
     assert_eq!(shown(address, &client::trust(&pem, &[]), "longer.dns.example").await.unwrap(), new);
     kept.write_u8(7).await.unwrap();
     kept.flush().await.unwrap();
     assert_eq!(kept.read_u8().await.unwrap(), 7);
 
     std::fs::write(folder.path().join("dns-key.pem"), "torn").unwrap();
-    let error = identity.maintain(SystemTime::now()).unwrap_err().to_string();
+    let mut looks = (0..3).flat_map(|_| identity.maintain(SystemTime::now()).faults);
+    let error = looks.next().unwrap().to_string();
     assert!(error.contains("dns-key.pem"), "{error}");
     assert_eq!(
         shown(address, &client::trust(&pem, &[]), "dns.example").await.unwrap(),
         new,
         "what was in force stays so"
     );
+}
+
+#[tokio::test]
+async fn tls_12_a_renewed_certificate_is_in_force_within_seconds_and_sessions_outlive_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let entry = self_signed(folder.path(), "dns", &["localhost"], DAY);
+    let rig = Rig::with(&format!("[tls]\ncertificates = [{entry}]")).await;
+    let pem = std::fs::read(folder.path().join("dns.pem")).unwrap();
+    let dot = Arc::new(client::trust(&pem, &[b"dot"]));
+    let name = || ServerName::try_from("localhost").unwrap();
+    let shake = async || {
+        let tcp = TcpStream::connect(rig.dot()).await.unwrap();
+        let mut stream = tokio_rustls::TlsConnector::from(Arc::clone(&dot)).connect(name(), tcp).await.unwrap();
+        client::framed(&mut stream, &Ask::a("kept.example.org").bytes()).await.unwrap();
+        stream
+    };
+    // The store of tickets is shared by clones of the configuration.
+    let doq = client::trust(&pem, &[b"doq"]);
+    let endpoint = client::endpoint();
+    let shake_doq = async || {
+        let connection = client::quic_from(&endpoint, rig.doq(), doq.clone()).await.unwrap();
+        client::doq_exchange(&connection, &Ask::a("kept.example.org").bytes()).await.unwrap();
+        connection
+    };
+    let (mut stream, connection) = (shake().await, shake_doq().await);
+    assert_eq!(stream.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Full));
+
+    self_signed(folder.path(), "dns", &["localhost", "new.example"], DAY);
+    let new = std::fs::read(folder.path().join("dns.pem")).unwrap();
+    let waiting = async { while shown(rig.dot(), &client::trust(&new, &[]), "new.example").await.is_err() {} };
+    tokio::time::timeout(client::PATIENCE, waiting).await.expect("within ten seconds");
+    shown_by_quic(rig.doq(), &client::trust(&new, &[b"doq"]), "new.example").await;
+
+    // Those who trust the old one alone could not make a whole handshake: their tickets are honoured.
+    let again = shake().await;
+    assert_eq!(again.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Resumed));
+    shake_doq().await;
+    client::framed(&mut stream, &Ask::a("kept.example.org").bytes()).await.unwrap();
+    client::doq_exchange(&connection, &Ask::a("kept.example.org").bytes()).await.unwrap();
 }
 
 #[tokio::test]

@@ -82,8 +82,8 @@ async fn first_datagram_only(rig: &Rig, address: SocketAddr, alpn: &[u8]) -> (us
         received = near.recv(&mut buffer) => received.unwrap(),
     };
     far.send_to(&buffer[..sent], address).await.unwrap();
-    let failed = scrape_until(rig.admin(), |_| true).await.value("handshakes_failed_total");
-    scrape_until(rig.admin(), |now| now.value("handshakes_failed_total") > failed + 0.5).await;
+    let failed = scrape_until(rig.admin(), |_| true).await.sum("handshakes_failed_total");
+    scrape_until(rig.admin(), |now| now.sum("handshakes_failed_total") > failed + 0.5).await;
     let mut back = 0;
     while let Ok(received) = far.try_recv(&mut buffer) {
         back += received;

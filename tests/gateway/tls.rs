@@ -297,3 +297,36 @@ async fn tls_09_an_unknown_server_name_is_shown_the_default_certificate_and_no_a
         assert!(verdict(&error).contains("not valid for name"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn tls_09_where_names_are_strict_an_unknown_one_gets_the_alert_and_no_name_the_default() {
+    let rig = Rig::with("[tls]\nstrict_sni = true").await;
+    for (address, alpn) in [(rig.dot(), &b"dot"[..]), (rig.doh(), b"h2")] {
+        let mut config = client::trust(&rig.authority(), &[alpn]);
+        let error = shake(address, &Arc::new(config.clone()), "bogus.example").await.unwrap_err();
+        assert!(error.to_string().contains("UnrecognisedName"), "{error}");
+        let error = shake(address, &Arc::new(only_1_2(&rig)), "bogus.example").await.unwrap_err();
+        assert!(error.to_string().contains("UnrecognisedName"), "{error}");
+        client::tls(address, config.clone()).await.unwrap();
+        shake(address, &Arc::new(config.clone()), "127.0.0.1").await.unwrap();
+        config.enable_sni = false;
+        client::tls(address, config).await.unwrap();
+    }
+    for (address, alpn) in [(rig.doq(), &b"doq"[..]), (rig.doh(), b"h3")] {
+        let crypto = client::trust(&rig.authority(), &[alpn]);
+        client::quic(address, crypto.clone()).await.unwrap();
+        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(crypto).unwrap();
+        let config = quinn::ClientConfig::new(Arc::new(crypto));
+        let endpoint = client::endpoint();
+        let error = endpoint.connect_with(config, address, "bogus.example").unwrap().await.unwrap_err();
+        let quinn::ConnectionError::ConnectionClosed(close) = error else { panic!("{error:?}") };
+        assert_eq!(u64::from(close.error_code), 0x170, "unrecognized_name");
+    }
+    let counted = |now: &crate::admin::openmetrics::Scrape| {
+        [("dot", 2.0), ("doh", 2.0), ("doq", 1.0), ("doh3", 1.0)].into_iter().all(|(over, count): (_, f64)| {
+            let key = format!("handshakes_failed_total{{reason=\"server_name\",transport=\"{over}\"}}");
+            (now.value(&key) - count).abs() < 1e-9
+        })
+    };
+    crate::admin::scrape_until(rig.admin(), counted).await;
+}

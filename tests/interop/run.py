@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Real clients and real servers against the real binary: every client x transport pair must get the right answer with the
-certificate verified, and must refuse a wrong authority; clients that look closely find nothing amiss (clients.py), nor do the questions of RFC 8906 (conformance.py); other people's software reads what is said of the doors (discovery.py); so must the gateway of every server x transport pair (servers.py), and what it remembers must outlive its server (memory.py); and proxies must be able to say who asks (proxied.py).
+certificate verified, and must refuse a wrong authority; clients that look closely find nothing amiss (clients.py), nor do the questions of RFC 8906 (conformance.py); other people's software reads what is said of the doors (discovery.py); who was at one gateway of a fleet is known at another (fleet.py); so must the gateway of every server x transport pair (servers.py), and what it remembers must outlive its server (memory.py); proxies must be able to say who asks (proxied.py), and a real authority must give it certificates (acme.py).
 
     run.py HUSHGATE_BINARY HICKORY_BINARY
 
-Needs dig, kdig, curl, openssl, dnsmasq, unbound, kresd, dnsdist and haproxy on the PATH, aioquic and dnspython (with its extras doh and doq) for this Python, and the program of hickory/ built
+Needs dig, kdig, curl, openssl, dnsmasq, unbound, kresd, dnsdist, haproxy and pebble on the PATH, aioquic and dnspython (with its extras doh and doq) for this Python, and the program of hickory/ built
 (`.ci/run` does all that). Starts
 `hushgate demo`, which brings its own upstream, with a state directory of its own; prints a table; exits 1 if any row failed.
 """
@@ -24,9 +24,11 @@ import sys
 import tempfile
 import threading
 
+import acme
 import clients
 import conformance
 import discovery
+import fleet
 import memory
 import proxied
 import servers
@@ -261,7 +263,7 @@ def main():
     binary, hickory = map(os.path.abspath, sys.argv[1:])
     demo, failed, passed = Demo(binary), 0, 0
     try:
-        for client, transport, wanted, got in itertools.chain(rows(binary, demo), clients.rows(demo), conformance.rows(binary), discovery.rows(binary, demo), servers.rows(binary, hickory), memory.rows(binary), proxied.rows(binary)):
+        for client, transport, wanted, got in itertools.chain(rows(binary, demo), clients.rows(demo), conformance.rows(binary), discovery.rows(binary, demo), fleet.rows(binary, demo), servers.rows(binary, hickory), memory.rows(binary), proxied.rows(binary), acme.rows(binary)):
             good = re.search(wanted, got) is not None
             failed, passed = failed + (not good), passed + good
             print(f"{'ok  ' if good else 'FAIL'} {client:38} {transport:5} {got}", flush=True)

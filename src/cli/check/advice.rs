@@ -1,13 +1,21 @@
-//! What a configuration that can be used leaves to be wished: advice that takes the certificate, too, to give.
+//! What a configuration that can be used leaves to be wished: advice that takes the certificates, too, to give.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use serde_json::{Value as Json, json};
 
-use crate::config::Loaded;
-use crate::discovery;
+use crate::config::{Config, Loaded, Origin};
+use crate::discovery::{self, Covered};
 use crate::gateway::outside;
-use crate::identity::{CertificateFacts, IdentityError};
+use crate::guard::clients;
+use crate::identity::acme::{self, Method};
+use crate::identity::chooser::covers;
+use crate::identity::credential::Credential;
+use crate::identity::profile::provider;
+use crate::identity::review::review;
+use crate::identity::{CertificateFacts, Chain, IdentityError};
+use crate::listen::{Door, DoorKind};
 
 /// A warning that names no line of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,12 +42,88 @@ impl Advice {
 #[must_use]
 pub fn of(loaded: &Loaded, credentials: &[Result<CertificateFacts, IdentityError>]) -> Vec<Advice> {
     let Some(config) = &loaded.config else { return Vec::new() };
+    let ordered = config.acme.as_ref();
     let subjects = match credentials.first() {
-        None => None,
+        None => ordered.map(|acme| acme.domains.as_slice()),
         Some(Ok(facts)) => Some(facts.names.as_slice()),
         // What is wrong with it is said already.
         Some(Err(_)) => return Vec::new(),
     };
     let found = discovery::problems(&outside::configured(config, subjects));
-    found.into_iter().map(|problem| Advice { key: problem.key(), what: problem.to_string() }).collect()
+    let found = found.into_iter().map(|problem| Advice { key: problem.key(), what: problem.to_string() });
+    let found = found.chain(uncovered(config, credentials));
+    let found = found.chain(ordered.and_then(|acme| unreached(config, acme)));
+    found.chain(missing(loaded, config, credentials)).chain(reviewed(config)).collect()
+}
+
+/// The names that somebody asked for in `tls.names` and no certificate is for: where there are certificates, nothing makes one.
+fn missing(loaded: &Loaded, config: &Config, credentials: &[Result<CertificateFacts, IdentityError>]) -> Vec<Advice> {
+    let is_given =
+        loaded.effective.iter().any(|row| row.key == "tls.names" && !matches!(row.origin(), Origin::Default));
+    if !is_given || credentials.is_empty() {
+        return Vec::new();
+    }
+    let is_covered = |name: &String| credentials.iter().flatten().any(|facts| covers(&facts.names, name));
+    let names = config.tls.names.iter().filter(|name| !is_covered(name));
+    let what = |name: &String| {
+        format!("no certificate in tls.certificates is for {name}: clients that use it are turned away")
+    };
+    names.map(|name| Advice { key: "tls.names", what: what(name) }).collect()
+}
+
+/// What may be wished of each certificate by itself.
+fn reviewed(config: &Config) -> Vec<Advice> {
+    let (provider, now) = (provider(), SystemTime::now());
+    let review = |files: &Chain| {
+        let credential = Credential::from_files(files, &provider, now);
+        credential.map_or_else(|_| Vec::new(), |credential| review(&credential, files, now))
+    };
+    let concerns = config.tls.certificates.iter().flat_map(review);
+    concerns.map(|concern| Advice { key: super::KEY, what: concern.to_string() }).collect()
+}
+
+/// Clients with a label that no certificate is for. The private authority's is for all of them.
+fn uncovered<'a>(
+    config: &'a Config,
+    credentials: &'a [Result<CertificateFacts, IdentityError>],
+) -> impl Iterator<Item = Advice> + 'a {
+    let subjects = credentials.iter().flatten().flat_map(|facts| facts.names.iter().map(String::as_str));
+    let covered = Covered::of(subjects);
+    let clients = config.guard.clients.iter().flat_map(|clients| &clients.list).filter(|_| !credentials.is_empty());
+    clients.filter_map(move |client| {
+        let names: Vec<&str> = client.credentials.iter().filter_map(server_name).collect();
+        let first = names.first()?;
+        let what = || {
+            format!("\"{}\": no certificate is for {first}: its label needs one for all names there (*)", client.name)
+        };
+        (!names.iter().any(|name| covered.has_name(name))).then(|| Advice { key: "client", what: what() })
+    })
+}
+
+const fn server_name(credential: &clients::Credential) -> Option<&str> {
+    match credential {
+        clients::Credential::ServerName(name) => Some(name.as_str()),
+        clients::Credential::Token(_)
+        | clients::Credential::Key(_)
+        | clients::Credential::CertificateName(_)
+        | clients::Credential::Network(_) => None,
+    }
+}
+
+/// A challenge comes to one port of the outside's, wherever that leads.
+fn unreached(config: &Config, acme: &acme::Settings) -> Option<Advice> {
+    let (key, port, name) = match &acme.method {
+        Method::TlsAlpn => ("acme.challenge", 443, "a doh or dot door"),
+        Method::Http(_) => ("acme.http_listen", 80, "it"),
+        Method::Dns(_) => return None,
+    };
+    let has_port = match &acme.method {
+        Method::Http(addresses) => addresses.iter().any(|address| address.port() == port),
+        Method::TlsAlpn | Method::Dns(_) => {
+            let proves = |door: &&Door| matches!(door.kind, DoorKind::Dot | DoorKind::Doh);
+            config.listen.doors.iter().filter(proves).any(|door| door.address.port() == port)
+        }
+    };
+    let what = format!("the authority comes to port {port}: see to it that this leads to {name}");
+    (!has_port).then_some(Advice { key, what })
 }

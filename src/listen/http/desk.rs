@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use super::pages;
 use super::{Asked, Refusal, Shape, forwarded, request, response};
 use crate::clock::Moment;
+use crate::guard::{Clients, Guard};
 use crate::listen::Context;
 use crate::peer::Peer;
 use crate::query::Query;
@@ -91,11 +92,19 @@ impl Desk {
     pub fn read<B>(&self, request: &Request<B>, question: &mut BytesMut) -> Read {
         question.clear();
         let shape = Shape::of(request.method());
-        let shape = match self.client(request.headers()) {
-            Ok(client) => Shape { client, ..shape },
+        let forwarded = match self.forwarded(request.headers()) {
+            Ok(forwarded) => forwarded,
             Err(refusal) => return Read::Answered(refusal.response(shape)),
         };
-        match request::judge(request, &self.context.terms().paths, question) {
+        let terms = self.context.terms();
+        let bearer = |clients: &Clients| request::bearer(request.uri().path(), &terms.paths, clients);
+        let shape = Shape { client: terms.guard.clients().and_then(bearer), forwarded, ..shape };
+        let judged = request::judge(request, &terms.paths, shape.client, question);
+        if judged != Err(Refusal::Path) && self.is_strange(&terms.guard, shape) {
+            self.context.counters.strangers.add_one();
+            return Read::Answered(Refusal::Access.response(shape));
+        }
+        match judged {
             Ok(Asked::Here(form)) => Read::Question(Shape { form, ..shape }),
             Ok(Asked::InBody(announced)) => Read::InBody(shape, announced),
             Err(Refusal::Path) => {
@@ -105,18 +114,23 @@ impl Desk {
         }
     }
 
+    /// Is this one of those that are refused whatever they ask, and wherever from? All of them in the same words.
+    fn is_strange(&self, guard: &Guard, shape: Shape) -> bool {
+        guard.refuses_strangers() && guard.know(&self.asker(shape)).is_none()
+    }
+
     /// What is at a path that no DNS is answered at.
     fn elsewhere<B>(&self, request: &Request<B>, shape: Shape) -> Result<Response<Bytes>, Refusal> {
         let terms = self.context.terms();
         let peer = self.asker(shape);
-        if !terms.guard.may_ask(peer.door, peer.ip()) {
+        if !terms.guard.hears(&peer, terms.guard.know(&peer)) {
             return Err(Refusal::Path);
         }
         pages::at(&terms.pages, request.uri().path(), request.method())
     }
 
     /// Who asks by a request with `headers`, if it is another than the peer of the connection.
-    fn client(&self, headers: &HeaderMap) -> Result<Option<IpAddr>, Refusal> {
+    fn forwarded(&self, headers: &HeaderMap) -> Result<Option<IpAddr>, Refusal> {
         let (terms, peer) = (self.context.terms(), self.peer.load());
         let door = peer.door;
         let Some(header) = terms.guard.forwarder(door, peer.ip()) else { return Ok(None) };
@@ -132,10 +146,12 @@ impl Desk {
     /// Who asks by a request of this shape. A web server does not tell its client's port.
     fn asker(&self, shape: Shape) -> Asker {
         let peer = self.peer.load();
-        match shape.client {
-            None => Asker::Peer(peer),
-            Some(client) => Asker::Other(Box::new(Peer::clone(&peer).speaking_for(SocketAddr::new(client, 0)))),
-        }
+        let other = match (shape.forwarded, shape.client) {
+            (None, None) => return Asker::Peer(peer),
+            (Some(client), _) => Peer::clone(&peer).speaking_for(SocketAddr::new(client, 0)),
+            (None, Some(_)) => Peer::clone(&peer),
+        };
+        Asker::Other(Box::new(Peer { client: shape.client.or(other.client), ..other }))
     }
 
     /// Answers the DNS message `question`; `replies` is where replies are made, empty before and after.

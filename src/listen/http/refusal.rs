@@ -39,7 +39,7 @@ pub enum Refusal {
     NotAQuery,
     /// The web server in front does not tell who asks.
     Unnamed,
-    /// The client's network may not ask here.
+    /// The client, or its network, may not ask here.
     Access,
     /// The client asks too much.
     Limit,
@@ -105,7 +105,7 @@ impl Refusal {
             Self::Slow => "The body did not come in time.\n",
             Self::NotAQuery => "The message is not a DNS query: it needs twelve octets and QR clear.\n",
             Self::Unnamed => "The header about forwarding does not tell who asks.\n",
-            Self::Access => "This network may not ask here.\n",
+            Self::Access => "You may not ask here.\n",
             Self::Limit => "Too many questions; try again later.\n",
         }
     }

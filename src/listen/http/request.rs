@@ -9,9 +9,11 @@ use http::{HeaderMap, Method, Request, Version};
 use super::json::{self, Media};
 use super::response::DNS_MESSAGE;
 use super::{QueryStringError, Refusal, decode_query_string};
+use crate::guard::Clients;
+use crate::peer::ClientId;
 use crate::wire::MAX_MESSAGE;
 
-/// How a response is to look, and for whom it is.
+/// What the head of a request settles: how the response is to look, and who asks where its path says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// How much of it the method asks for.
@@ -19,7 +21,9 @@ pub struct Shape {
     /// What the reply is given as.
     pub form: Form,
     /// Who asks, where a web server that is believed has told; `None`: the other end of the connection.
-    pub client: Option<IpAddr>,
+    pub forwarded: Option<IpAddr>,
+    /// Whose token is in the path; None: whose connection it is.
+    pub client: Option<ClientId>,
 }
 
 /// How much of a response the method asks for.
@@ -45,7 +49,7 @@ impl Shape {
     #[must_use]
     pub fn of(method: &Method) -> Self {
         let part = if method == Method::HEAD { Part::HeadOnly } else { Part::Whole };
-        Self { part, form: Form::Message, client: None }
+        Self { part, form: Form::Message, forwarded: None, client: None }
     }
 
     /// `body`, if it is asked for.
@@ -67,16 +71,30 @@ pub enum Asked {
     InBody(Option<usize>),
 }
 
-/// Judges the head of `request`; decodes the question of a GET into `question`.
+/// Whose token ends `path`, below one of `paths`? A token of nobody's makes a path like any other that nothing is at.
+#[must_use]
+pub fn bearer(path: &str, paths: &[String], clients: &Clients) -> Option<ClientId> {
+    let (above, token) = path.rsplit_once('/')?;
+    let is_below = paths.iter().any(|path| path.trim_end_matches('/') == above);
+    is_below.then(|| clients.by_token(token.as_bytes())).flatten()
+}
+
+/// Judges the head of `request`, whose path ends in the token of `bearer` if there is one; decodes the question of a GET into
+/// `question`.
 ///
 /// # Errors
 /// The [`Refusal`].
-pub fn judge<B>(request: &Request<B>, paths: &[String], question: &mut BytesMut) -> Result<Asked, Refusal> {
+pub fn judge<B>(
+    request: &Request<B>,
+    paths: &[String],
+    bearer: Option<ClientId>,
+    question: &mut BytesMut,
+) -> Result<Asked, Refusal> {
     let (uri, headers) = (request.uri(), request.headers());
     if request.version() == Version::HTTP_11 && headers.get_all(HOST).iter().count() != 1 {
         return Err(Refusal::Host);
     }
-    if !paths.iter().any(|path| path == uri.path()) {
+    if bearer.is_none() && !paths.iter().any(|path| path == uri.path()) {
         return Err(Refusal::Path);
     }
     match *request.method() {
@@ -167,11 +185,12 @@ const REGISTERED: [&str; 37] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guard::clients;
     use crate::listen::http::QueryStringError;
 
     fn judged(request: http::request::Builder) -> Result<Asked, Refusal> {
         let request = request.version(Version::HTTP_2).body(()).unwrap();
-        judge(&request, &["/dns-query".into(), "/other".into()], &mut BytesMut::new())
+        judge(&request, &["/dns-query".into(), "/other".into()], None, &mut BytesMut::new())
     }
 
     #[test]
@@ -237,10 +256,35 @@ mod tests {
     }
 
     #[test]
+    fn a_token_counts_as_the_last_segment_below_a_path_of_ours_and_nowhere_else() {
+        const TOKEN: &str = "0123456789abcdef";
+        let list = vec![clients::Client {
+            name: "tablet".into(),
+            credentials: vec![clients::Credential::Token(clients::TokenHash::of(TOKEN.as_bytes()))],
+            allow: None,
+        }];
+        let known = Clients::new(clients::Settings { list, ..clients::Settings::default() });
+        let bearer = |path: &str| bearer(path, &["/dns-query".into(), "/".into()], &known).is_some();
+        assert!(bearer("/dns-query/0123456789abcdef") && bearer("/0123456789abcdef"));
+        for path in [
+            "/dns-query",
+            "/dns-query/",
+            "/dns-query/0123456789abcdef/",
+            "/dns-query/0123456789abcdeF",
+            "/dns-query//0123456789abcdef",
+            "/dns-query/x/0123456789abcdef",
+            "/other/0123456789abcdef",
+            "0123456789abcdef",
+        ] {
+            assert!(!bearer(path), "{path}");
+        }
+    }
+
+    #[test]
     fn doh_24_http_1_1_needs_exactly_one_host() {
         let judged = |request: http::request::Builder| {
             let request = request.version(Version::HTTP_11).uri("/dns-query?dns=AAAA").body(()).unwrap();
-            judge(&request, &["/dns-query".into()], &mut BytesMut::new())
+            judge(&request, &["/dns-query".into()], None, &mut BytesMut::new())
         };
         assert_eq!(judged(Request::builder()), Err(Refusal::Host));
         assert_eq!(judged(Request::builder().header("host", "a").header("host", "b")), Err(Refusal::Host));

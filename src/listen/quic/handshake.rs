@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use quinn::crypto::rustls::HandshakeData;
-use quinn::{Connection, Incoming};
+use quinn::{Connection, ConnectionError, Incoming, TransportErrorCode};
+use rustls::pki_types::CertificateDer;
 
 use super::QuicDoors;
 use crate::guard::Permit;
 use crate::listen::session::Session;
-use crate::listen::{Context, doh3, doq};
+use crate::listen::{Context, doh3, doq, known};
 use crate::peer::{DoorId, Peer, Transport};
+use crate::telemetry::handshakes::{Failure, Shaking};
 
 /// An admitted first datagram.
 pub struct Arrival {
@@ -35,9 +37,14 @@ impl Arrival {
     /// Shakes hands and serves the connection to its end.
     pub async fn serve(self, context: Context) {
         let Self { incoming, permit, handshake, local, doors } = self;
-        let Some(connection) = shake(incoming, &context).await else {
-            context.counters.handshakes_failed.add_one();
-            return;
+        let mut over = before(doors);
+        let connection = match shake(incoming, &mut over, &context).await {
+            Ok(connection) => connection,
+            Err(why) => {
+                context.counters.handshake_failed(over, why);
+                tracing::debug!(over = over.name(), why = why.name(), "a handshake failed");
+                return;
+            }
         };
         drop(handshake);
         context.counters.handshakes.add_one();
@@ -53,6 +60,8 @@ impl Arrival {
             connection.close(refusal(transport).into(), b"");
             return;
         };
+        let shown = connection.peer_identity().and_then(|shown| shown.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let peer = known::introduce(peer, shown.as_deref().map(Vec::as_slice), &context.terms().guard);
         let session = Session { peer, permit, alpn: Some(alpn) };
         if transport == Transport::Doh3 {
             doh3::serve(connection, session, context).await;
@@ -62,14 +71,50 @@ impl Arrival {
     }
 }
 
-/// The handshake, in its time. 0-RTT stays off: nothing is read before it is over.
-async fn shake(incoming: Incoming, context: &Context) -> Option<Connection> {
+/// The handshake, in its time; `over` becomes what the client asks for as soon as it has. 0-RTT stays off: nothing is read before
+/// it is over.
+async fn shake(incoming: Incoming, over: &mut Shaking, context: &Context) -> Result<Connection, Failure> {
     let mut drain = context.drain.clone();
-    let connecting = incoming.accept().ok()?;
+    let mut connecting = incoming.accept().map_err(|error| failure(&error))?;
+    let shaking = async {
+        let data = connecting.handshake_data().await.map_err(|error| failure(&error))?;
+        match data.downcast::<HandshakeData>().ok().and_then(|data| data.protocol).as_deref() {
+            Some(b"doq") => *over = Shaking::Doq,
+            Some(b"h3") => *over = Shaking::Doh3,
+            Some(_) | None => {}
+        }
+        connecting.await.map_err(|error| failure(&error))
+    };
     tokio::select! {
         biased;
-        done = tokio::time::timeout(context.limits().handshake_timeout, connecting) => done.ok()?.ok(),
-        () = drain.wanted() => None,
+        done = tokio::time::timeout(context.limits().handshake_timeout, shaking) => done.map_err(|_| Failure::Timeout)?,
+        () = drain.wanted() => Err(Failure::Stopping),
+    }
+}
+
+/// What a handshake is over before the client has said so.
+const fn before(doors: QuicDoors) -> Shaking {
+    match (doors.doq, doors.doh3) {
+        (Some(_), None) => Shaking::Doq,
+        (None, Some(_)) => Shaking::Doh3,
+        (Some(_), Some(_)) | (None, None) => Shaking::Quic,
+    }
+}
+
+/// Why a handshake came to nothing. A client that turns away from our certificate says so in a close that carries its alert (RFC 9001
+/// 4.8), before the handshake is over for us.
+fn failure(error: &ConnectionError) -> Failure {
+    // CRYPTO_ERROR is 0x100 and the alert.
+    let alert =
+        |code: TransportErrorCode| u64::from(code).checked_sub(0x100).and_then(|alert| u8::try_from(alert).ok());
+    match error {
+        ConnectionError::VersionMismatch => Failure::Version,
+        ConnectionError::TransportError(ours) => alert(ours.code).map_or(Failure::Other, Failure::found),
+        ConnectionError::ConnectionClosed(close) => alert(close.error_code).map_or(Failure::Closed, Failure::told),
+        ConnectionError::ApplicationClosed(_) => Failure::Closed,
+        ConnectionError::Reset => Failure::Reset,
+        ConnectionError::TimedOut => Failure::Timeout,
+        ConnectionError::LocallyClosed | ConnectionError::CidsExhausted => Failure::Other,
     }
 }
 

@@ -6,12 +6,14 @@
 //! Clients move: their address changes, and with it the socket that the kernel would choose. A connection id says which worker a
 //! datagram is for (`ids`); the kernel goes by it where it can (`steering`), and workers hand each other the rest (`sorting`).
 
+mod alert;
 mod handshake;
 pub mod ids;
 pub mod mailboxes;
 pub mod ownership;
 mod sorting;
 pub mod steering;
+pub mod tokens;
 pub mod transport;
 pub mod whereabouts;
 
@@ -26,6 +28,7 @@ use self::handshake::Arrival;
 use self::ids::Ids;
 use self::mailboxes::Row;
 use self::sorting::Sorting;
+use self::tokens::Tokens;
 use crate::guard::{Beginning, Source};
 use crate::listen::{Context, Limits, Retry};
 use crate::peer::{DoorId, Peer, Transport, canonical};
@@ -66,9 +69,18 @@ pub struct Place {
     pub row: Arc<Row>,
 }
 
+/// What connections are secured with.
+#[derive(Clone, Debug)]
+pub struct Crypto {
+    /// TLS 1.3.
+    pub tls: Arc<rustls::ServerConfig>,
+    /// Proofs of an address.
+    pub tokens: Tokens,
+}
+
 /// Serves at `place` until the word to stop, and then until the last connection has ended.
-pub async fn serve(place: Place, doors: QuicDoors, tls: Arc<rustls::ServerConfig>, context: Context) {
-    let config = match transport::server_config(Arc::clone(&tls), doors, &context.limits()) {
+pub async fn serve(place: Place, doors: QuicDoors, crypto: Crypto, context: Context) {
+    let config = match transport::server_config(crypto.clone(), doors, &context.limits()) {
         Ok(config) => config,
         Err(error) => {
             tracing::error!(%error, "these TLS settings cannot serve QUIC");
@@ -78,7 +90,7 @@ pub async fn serve(place: Place, doors: QuicDoors, tls: Arc<rustls::ServerConfig
     match endpoint(place, config, &context.counters) {
         Ok((endpoint, local)) => {
             let load = Load::of(context.terms().guard.most_connections());
-            Reception::new(endpoint, local, doors, tls, context).run(load).await;
+            Reception::new(endpoint, local, doors, crypto, context).run(load).await;
         }
         Err(error) => tracing::error!(%error, "the QUIC endpoint could not be opened"),
     }
@@ -121,7 +133,7 @@ struct Reception {
     endpoint: Endpoint,
     local: SocketAddr,
     doors: QuicDoors,
-    tls: Arc<rustls::ServerConfig>,
+    crypto: Crypto,
     /// Those that new connections are told.
     limits: Limits,
     context: Context,
@@ -131,15 +143,9 @@ struct Reception {
 }
 
 impl Reception {
-    fn new(
-        endpoint: Endpoint,
-        local: SocketAddr,
-        doors: QuicDoors,
-        tls: Arc<rustls::ServerConfig>,
-        context: Context,
-    ) -> Self {
+    fn new(endpoint: Endpoint, local: SocketAddr, doors: QuicDoors, crypto: Crypto, context: Context) -> Self {
         let limits = context.limits();
-        Self { endpoint, local, doors, tls, limits, context, connections: JoinSet::new(), handshakes: Arc::new(()) }
+        Self { endpoint, local, doors, crypto, limits, context, connections: JoinSet::new(), handshakes: Arc::new(()) }
     }
 
     async fn run(mut self, load: Load) {
@@ -170,7 +176,7 @@ impl Reception {
             return;
         }
         self.limits = limits;
-        match transport::server_config(Arc::clone(&self.tls), self.doors, &limits) {
+        match transport::server_config(self.crypto.clone(), self.doors, &limits) {
             Ok(config) => self.endpoint.set_server_config(Some(config)),
             Err(error) => tracing::error!(%error, "new limits do not hold for QUIC"),
         }

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use bytes::{BufMut as _, BytesMut};
@@ -13,10 +14,12 @@ use tokio::task::JoinHandle;
 
 use super::mailboxes::Mailboxes;
 use super::ownership::{Ownership, SECRET};
-use super::{Load, Place, QuicDoors, Reception, endpoint, serve, steering, transport};
+use super::tokens::Tokens;
+use super::{Crypto, Load, Place, QuicDoors, Reception, endpoint, serve, steering, transport};
 use crate::answer::Answer;
 use crate::clock::Moment;
 use crate::guard::{Guard, Settings};
+use crate::identity::{Fleet, Keys, Secret};
 use crate::listen::{Absent, Context, Door, DoorKind, Limits, Terms, bind};
 use crate::peer::{DoorId, Peer};
 use crate::query::{Query, Reject};
@@ -110,6 +113,8 @@ pub(crate) struct Plan {
     pub early_data: u32,
     /// Other bounds than those of [`serve`].
     pub load: Option<Load>,
+    /// The secret of its fleet, 32 times this octet; without one its keys are its own.
+    pub fleet: Option<u8>,
     /// How many share the address, each with an endpoint of its own.
     pub workers: u8,
     pub steering: Steering,
@@ -135,6 +140,7 @@ impl Default for Plan {
             load: None,
             workers: 1,
             steering: Steering::Kernel,
+            fleet: None,
         }
     }
 }
@@ -201,6 +207,7 @@ impl Rig {
         let row = mailboxes.row(address, plan.workers.into());
         let places = (0..).zip(bound.udp).map(|(index, socket)| Place { socket, index, row: Arc::clone(&row) });
         let doors = plan.doors;
+        let crypto = Crypto { tls, tokens: Tokens::new(keys(plan.fleet)) };
         let mut served = Vec::new();
         let mut all_counters = Vec::new();
         for place in places {
@@ -208,11 +215,11 @@ impl Rig {
             let context = Context::new(Arc::clone(&terms), Arc::clone(&counters), drain.clone());
             all_counters.push(counters);
             served.push(match plan.load {
-                None => tokio::spawn(serve(place, doors, Arc::clone(&tls), context)),
+                None => tokio::spawn(serve(place, doors, crypto.clone(), context)),
                 Some(load) => {
-                    let config = transport::server_config(Arc::clone(&tls), doors, &plan.limits).unwrap();
+                    let config = transport::server_config(crypto.clone(), doors, &plan.limits).unwrap();
                     let (endpoint, local) = endpoint(place, config, &context.counters).unwrap();
-                    tokio::spawn(Reception::new(endpoint, local, doors, Arc::clone(&tls), context).run(load))
+                    tokio::spawn(Reception::new(endpoint, local, doors, crypto.clone(), context).run(load))
                 }
             });
         }
@@ -224,7 +231,7 @@ impl Rig {
         Self { address, script, counters, all_counters, mailboxes, stop, gate, served, root }
     }
 
-    pub fn client(&self, alpn: &str) -> quinn::Endpoint {
+    pub fn client_config(&self, alpn: &str) -> quinn::ClientConfig {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.root.clone()).unwrap();
@@ -235,9 +242,12 @@ impl Rig {
             .with_no_client_auth();
         tls.alpn_protocols = vec![alpn.as_bytes().to_vec()];
         tls.enable_early_data = true;
-        let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+        quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
+    }
+
+    pub fn client(&self, alpn: &str) -> quinn::Endpoint {
         let mut client = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        client.set_default_client_config(config);
+        client.set_default_client_config(self.client_config(alpn));
         client
     }
 
@@ -248,6 +258,12 @@ impl Rig {
     pub async fn connect(&self) -> quinn::Connection {
         self.try_connect("doq").await.unwrap()
     }
+}
+
+/// The keys of an instance whose fleet has this secret.
+pub(crate) fn keys(fleet: Option<u8>) -> Arc<Keys> {
+    let secrets = fleet.map(|octet| Secret::new([octet; 32])).into_iter().collect();
+    Arc::new(Keys::new(&Fleet { secrets, ..Fleet::default() }, SystemTime::now()).unwrap())
 }
 
 fn server_tls() -> (Arc<rustls::ServerConfig>, CertificateDer<'static>) {

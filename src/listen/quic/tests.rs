@@ -7,10 +7,13 @@ use std::time::Duration;
 use quinn::{ConnectionError, TransportErrorCode};
 use tokio::sync::mpsc;
 
-use super::rig::{Plan, Rig, answer_to, ask, ownership, until};
-use super::{Load, QuicDoors, WorkerId, transport};
+use super::rig::{Plan, Rig, answer_to, ask, keys, ownership, until};
+use super::tokens::Tokens;
+use super::{Crypto, Load, QuicDoors, WorkerId, transport};
 use crate::listen::Limits;
 use crate::peer::{DoorId, Transport};
+
+mod tokens;
 
 fn raw() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -37,7 +40,7 @@ async fn doq_01_without_a_common_protocol_the_handshake_fails_with_0x178() {
     let rig = Rig::start();
     let error = rig.try_connect("dq").await.unwrap_err();
     assert_eq!(transport_code(&error), Some(TransportErrorCode::crypto(0x78)));
-    until(|| rig.counters.handshakes_failed.value() == 1).await;
+    until(|| rig.counters.failed_handshakes(|_| true) == 1).await;
 }
 
 #[tokio::test]
@@ -124,9 +127,9 @@ async fn a_handshake_that_stalls_ends_in_time_and_holds_nobody_up() {
     let stalled = raw();
     stalled.send_to(&initial, rig.address).unwrap();
     receive(&stalled).await;
-    assert_eq!(rig.counters.handshakes_failed.value(), 0);
+    assert_eq!(rig.counters.failed_handshakes(|_| true), 0);
     assert_eq!(ask(&rig.connect().await, "now").await, answer_to("now"));
-    until(|| rig.counters.handshakes_failed.value() == 1).await;
+    until(|| rig.counters.failed_handshakes(|_| true) == 1).await;
 }
 
 #[tokio::test]
@@ -201,7 +204,8 @@ fn settings_without_tls_1_3_are_unfit() {
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
     let doors = QuicDoors { doq: Some(DoorId(0)), doh3: None };
-    let config = transport::server_config(Arc::new(tls), doors, &Limits::default());
+    let crypto = Crypto { tls: Arc::new(tls), tokens: Tokens::new(keys(None)) };
+    let config = transport::server_config(crypto, doors, &Limits::default());
     assert!(matches!(config, Err(transport::Unfit::Tls(_))));
 }
 

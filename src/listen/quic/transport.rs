@@ -5,7 +5,8 @@ use std::sync::Arc;
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicServerConfig};
 use quinn::{IdleTimeout, ServerConfig, TransportConfig, VarInt};
 
-use super::QuicDoors;
+use super::alert::Naming;
+use super::{Crypto, QuicDoors};
 use crate::listen::Limits;
 use crate::wire::MAX_MESSAGE;
 
@@ -27,18 +28,16 @@ pub enum Unfit {
 ///
 /// # Errors
 /// [`Unfit`].
-pub fn server_config(
-    mut tls: Arc<rustls::ServerConfig>,
-    doors: QuicDoors,
-    limits: &Limits,
-) -> Result<ServerConfig, Unfit> {
+pub fn server_config(crypto: Crypto, doors: QuicDoors, limits: &Limits) -> Result<ServerConfig, Unfit> {
+    let Crypto { mut tls, tokens } = crypto;
     if tls.max_early_data_size != 0 {
         // Early data can be replayed (RFC 9250 4.5): it is never offered.
         Arc::make_mut(&mut tls).max_early_data_size = 0;
     }
     // Tried once here: quinn takes it for granted at each first datagram that this works.
     rustls::quic::ServerConnection::new(Arc::clone(&tls), rustls::quic::Version::V1, Vec::new())?;
-    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+    let mut config = ServerConfig::with_crypto(Arc::new(Naming(Arc::new(QuicServerConfig::try_from(tls)?))));
+    tokens.apply(&mut config);
     config
         .transport_config(Arc::new(transport(doors, limits)))
         .migration(true)

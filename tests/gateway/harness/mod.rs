@@ -1,5 +1,6 @@
 //! The rig: a scripted upstream, a gateway on ports of its own, clients for every transport, certificates made by the gateway.
 
+pub mod acme;
 pub mod client;
 pub mod message;
 pub mod mutation;
@@ -35,6 +36,7 @@ pub struct Rig {
     running: Option<Running>,
     doors: Vec<(DoorKind, SocketAddr)>,
     admin: SocketAddr,
+    acme: Vec<SocketAddr>,
     state: tempfile::TempDir,
 }
 
@@ -102,13 +104,16 @@ impl Rig {
         let mut config = loaded.config.unwrap_or_else(|| panic!("bad test configuration: {problems:#?}"));
         // Tests count the seconds of a TTL.
         config.cache.spread = false;
+        // And connections.
+        config.admin.self_probe = false;
         adjust(Adjusting { config: &mut config, folder: state.path(), upstream: upstream.address });
         let gateway = Gateway::build_by(config, clock).unwrap().read_from(source, &loaded.effective);
         let bound = gateway.bind().unwrap();
         let doors = bound.doors();
         let admin = bound.admin_addresses()[0];
+        let acme = bound.acme_addresses();
         let running = bound.serve().unwrap();
-        Self { upstream, running: Some(running), doors, admin, state }
+        Self { upstream, running: Some(running), doors, admin, acme, state }
     }
 
     fn door(&self, kind: DoorKind) -> SocketAddr {
@@ -142,6 +147,11 @@ impl Rig {
 
     pub fn admin(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Where HTTP-01 challenges are answered.
+    pub fn acme(&self) -> SocketAddr {
+        self.acme[0]
     }
 
     /// The private authority's certificate, PEM.

@@ -1,4 +1,4 @@
-//! The files that a configuration names: opened only if they are plain files. To open or read a named pipe could wait for ever, and a
+//! The files that a configuration names, certificates and keys among them: opened only if they are plain files. To open or read a named pipe could wait for ever, and a
 //! device has no end or acts when it is touched; both at the start and while the gateway runs, whatever stands there by then.
 
 use std::fs::{File, OpenOptions};
