@@ -135,7 +135,7 @@ async fn round(control: &Control, name: Option<&str>, before: &[ProbeGauge]) -> 
             // Doors close when the gateway stops.
             Err(_) if control.state.stopping.load(Ordering::Relaxed) => return before.to_vec(),
             Err(error) if !has_failed => {
-                tracing::error!(door, %address, %error, "a door fails its own gateway's probe")
+                tracing::error!(door, %address, %error, "a door fails its own gateway's probe");
             }
             Ok(()) if has_failed => tracing::info!(door, %address, "a door passes its own gateway's probe again"),
             Ok(()) | Err(_) => {}

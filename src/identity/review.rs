@@ -120,12 +120,13 @@ mod tests {
             let credential = Credential::from_files(&files, &provider(), now).unwrap();
             review(&credential, &files, now).iter().map(ToString::to_string).collect::<Vec<_>>()
         };
-        for good in [&[&leaf((70, 90))[..], &middle][..], &[&leaf((70, 90)), &middle, &root], &[&leaf((1, 5)), &middle]]
+        for good in
+            [&[leaf((70, 90)).as_str(), &middle][..], &[&leaf((70, 90)), &middle, &root], &[&leaf((1, 5)), &middle]]
         {
             assert!(concerns(good, 0o640).is_empty());
         }
         for (chain, mode, said) in [
-            (&[&leaf((70, 20))[..], &middle][..], 0o600, "ends in 20 day(s)"),
+            (&[leaf((70, 20)).as_str(), &middle][..], 0o600, "ends in 20 day(s)"),
             (&[&leaf((1, 0)), &middle], 0o600, "ends in 0 day(s)"),
             (&[&leaf((70, 90))], 0o600, "the server's certificate alone"),
             (&[&leaf((70, 90)), &root, &middle], 0o600, "certificate 1 in"),
