@@ -648,6 +648,8 @@ fn ddr_07_check_says_what_keeps_clients_from_finding_the_doors() {
 
 #[test]
 fn a_label_that_no_certificate_is_for_is_advised_of() {
+    const LINE: &str = "warning: client: \"tablet\": no certificate is for kitchen.dns.example: \
+                        its label needs one for all names there (*)\n";
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let (chain, key) = (folder.join("label.pem"), folder.join("label-key.pem"));
     let certificates = format!("tls.certificates=[{{ chain = {chain:?}, key = {key:?} }}]");
@@ -657,12 +659,15 @@ fn a_label_that_no_certificate_is_for_is_advised_of() {
         let params = rcgen::CertificateParams::new(vec!["dns.example".into(), name.into()]).unwrap();
         std::fs::write(&chain, params.self_signed(&pair).unwrap().pem()).unwrap();
         std::fs::write(&key, pair.serialize_pem()).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
         let loaded = load_sets(&[&certificates, "tls.names=[\"dns.example\"]", "advertise.discovery=false", client]);
         let said = check::report(&check::Args::default(), &loaded).complaints;
-        let line = "warning: client: \"tablet\": no certificate is for kitchen.dns.example: \
-                    its label needs one for all names there (*)\n";
-        assert_eq!(said, if advised { line } else { "" }, "{name}");
+        assert_eq!(said, if advised { LINE } else { "" }, "{name}");
     }
+    let ordered = [r#"acme={ domains = ["dns.example"], accept_terms = true }"#, "listen.dot=[\"192.0.2.1:443\"]"];
+    let more = ["tls.names=[\"dns.example\"]", "advertise.discovery=false", client];
+    let said = check::report(&check::Args::default(), &load_sets(&[&ordered[..], &more].concat())).complaints;
+    assert_eq!(said, LINE, "a certificate by ACME has the names that are ordered");
 }
 
 #[test]

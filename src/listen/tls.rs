@@ -97,7 +97,7 @@ async fn shake(
 /// Why a handshake came to nothing, by the error that ended it.
 pub(super) fn failure(error: &io::Error) -> Failure {
     let inner = error.get_ref();
-    if inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<UnknownName>) {
+    if inner.and_then(|inner| inner.downcast_ref::<UnknownName>()).is_some() {
         return Failure::ServerName;
     }
     match inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {

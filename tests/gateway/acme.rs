@@ -100,6 +100,19 @@ async fn rfc8737_a_certificate_is_had_by_tls_alpn_01_and_renewed_under_a_session
 }
 
 #[tokio::test]
+async fn rfc8737_a_name_is_proven_where_names_that_no_certificate_is_for_are_refused() {
+    let authority = Authority::start().await;
+    let rig = ordering(&authority, &["new.example"], "", &["tls.strict_sni=true"]).await;
+    let refused = async |name| session(rig.dot(), &authority.pem, name).await.unwrap_err().to_string();
+    let said = refused("new.example").await;
+    assert!(said.contains("UnrecognisedName"), "there is none for it yet: {said}");
+    authority.look(Sight::Door(rig.dot()));
+    issued(&rig, &authority, "new.example", None).await;
+    let said = refused("other.example").await;
+    assert!(said.contains("UnrecognisedName"), "{said}");
+}
+
+#[tokio::test]
 async fn rfc8737_validators_are_let_in_from_outside_the_access_list_and_nobody_else_is() {
     let authority = Authority::start().await;
     let rig = ordering(&authority, &["dns.example"], "", &[r#"access.allow=["192.0.2.0/24"]"#]).await;

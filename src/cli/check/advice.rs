@@ -63,8 +63,12 @@ fn missing(loaded: &Loaded, config: &Config, credentials: &[Result<CertificateFa
     if !is_given || credentials.is_empty() {
         return Vec::new();
     }
-    let is_covered = |name: &String| credentials.iter().flatten().any(|facts| covers(&facts.names, name));
-    let names = config.tls.names.iter().filter(|name| !is_covered(name));
+    let ordered = config.acme.iter().map(|acme| &acme.domains);
+    let all: Vec<&Vec<String>> = credentials.iter().flatten().map(|facts| &facts.names).chain(ordered).collect();
+    let is_covered = |name: &String| all.iter().any(|names| covers(names, name));
+    // All names below one were added for clients with a label, and are told of with those.
+    let is_added = |name: &String| config.guard.clients.is_some() && name.starts_with("*.");
+    let names = config.tls.names.iter().filter(|name| !is_covered(name) && !is_added(name));
     let what = |name: &String| {
         format!("no certificate in tls.certificates is for {name}: clients that use it are turned away")
     };
@@ -82,14 +86,16 @@ fn reviewed(config: &Config) -> Vec<Advice> {
     concerns.map(|concern| Advice { key: super::KEY, what: concern.to_string() }).collect()
 }
 
-/// Clients with a label that no certificate is for. The private authority's is for all of them.
+/// Clients with a label that no certificate is for, in a file or by ACME. The private authority's is for all of them.
 fn uncovered<'a>(
     config: &'a Config,
     credentials: &'a [Result<CertificateFacts, IdentityError>],
 ) -> impl Iterator<Item = Advice> + 'a {
-    let subjects = credentials.iter().flatten().flat_map(|facts| facts.names.iter().map(String::as_str));
+    let ordered = config.acme.iter().flat_map(|acme| &acme.domains);
+    let subjects = credentials.iter().flatten().flat_map(|facts| &facts.names).chain(ordered).map(String::as_str);
     let covered = Covered::of(subjects);
-    let clients = config.guard.clients.iter().flat_map(|clients| &clients.list).filter(|_| !credentials.is_empty());
+    let is_private = credentials.is_empty() && config.acme.is_none();
+    let clients = config.guard.clients.iter().flat_map(|clients| &clients.list).filter(move |_| !is_private);
     clients.filter_map(move |client| {
         let names: Vec<&str> = client.credentials.iter().filter_map(server_name).collect();
         let first = names.first()?;
