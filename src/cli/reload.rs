@@ -11,12 +11,12 @@ use crate::admin::Reloaded;
 
 const EXAMPLES: &str = "\
 Examples:
-  hushgate reload --dry-run                         what would change, and whether it could: new addresses are tried too
-  hushgate reload                                   the same as SIGHUP, with an answer
+  hushgate reload --dry-run      what would change, and whether it could: new addresses are tried
+  hushgate reload                the same as SIGHUP, with an answer
   hushgate reload --admin unix:/run/hushgate/admin.sock --json
 
 The gateway reads the file that it was started with. Connections, sessions and the cache stay.
-Exit status: 0 it is in force, or could be; 1 it is refused and all is as it was, or no gateway answers.";
+Exit status: 0 it is in force, or could be; 1 it is refused and all is as it was, or nobody answers.";
 
 /// What the command line says.
 #[derive(Clone, Debug, clap::Args)]

@@ -2,6 +2,7 @@
 
 mod acme;
 pub mod counters;
+pub mod gauges;
 pub mod handshakes;
 pub mod limited;
 pub mod log;
@@ -15,7 +16,7 @@ pub mod upstreams;
 
 pub use acme::AcmeGauge;
 pub use counters::{Counter, Counters};
+pub use gauges::{CertificateGauge, Gauges, MemoryGauge, ProbeGauge, SnapshotGauge};
 pub use limited::Limited;
-pub use metrics::{CertificateGauge, Gauges, MemoryGauge, ProbeGauge, SnapshotGauge};
 pub use reloads::ReloadGauge;
 pub use upstreams::UpstreamFacts;
