@@ -39,6 +39,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("guard", &["wire", "peer", "query", "reply", "answer", "trail", "clock", "telemetry"]),
     ("cache", &["wire", "query", "reply", "trail", "clock"]),
     ("identity", &["telemetry", "clock"]),
+    ("confine", &["telemetry"]),
+    ("service", &["telemetry"]),
     ("discovery", &["wire"]),
     ("upstream", &["wire", "peer", "trail", "clock", "telemetry", "identity"]),
     (
@@ -146,6 +148,8 @@ const CRATES: &[(&str, &[&str])] = &[
             "main.rs",
             "cli",
             "identity",
+            "confine",
+            "service.rs",
         ],
     ),
     (
@@ -179,9 +183,14 @@ const CRATES: &[(&str, &[&str])] = &[
             "gateway",
             "worker.rs",
             "plan.rs",
+            "service.rs",
             "main.rs",
         ],
     ),
+    ("caps", &["confine"]),
+    ("landlock", &["confine"]),
+    ("libc", &["confine"]),
+    ("seccompiler", &["confine"]),
 ];
 
 struct File {

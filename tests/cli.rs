@@ -12,6 +12,8 @@
 mod cache;
 #[path = "cli/certificates.rs"]
 mod certificates;
+#[path = "cli/confined.rs"]
+mod confined;
 #[path = "cli/dns.rs"]
 mod dns;
 #[path = "cli/live.rs"]

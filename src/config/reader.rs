@@ -1,5 +1,6 @@
 //! Reads typed values out of the layers and writes down what cannot be read, so that reading goes on to the end.
 
+use std::cell::RefCell;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,8 @@ pub struct Reader<'a> {
     pub around: &'a Surroundings,
     /// The file's folder, which its paths are relative to.
     pub base: &'a Path,
+    /// Every path that was said, for whoever must know what the gateway goes on to read.
+    pub named: RefCell<Vec<PathBuf>>,
 }
 
 /// A table inside a list: a door, a server, a certificate.
@@ -169,10 +172,12 @@ impl<'a> Reader<'a> {
         if text.is_empty() {
             return Err("\"\" must be a path".to_owned());
         }
-        Ok(match node.origin {
+        let path = match node.origin {
             Origin::File { .. } => self.base.join(text),
             Origin::Default | Origin::Environment | Origin::Set => PathBuf::from(text),
-        })
+        };
+        self.named.borrow_mut().push(path.clone());
+        Ok(path)
     }
 
     /// The path of a file that can be read.
