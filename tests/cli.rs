@@ -14,6 +14,8 @@ mod cache;
 mod certificates;
 #[path = "cli/confined.rs"]
 mod confined;
+#[path = "cli/deploy.rs"]
+mod deploy;
 #[path = "cli/dns.rs"]
 mod dns;
 #[path = "cli/live.rs"]

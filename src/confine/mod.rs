@@ -145,10 +145,10 @@ impl Settings {
         let sandbox = match self.sandbox {
             Sandbox::Off => None,
             Sandbox::Auto | Sandbox::Require if has_landlock() => {
-                Some("landlock, seccomp, no new privileges".to_owned())
+                Some("with landlock, seccomp and no new privileges".to_owned())
             }
             Sandbox::Auto | Sandbox::Require => {
-                Some("seccomp, no new privileges; this kernel has no landlock".to_owned())
+                Some("with seccomp and no new privileges; this kernel has no landlock".to_owned())
             }
         };
         let parts: Vec<String> = user.into_iter().chain(sandbox).collect();
@@ -193,6 +193,12 @@ static STANDING: OnceLock<Parts> = OnceLock::new();
 #[must_use]
 pub fn in_force() -> Parts {
     STANDING.get().copied().unwrap_or_default()
+}
+
+/// Does landlock hold this process to the files that it was told of?
+#[must_use]
+pub fn is_fenced() -> bool {
+    Part::ALL.into_iter().zip(in_force()).any(|held| held == (Part::Landlock, true))
 }
 
 fn keep(standing: &Standing) {

@@ -106,10 +106,6 @@ impl Running {
         Self { child, lines }
     }
 
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     pub fn line(&self) -> String {
         self.lines.recv_timeout(PATIENCE).expect("a line of output")
     }
