@@ -102,7 +102,8 @@ fn a_user_who_cannot_be_had_ends_the_start_with_the_reason() {
     assert_eq!(ended.code, 1, "{ended:?}");
     assert!(ended.errors.contains("there is no such user"), "{}", ended.errors);
     if is_root() {
-        // The folder of the test is root's alone: the user cannot enter it.
+        // The user cannot enter what is root's alone.
+        fs::set_permissions(home.path(""), fs::Permissions::from_mode(0o700)).unwrap();
         let ended = run(&["process.user=nobody"]);
         assert_eq!(ended.code, 1, "{ended:?}");
         assert!(ended.errors.contains("cannot write to") && ended.errors.contains("state_dir"), "{}", ended.errors);
