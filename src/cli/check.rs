@@ -138,7 +138,15 @@ fn report_with(args: &Args, loaded: &Loaded, asked: Option<&Asked>) -> Report {
         let certificates = credentials.iter().flatten().map(certificate);
         let servers = tried.map(|tried| table::table(tried, Paint::for_output()) + &table::summary(tried));
         let ordered = loaded.config.iter().filter_map(|config| config.acme.as_ref()).map(ordered);
-        (certificates.chain(ordered).chain(loaded.config.iter().filter_map(confined)).chain([format!("{verdict}\n")]).chain(servers).collect(), lines)
+        (
+            certificates
+                .chain(ordered)
+                .chain(loaded.config.iter().filter_map(confined))
+                .chain([format!("{verdict}\n")])
+                .chain(servers)
+                .collect(),
+            lines,
+        )
     } else {
         (String::new(), format!("{lines}{verdict}\n"))
     };

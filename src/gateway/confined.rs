@@ -4,6 +4,7 @@ use super::Bound;
 use crate::admin::Place;
 use crate::config::Config;
 use crate::confine::{self, ConfineError, Places, Programs};
+use crate::identity::acme::Method;
 
 impl Bound {
     /// Gives up what serving does not need, for the whole process and for good: for a program whose only work this gateway is. Says in the
@@ -29,10 +30,11 @@ impl Bound {
 }
 
 fn places(config: &Config) -> Places {
+    let runs_hook = config.acme.as_ref().is_some_and(|acme| matches!(acme.method, Method::Dns(_)));
     Places {
         named: config.named.clone(),
         state_dir: config.state_dir.clone(),
         sockets: Vec::new(),
-        programs: Programs::None,
+        programs: if runs_hook { Programs::Hook } else { Programs::None },
     }
 }
