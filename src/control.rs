@@ -151,6 +151,7 @@ pub fn start(
                 tokio::spawn(probe::keep(Arc::clone(&control), name.clone()));
             }
             tokio::spawn(memory::watch(Arc::clone(&control)));
+            tokio::spawn(crate::service::watch(control.counters.clone(), control.workers));
             tokio::spawn(upkeep::keep_time(Arc::clone(&control.times)));
             tokio::spawn(secrets::keep(Arc::clone(&control.force), control.own_counters()));
             tokio::spawn(keys::keep(Arc::clone(&control)));

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::{Admin, AdminError, Key, Place};
 use crate::clock::Clock;
 use crate::config::{Config, EffectiveRow, Problem, Source, changes};
+use crate::confine::ConfineError;
 use crate::control::probe::Findings;
 use crate::control::snapshot::Snapshot;
 use crate::control::{self, Control, Probing, State};
@@ -33,6 +34,7 @@ use crate::upstream::BuildError;
 use crate::upstream::timekeeper::{Timekeeper, WallClock};
 use crate::worker::{self, Post, Station, Tenure};
 
+mod confined;
 mod core;
 mod doors;
 mod ledger;
@@ -65,6 +67,9 @@ pub enum GatewayError {
     /// An upstream server.
     #[error(transparent)]
     Upstream(#[from] BuildError),
+    /// The user to become, or a sandbox that is required.
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
     /// No thread or runtime from the system.
     #[error("the system gave no thread or event queue: {0}; raise the limit on processes or open files")]
     System(#[source] std::io::Error),

@@ -75,6 +75,8 @@
 //!   [`cache::codec`].
 //! - **Records are put into words by layouts of our own**, not by the DNS library: clients that ask in JSON read them, and must be able to
 //!   ask again with what they have read. `listen`, `admin` and `cli` share them. See [`presentation`] and [`listen::http::json`].
+//! - **The process gives up its rights after binding** ([`confine`]) and tells a service manager how it does ([`service`]); neither knows
+//!   what a gateway is.
 //! - `telemetry` may import `answer`: the query log stands around the pipeline as an `Answer` of its own, so that a gateway without one
 //!   has nothing of it in its path. `upstream` may import `peer` for the name of a transport.
 
@@ -104,8 +106,10 @@ pub mod upstream;
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod confine;
 
 pub mod control;
 pub mod gateway;
 pub mod plan;
+pub mod service;
 pub mod worker;

@@ -82,6 +82,7 @@ pub fn start(runtime: Runtime, station: Station) -> std::io::Result<thread::Join
 async fn serve(station: Station) {
     let Station { index, context, posts, mut orders, grace, company } = station;
     let [mut drain, mut word] = [context.drain.clone(), context.drain.clone()];
+    tokio::task::spawn_local(crate::service::beat(Arc::clone(&context.counters)));
     let mut loops = JoinSet::new();
     for (post, tenure) in posts {
         loops.spawn_local(keep(post, tenure, index, context.clone(), grace));

@@ -39,6 +39,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("guard", &["wire", "peer", "query", "reply", "answer", "trail", "clock", "telemetry"]),
     ("cache", &["wire", "query", "reply", "trail", "clock"]),
     ("identity", &["telemetry", "clock"]),
+    ("confine", &["telemetry"]),
+    ("service", &["telemetry"]),
     ("discovery", &["wire"]),
     ("upstream", &["wire", "peer", "trail", "clock", "telemetry", "identity"]),
     (
@@ -146,6 +148,8 @@ const CRATES: &[(&str, &[&str])] = &[
             "main.rs",
             "cli",
             "identity",
+            "confine",
+            "service.rs",
         ],
     ),
     (
@@ -179,9 +183,14 @@ const CRATES: &[(&str, &[&str])] = &[
             "gateway",
             "worker.rs",
             "plan.rs",
+            "service.rs",
             "main.rs",
         ],
     ),
+    ("caps", &["confine"]),
+    ("landlock", &["confine"]),
+    ("libc", &["confine"]),
+    ("seccompiler", &["confine"]),
 ];
 
 struct File {
@@ -405,7 +414,15 @@ fn files_and_functions_keep_their_limits() {
 
 #[test]
 fn operating_system_conditions_stay_in_their_places() {
-    let places = ["listen/datagram", "listen/bind", "listen/quic/steering.rs", "shutdown.rs", "cli/serve.rs"];
+    let places = [
+        "listen/datagram",
+        "listen/bind",
+        "listen/quic/steering.rs",
+        "shutdown.rs",
+        "cli/serve.rs",
+        "confine/mod.rs",
+        "service.rs",
+    ];
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut breaches = Vec::new();
     for file in sources() {

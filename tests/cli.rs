@@ -12,6 +12,10 @@
 mod cache;
 #[path = "cli/certificates.rs"]
 mod certificates;
+#[path = "cli/confined.rs"]
+mod confined;
+#[path = "cli/deploy.rs"]
+mod deploy;
 #[path = "cli/dns.rs"]
 mod dns;
 #[path = "cli/live.rs"]

@@ -10,6 +10,7 @@ use serde_json::{Value as Json, json};
 
 use super::paint::Paint;
 use crate::config::{Config, EffectiveRow, Loaded, Problem, Severity, Source, effective, load};
+use crate::confine::Settings;
 use crate::identity::acme;
 use crate::identity::credential::Credential;
 use crate::identity::profile::provider;
@@ -137,7 +138,15 @@ fn report_with(args: &Args, loaded: &Loaded, asked: Option<&Asked>) -> Report {
         let certificates = credentials.iter().flatten().map(certificate);
         let servers = tried.map(|tried| table::table(tried, Paint::for_output()) + &table::summary(tried));
         let ordered = loaded.config.iter().filter_map(|config| config.acme.as_ref()).map(ordered);
-        (certificates.chain(ordered).chain([format!("{verdict}\n")]).chain(servers).collect(), lines)
+        (
+            certificates
+                .chain(ordered)
+                .chain(loaded.config.iter().filter_map(confined))
+                .chain([format!("{verdict}\n")])
+                .chain(servers)
+                .collect(),
+            lines,
+        )
     } else {
         (String::new(), format!("{lines}{verdict}\n"))
     };
@@ -152,6 +161,12 @@ fn credentials(loaded: &Loaded) -> Vec<Result<CertificateFacts, IdentityError>> 
         Credential::from_files(chain, &provider, now).map(|credential| credential.facts(now, index == 0))
     };
     config.tls.certificates.iter().enumerate().map(read).collect()
+}
+
+/// What the process gives up, where somebody has a say in it.
+fn confined(config: &Config) -> Option<String> {
+    let plan = config.process.plan().filter(|_| config.process != Settings::default())?;
+    Some(format!("once its doors are open, the process goes on {plan}\n"))
 }
 
 fn certificate(facts: &CertificateFacts) -> String {

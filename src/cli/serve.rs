@@ -12,6 +12,7 @@ use crate::config::{self, Config, EffectiveRow, Severity, Source};
 use crate::gateway::reload::Way;
 use crate::gateway::{Bound, Gateway, GatewayError, Running};
 use crate::listen::DoorKind;
+use crate::service::{self, Notice};
 use crate::telemetry::log;
 
 /// Runs the command; answers its exit status.
@@ -70,7 +71,10 @@ fn load_with_keys(args: &ConfigArgs) -> Option<(Config, Vec<EffectiveRow>)> {
 fn start(config: Config, source: Source, effective: &[EffectiveRow]) -> Result<Running, GatewayError> {
     let bound = Gateway::build(config)?.read_from(source, effective).bind()?;
     announce(&bound);
-    bound.serve()
+    bound.confine()?;
+    let running = bound.serve()?;
+    service::tell(Notice::Ready);
+    Ok(running)
 }
 
 /// One line a door, so that a person sees where to point a client.
@@ -140,6 +144,7 @@ impl Signals {
                     }
                 }
             }
+            service::tell(Notice::Stopping);
             tracing::info!("stopping: questions in flight are answered first; a second signal ends at once");
             let stopping = tokio::task::spawn_blocking(move || running.stop());
             tokio::select! {

@@ -15,6 +15,7 @@ const UNTIL_RESTART: &[&str] = &[
     "cache.size",
     "cache.domain_share",
     "cache.snapshot",
+    "process.",
     "log.level",
     "log.format",
 ];
@@ -74,5 +75,6 @@ pub fn hold_back(running: &Config, mut new: Config) -> Config {
     // No key of the file.
     new.cache.spread = running.cache.spread;
     new.log.events = running.log.events;
+    new.process = running.process.clone();
     new
 }

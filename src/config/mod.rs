@@ -37,6 +37,7 @@ pub mod node;
 mod origin;
 mod privacy;
 mod problem;
+mod process;
 mod reader;
 mod routes;
 mod rules;
@@ -94,6 +95,10 @@ pub struct Config {
     pub workers: usize,
     /// Where state is kept (0700).
     pub state_dir: PathBuf,
+    /// Who the process is once its doors are open, and what it gives up then.
+    pub process: crate::confine::Settings,
+    /// Every path that it names, and its own.
+    pub named: Vec<PathBuf>,
 }
 
 /// Where a configuration comes from, beside the defaults; a later one wins.
@@ -152,7 +157,8 @@ pub fn load_in(source: &Source, around: &Surroundings) -> Loaded {
     values.complete_pools();
     effect::judge_all(&values, &mut findings);
     let base = source.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-    let config = fill(&mut Reader { values: &values, findings: &mut findings, around, base });
+    let named = source.file.clone().into_iter().collect::<Vec<_>>().into();
+    let config = fill(&mut Reader { values: &values, findings: &mut findings, around, base, named });
     let config = if findings.is_fatal() { None } else { Some(config) };
     let effective = effective::rows(&values, config.as_ref(), &name);
     Loaded { config, problems: findings.into_sorted(), effective }
@@ -213,6 +219,8 @@ fn fill(reader: &mut Reader<'_>) -> Config {
             setup_page: doors.setup_page,
             limits,
         },
+        process: process::read(reader),
+        named: reader.named.take(),
     };
     clients::read(reader, &mut config);
     routes::check_loops(reader, &config.upstream, &config.listen.doors);

@@ -1,6 +1,7 @@
 //! Reads typed values out of the layers and writes down what cannot be read, so that reading goes on to the end.
 
-use std::io::Read as _;
+use std::cell::RefCell;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::effect;
@@ -8,6 +9,7 @@ use super::kinds::{self, What};
 use super::nearest::nearest;
 use super::node::{Entry, Node, Value};
 use super::{Findings, Origin, Surroundings, Values, plain_file};
+use crate::confine;
 
 /// What reading needs.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub struct Reader<'a> {
     pub around: &'a Surroundings,
     /// The file's folder, which its paths are relative to.
     pub base: &'a Path,
+    /// Every path that was said, for whoever must know what the gateway goes on to read.
+    pub named: RefCell<Vec<PathBuf>>,
 }
 
 /// A table inside a list: a door, a server, a certificate.
@@ -169,10 +173,12 @@ impl<'a> Reader<'a> {
         if text.is_empty() {
             return Err("\"\" must be a path".to_owned());
         }
-        Ok(match node.origin {
+        let path = match node.origin {
             Origin::File { .. } => self.base.join(text),
             Origin::Default | Origin::Environment | Origin::Set => PathBuf::from(text),
-        })
+        };
+        self.named.borrow_mut().push(path.clone());
+        Ok(path)
     }
 
     /// The path of a file that can be read.
@@ -181,10 +187,16 @@ impl<'a> Reader<'a> {
         let readable = plain_file::open(&path).and_then(|mut file| file.read(&mut [0]));
         match readable {
             Ok(_) => Ok(path),
-            Err(error) => Err(format!(
-                "{} cannot be read: {error}; check the path, and that the user hushgate runs as may read it",
-                path.display()
-            )),
+            Err(error) => {
+                let hint = match error.kind() {
+                    // Only a reload can meet this: at start everything is read before the process is confined.
+                    ErrorKind::PermissionDenied if confine::is_fenced() => {
+                        "its user may not, or landlock holds it to the folders that were named at start: then start hushgate anew"
+                    }
+                    _ => "check the path, and that the user hushgate runs as may read it",
+                };
+                Err(format!("{} cannot be read: {error}; {hint}", path.display()))
+            }
         }
     }
 }

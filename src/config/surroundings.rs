@@ -26,6 +26,8 @@ pub struct Surroundings {
     pub name_servers: Vec<IpAddr>,
     /// Where state goes unless `state_dir` says otherwise.
     pub state_dir: Option<PathBuf>,
+    /// Is this process root?
+    pub is_root: bool,
 }
 
 impl Surroundings {
@@ -40,6 +42,7 @@ impl Surroundings {
             link: own_networks(),
             name_servers: machines_name_servers(),
             state_dir: state_dir(variable),
+            is_root: nix::unistd::geteuid().is_root(),
         }
     }
 }

@@ -84,6 +84,7 @@ impl Control {
             workers: wide(self.workers),
             snapshot: self.snapshot.gauge(),
             reloads: self.reloader.gauge(),
+            sandbox: crate::confine::in_force(),
             upstreams: facts(&now.routes),
             acme: self.acme.as_ref().map(|acme| acme.gauge()),
             tickets: Doors::ALL.map(|doors| self.identity.keys().tally().at(doors).values()),

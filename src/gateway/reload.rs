@@ -25,6 +25,7 @@ use crate::listen::{DoorKind, Terms};
 use crate::peer::DoorId;
 use crate::pipeline::Pipeline;
 use crate::plan;
+use crate::service::{self, Notice};
 use crate::telemetry::ReloadGauge;
 use crate::upstream::BuildError;
 use crate::upstream::timekeeper::Timekeeper;
@@ -141,6 +142,12 @@ impl Reloader {
     /// Reads the file again, and puts in force what it says now. Blocks for as long as reading, binding and resolving take.
     pub fn reload(&self, way: Way) -> Reloaded {
         match &self.fixtures.source {
+            Some(source) if way == Way::Apply => {
+                service::tell(Notice::Reloading);
+                let reloaded = self.take_over(config::load(source), way);
+                service::tell(Notice::Ready);
+                reloaded
+            }
             Some(source) => self.take_over(config::load(source), way),
             None => {
                 self.refused(way, Vec::new(), vec!["this gateway was started without a configuration to read".into()])

@@ -129,6 +129,8 @@ pub struct Counters {
     pub send_failed: Counter,
     /// Questions dropped because a bound on waiting ones was reached.
     pub overflow: Counter,
+    /// Signs of life, for the watchdog.
+    pub beats: Counter,
 }
 
 impl Counters {

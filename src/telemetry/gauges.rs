@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::AcmeGauge;
+use super::confinement::Parts;
 use super::reloads::ReloadGauge;
 use super::upstreams::UpstreamFacts;
 
@@ -47,6 +48,8 @@ pub struct Gauges {
     pub snapshot: SnapshotGauge,
     /// Configurations taken over.
     pub reloads: ReloadGauge,
+    /// What holds the process back.
+    pub sandbox: Parts,
     /// The memory of this process.
     pub memory: MemoryGauge,
     /// Session tickets made, opened, and shown but not known, at the doors over TCP and over QUIC.

@@ -9,6 +9,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLab
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use super::confinement::Part;
 use super::counters::{Counter, Counters, UPSTREAM_MICROS};
 use super::handshakes::{Failure, Shaking};
 use super::limited::Limited;
@@ -186,6 +187,9 @@ impl Scrape {
         page.gauge("workers", "Workers serving", self.gauges.workers)?;
         page.gauge("ready", "1 while /readyz says yes", u64::from(self.gauges.ready))?;
         page.gauge("start_time_seconds", "When the gateway started, since 1970", self.gauges.started)?;
+        let parts = Part::ALL.map(Part::name).into_iter().zip(self.gauges.sandbox);
+        let parts = parts.map(|(part, is_in_force)| ([("part", part)], i64::from(is_in_force)));
+        page.gauges("sandbox", "1 for each part of the sandbox that is in force", parts)?;
         let help = "1 while the clock says a time that is past, by what this program knows";
         page.gauge("clock_behind", help, u64::from(self.gauges.clock_behind))?;
         let help = "Upstream certificates judged by a later time than the clock's";

@@ -1,6 +1,7 @@
 //! What the gateway counts and logs about itself.
 
 mod acme;
+pub mod confinement;
 pub mod counters;
 pub mod gauges;
 pub mod handshakes;

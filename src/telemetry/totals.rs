@@ -25,7 +25,7 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
         failures_recalled, stale, sudden, attempts, attempts_failed, upstream_micros, upstream_micros_sum,
         connections, connections_open, strangers, connections_refused, handshakes, handshakes_failed, introductions,
         forwardings, protocol_errors, quic_handed_over, quic_passed_on, quic_lost, secrets_taken,
-        secrets_refused, limited, panics, send_failed, overflow,
+        secrets_refused, limited, panics, send_failed, overflow, beats,
     } = counters;
     let asked: [&[Counter]; 8] = [questions, answers, rcodes, dropped, local, stale, sudden, upstream_micros];
     let connected: [&[Counter]; 4] = [connections, connections_open, introductions, forwardings];
@@ -33,7 +33,7 @@ fn all(counters: &Counters) -> impl Iterator<Item = &Counter> {
     let refreshing = [refreshes, refreshes_done, refreshes_dropped];
     let asking = [subnets_told, options_passed, attempts, attempts_failed, upstream_micros_sum];
     let connecting = [strangers, connections_refused, handshakes, protocol_errors];
-    let troubles = [secrets_taken, secrets_refused, panics, send_failed, overflow];
+    let troubles = [secrets_taken, secrets_refused, panics, send_failed, overflow, beats];
     let moving = [quic_handed_over, quic_passed_on, quic_lost];
     let singles = answering.into_iter().chain(refreshing).chain(asking).chain(connecting).chain(moving).chain(troubles);
     let tables = limited.as_flattened().iter().chain(handshakes_failed.as_flattened());

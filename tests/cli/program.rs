@@ -33,7 +33,8 @@ impl Home {
     /// The program, with nothing of this machine's settings.
     pub fn hushgate(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hushgate"));
-        for name in ["HUSHGATE_SET", "STATE_DIRECTORY", "JOURNAL_STREAM", "NO_COLOR"] {
+        for name in ["HUSHGATE_SET", "STATE_DIRECTORY", "JOURNAL_STREAM", "NO_COLOR", "NOTIFY_SOCKET", "WATCHDOG_USEC"]
+        {
             command.env_remove(name);
         }
         command.env("XDG_STATE_HOME", self.0.path()).args(arguments).stdin(Stdio::null());
@@ -47,13 +48,20 @@ impl Home {
 
     /// Starts `serve` on ports of the system's choice in front of `upstream`.
     pub fn serve(&self, upstream: SocketAddr, more: &[&str]) -> Serving {
+        self.serve_in(&[], upstream, more)
+    }
+
+    /// The same with these in its environment.
+    pub fn serve_in(&self, environment: &[(&str, &str)], upstream: SocketAddr, more: &[&str]) -> Serving {
         let upstream = format!("upstream.servers=[\"udp://{upstream}\"]");
         let mut arguments = vec!["serve", "--set", &upstream, "--set", "upstream.fallback=[]"];
         for set in ANY_PORTS {
             arguments.extend(["--set", set]);
         }
         arguments.extend(more);
-        Serving::start(self.hushgate(&arguments))
+        let mut command = self.hushgate(&arguments);
+        command.envs(environment.iter().copied());
+        Serving::start(command)
     }
 }
 

@@ -27,6 +27,7 @@ import threading
 import acme
 import clients
 import conformance
+import deploy
 import discovery
 import fleet
 import memory
@@ -263,7 +264,7 @@ def main():
     binary, hickory = map(os.path.abspath, sys.argv[1:])
     demo, failed, passed = Demo(binary), 0, 0
     try:
-        for client, transport, wanted, got in itertools.chain(rows(binary, demo), clients.rows(demo), conformance.rows(binary), discovery.rows(binary, demo), fleet.rows(binary, demo), servers.rows(binary, hickory), memory.rows(binary), proxied.rows(binary), acme.rows(binary)):
+        for client, transport, wanted, got in itertools.chain(rows(binary, demo), clients.rows(demo), conformance.rows(binary), discovery.rows(binary, demo), fleet.rows(binary, demo), servers.rows(binary, hickory), memory.rows(binary), proxied.rows(binary), acme.rows(binary), deploy.rows(binary)):
             good = re.search(wanted, got) is not None
             failed, passed = failed + (not good), passed + good
             print(f"{'ok  ' if good else 'FAIL'} {client:38} {transport:5} {got}", flush=True)
