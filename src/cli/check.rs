@@ -82,6 +82,10 @@ pub fn run(args: &Args) -> u8 {
     let report = report_with(args, &loaded, tried.as_ref());
     // Whoever reads may have heard enough and gone: the exit code still tells.
     let _ = std::io::stderr().write_all(report.complaints.as_bytes());
+    if !args.json && loaded.config.as_ref().is_some_and(stays_root) {
+        let notice = "notice: process.user: is not set and this is root: name an ordinary user to become once the doors are open\n";
+        let _ = std::io::stderr().write_all(notice.as_bytes());
+    }
     let _ = std::io::stdout().write_all(report.output.as_bytes());
     report.code
 }
@@ -161,6 +165,12 @@ fn credentials(loaded: &Loaded) -> Vec<Result<CertificateFacts, IdentityError>> 
         Credential::from_files(chain, &provider, now).map(|credential| credential.facts(now, index == 0))
     };
     config.tls.certificates.iter().enumerate().map(read).collect()
+}
+
+/// Would `serve`, started like this, meet strangers as root?
+fn stays_root(config: &Config) -> bool {
+    let is_open = config.listen.doors.iter().any(|door| !door.address.ip().is_loopback());
+    is_open && config.process.user.is_none() && nix::unistd::geteuid().is_root()
 }
 
 /// What the process gives up, where somebody has a say in it.

@@ -19,10 +19,6 @@ pub fn read(reader: &mut Reader<'_>) -> Settings {
         let origin = reader.values.get("process.user").map_or(Origin::Default, |node| node.origin);
         reader.findings.error("process.user", origin, "is root: name an ordinary user, or leave it out");
     }
-    if reader.around.is_root && reader.values.get("process.user").is_none() {
-        let what = "is not set and this is root: name an ordinary user to become once the doors are open";
-        reader.findings.notice("process.user", Origin::Default, what);
-    }
     let sandboxes = [("auto", Sandbox::Auto), ("off", Sandbox::Off), ("require", Sandbox::Require)];
     Settings { user, group, sandbox: reader.read("process.sandbox", kinds::choice(&sandboxes)) }
 }

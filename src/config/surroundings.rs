@@ -26,8 +26,6 @@ pub struct Surroundings {
     pub name_servers: Vec<IpAddr>,
     /// Where state goes unless `state_dir` says otherwise.
     pub state_dir: Option<PathBuf>,
-    /// Is this process root?
-    pub is_root: bool,
 }
 
 impl Surroundings {
@@ -42,7 +40,6 @@ impl Surroundings {
             link: own_networks(),
             name_servers: machines_name_servers(),
             state_dir: state_dir(variable),
-            is_root: nix::unistd::geteuid().is_root(),
         }
     }
 }

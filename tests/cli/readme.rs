@@ -30,7 +30,6 @@ fn machine() -> Surroundings {
         link: vec!["192.168.1.0/24".parse().unwrap()],
         name_servers: vec!["192.0.2.53".parse().unwrap()],
         state_dir: Some("/var/lib/hushgate".into()),
-        is_root: false,
     }
 }
 
