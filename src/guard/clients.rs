@@ -196,7 +196,7 @@ impl Clients {
     #[must_use]
     pub fn of(&self, peer: &Peer) -> Option<&Known> {
         let shown = peer.client.and_then(|id| self.ids.get(&id));
-        let number = shown.or_else(|| self.ids.get(&self.by_address(peer.ip())?));
+        let number = shown.or_else(|| self.ids.get(&self.by_address(peer.shown_ip())?));
         number.and_then(|&number| self.known.get(number))
     }
 

@@ -133,7 +133,7 @@ impl Desk {
     fn forwarded(&self, headers: &HeaderMap) -> Result<Option<IpAddr>, Refusal> {
         let (terms, peer) = (self.context.terms(), self.peer.load());
         let door = peer.door;
-        let Some(header) = terms.guard.forwarder(door, peer.ip()) else { return Ok(None) };
+        let Some(header) = terms.guard.forwarder(door, peer.shown_ip()) else { return Ok(None) };
         let client = forwarded::client(headers, header, |hop| terms.guard.forwarder(door, hop).is_some());
         self.context.counters.forwarded(match client {
             Ok(Some(_)) => Forwarding::Accepted,
