@@ -219,6 +219,11 @@ impl Guard {
         if self.is_spared(peer) { Ok(()) } else { self.flows.fault(ClientNetwork::of(peer.shown_ip()), fault, now) }
     }
 
+    /// Is `peer` shut out? For those who come by the connection of a web server: all others begin their own.
+    pub fn is_shut_out(&self, peer: &Peer, now: Moment) -> bool {
+        !self.is_spared(peer) && self.flows.is_shut_out(ClientNetwork::of(peer.shown_ip()), now)
+    }
+
     /// A place for a question of `peer` that has to wait; `None` if as many wait as may.
     pub fn wait(self: &Arc<Self>, peer: &Peer, source: Source) -> Option<Waiting> {
         let key = (!self.is_spared(peer)).then(|| (Client::of(peer), source));
