@@ -42,12 +42,15 @@ impl Client {
 
     /// The RCODE of the answer.
     async fn ask(&mut self, rig: &Rig, name: &str) -> u16 {
-        let question = Ask::a(name).id(0).bytes();
-        let answered = match &mut self.http {
+        message::rcode(&self.answer(rig, &Ask::a(name)).await)
+    }
+
+    async fn answer(&mut self, rig: &Rig, ask: &Ask) -> Vec<u8> {
+        let question = ask.clone().id(0).bytes();
+        match &mut self.http {
             None => client::doq_exchange(&self.connection, &question).await.unwrap().message,
             Some(http) => exchange(http, rig.post(&question)).await,
-        };
-        message::rcode(&answered)
+        }
     }
 }
 
@@ -120,6 +123,24 @@ async fn an_address_that_no_handshake_has_shown_gives_no_rights() {
             }
             let mut honest = Client::at("127.0.0.1", &rig, transport).await;
             assert_eq!(honest.ask(&rig, "moved.example.org").await, 0);
+        }
+    }
+}
+
+/// With a cookie of the victim's, forged datagrams would be taken for the victim's own: answered in full, and counted against it.
+#[tokio::test]
+async fn an_address_that_no_handshake_has_shown_is_given_no_cookie() {
+    let rig = Rig::with("[cookies]\nrequire = \"always\"").await;
+    rig.upstream.always(Answer::new().a(300, [192, 0, 2, 1]));
+    let ask = |cookie: &[u8]| Ask::a("cookie.example.org").id(0).option(10, cookie);
+    for transport in [Transport::Doq, Transport::Doh3] {
+        for (from, answers) in [("127.0.0.2", 0), ("127.0.0.1", 1)] {
+            let mut client = Client::at(from, &rig, transport).await;
+            client.rebind("127.0.0.1");
+            let reply = timeout(client::PATIENCE, client.answer(&rig, &ask(b"8octets!"))).await.expect("is lost");
+            let cookie = message::option(&reply, 10).unwrap();
+            let reply = rig.ask(Transport::Udp, &ask(&cookie).bytes()).await.message;
+            assert_eq!(message::counts(&reply)[1], answers, "{transport:?} from {from}");
         }
     }
 }
