@@ -82,6 +82,8 @@ pub struct Peer {
     pub server_name: Option<Arc<str>>,
     /// Who the client has shown itself to be, if it has.
     pub client: Option<ClientId>,
+    /// Where its handshake has shown it to be, if its datagrams have come from `remote` only since then.
+    pub shaken_at: Option<IpAddr>,
 }
 
 /// A client that the operator knows by name, and what it showed to prove that: who shows something else by then is another.
@@ -100,13 +102,31 @@ impl Peer {
             via: None,
             server_name: None,
             client: None,
+            shaken_at: None,
         }
     }
 
     /// The client that this peer, a trusted proxy, speaks for. What the proxy has shown is not its client's.
     #[must_use]
     pub fn speaking_for(self, client: SocketAddr) -> Self {
-        Self { remote: canonical(client), via: Some(self.ip()), client: None, ..self }
+        Self { remote: canonical(client), via: Some(self.ip()), client: None, shaken_at: None, ..self }
+    }
+
+    /// The same client, whose datagrams come from `remote` now. Anybody can write an address on a datagram, and whether an answer
+    /// has come back from there is not known here: what a handshake has shown stays beside it.
+    #[must_use]
+    pub fn seen_at(self, remote: SocketAddr) -> Self {
+        let (shown, remote) = (self.shown_ip(), canonical(remote));
+        Self { shaken_at: Some(shown).filter(|shown| *shown != remote.ip()), remote, ..self }
+    }
+
+    /// The address that answers for what the client does, and that its rights come from.
+    #[must_use]
+    pub const fn shown_ip(&self) -> IpAddr {
+        match self.shaken_at {
+            Some(shown) => shown,
+            None => self.ip(),
+        }
     }
 
     /// The client's address.

@@ -18,7 +18,7 @@ impl Client {
     /// The client at the other end.
     #[must_use]
     pub fn of(peer: &Peer) -> Self {
-        peer.client.map_or_else(|| Self::Network(ClientNetwork::of(peer.ip())), Self::Known)
+        peer.client.map_or_else(|| Self::Network(ClientNetwork::of(peer.shown_ip())), Self::Known)
     }
 }
 

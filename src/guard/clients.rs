@@ -143,7 +143,10 @@ impl Clients {
                 | Credential::CertificateName(_) => None,
             };
             let networks: Box<[Network]> = shown.iter().filter_map(network).collect();
-            from.extend(allow.iter().flatten());
+            // Who is known by where it comes from alone shows nothing that its own list could ask for.
+            if shown.iter().any(|credential| network(credential).is_none()) {
+                from.extend(allow.iter().flatten());
+            }
             for credential in shown {
                 let id = id(&name, &credential);
                 ids.insert(id, number);
@@ -196,7 +199,7 @@ impl Clients {
     #[must_use]
     pub fn of(&self, peer: &Peer) -> Option<&Known> {
         let shown = peer.client.and_then(|id| self.ids.get(&id));
-        let number = shown.or_else(|| self.ids.get(&self.by_address(peer.ip())?));
+        let number = shown.or_else(|| self.ids.get(&self.by_address(peer.shown_ip())?));
         number.and_then(|&number| self.known.get(number))
     }
 
@@ -355,6 +358,10 @@ mod tests {
         let from = |door, text: &str| roaming.may_come(DoorId(door), text.parse().unwrap());
         assert!(from(1, "198.51.100.1") && from(1, "2001:db8::1"));
         assert!(!from(0, "198.51.100.1"), "a plain door");
+        let printer = Credential::Network("192.0.2.7".parse().unwrap());
+        let placed = registry(vec![client("printer", vec![printer], Some(&["0.0.0.0/0"]))]);
+        let may_come = |from: &str| placed.may_come(DoorId(1), from.parse().unwrap());
+        assert!(!may_come("198.51.100.1") && may_come("192.0.2.7"), "it is known by its network alone");
         let tied = registry(vec![
             client("tablet", vec![token], None),
             client("printer", vec![Credential::Network("192.0.2.7".parse().unwrap())], None),

@@ -91,8 +91,7 @@ impl Flows {
         source: Source,
         now: Moment,
     ) -> Result<(), Limited> {
-        let fault = self.hasher.hash_one(client);
-        if [&self.resets, &self.errors].into_iter().flatten().any(|table| table.is_shut(fault, now)) {
+        if self.is_shut_out(client, now) {
             return Err(Limited::ShutOut);
         }
         // Forged first packets must not use up what the client they name may do.
@@ -104,6 +103,12 @@ impl Flows {
             return Err(Limited::Handshakes);
         }
         Ok(())
+    }
+
+    /// Has `client` taken back or broken too much of late?
+    pub fn is_shut_out(&self, client: ClientNetwork, now: Moment) -> bool {
+        let hash = self.hasher.hash_one(client);
+        [&self.resets, &self.errors].into_iter().flatten().any(|table| table.is_shut(hash, now))
     }
 
     /// Counts what `client` did; from the limit on it is shut out.

@@ -112,13 +112,16 @@ impl Guard {
         self.access.allows(door, client) || self.clients.as_ref().is_some_and(|clients| clients.may_come(door, client))
     }
 
-    /// May `peer` ask, who is `known` or nobody that has a name here?
+    /// May `peer` ask, who is `known` or nobody that has a name here? Wherever it is, and from where it has shown to be.
     pub fn hears(&self, peer: &Peer, known: Option<&Known>) -> bool {
-        let listed = || self.access.allows(peer.door, peer.ip());
-        match known {
-            Some(known) => known.may_ask_from(peer.ip(), listed()),
-            None => !self.refuses_strangers() && listed(),
-        }
+        let is_heard_at = |address| {
+            let listed = || self.access.allows(peer.door, address);
+            match known {
+                Some(known) => known.may_ask_from(address, listed()),
+                None => !self.refuses_strangers() && listed(),
+            }
+        };
+        is_heard_at(peer.ip()) && peer.shaken_at.is_none_or(is_heard_at)
     }
 
     /// Who is `peer`, if it has a name here?
@@ -200,7 +203,7 @@ impl Guard {
         if self.is_spared(peer) {
             return Ok(());
         }
-        self.flows.begin(ClientNetwork::of(peer.ip()), beginning, source, now)
+        self.flows.begin(ClientNetwork::of(peer.shown_ip()), beginning, source, now)
     }
 
     /// Counts a handshake of anybody; answers whether there are so many that unknown addresses must prove themselves first.
@@ -213,7 +216,12 @@ impl Guard {
     /// # Errors
     /// The limit that it has reached.
     pub fn fault(&self, peer: &Peer, fault: Fault, now: Moment) -> Result<(), Limited> {
-        if self.is_spared(peer) { Ok(()) } else { self.flows.fault(ClientNetwork::of(peer.ip()), fault, now) }
+        if self.is_spared(peer) { Ok(()) } else { self.flows.fault(ClientNetwork::of(peer.shown_ip()), fault, now) }
+    }
+
+    /// Is `peer` shut out? For those who come by the connection of a web server: all others begin their own.
+    pub fn is_shut_out(&self, peer: &Peer, now: Moment) -> bool {
+        !self.is_spared(peer) && self.flows.is_shut_out(ClientNetwork::of(peer.shown_ip()), now)
     }
 
     /// A place for a question of `peer` that has to wait; `None` if as many wait as may.
@@ -272,8 +280,17 @@ impl Guard {
 
     /// Does no rate apply to `peer`? What a proxy does for itself is not its clients' doing, who are judged by themselves.
     fn is_spared(&self, peer: &Peer) -> bool {
-        let is_proxy = || matches!(self.standing(peer.door, peer.ip()), Standing::Introducer | Standing::Forwarder);
-        self.is_exempt(peer.ip()) || (peer.via.is_none() && is_proxy())
+        let (door, address) = (peer.door, peer.shown_ip());
+        self.is_exempt(address)
+            || match peer.via {
+                None => matches!(self.standing(door, address), Standing::Introducer | Standing::Forwarder),
+                // A web server behind a proxy. Who is named by a web server is none, whatever it is called.
+                Some(via) => {
+                    self.standing(door, via) == Standing::Introducer
+                        && self.forwarder(door, via).is_none()
+                        && self.forwarder(door, address).is_some()
+                }
+            }
     }
 }
 
@@ -408,6 +425,60 @@ mod tests {
         let servers = [(); 5].map(|()| guard.admit(DoorId(1), ip("10.0.0.9")).unwrap());
         assert!(servers.iter().all(|permit| !permit.owes_header()));
         assert!(guard.may_connect(DoorId(1), ip("10.0.0.9")) && !guard.may_ask(DoorId(1), ip("10.0.0.9")));
+    }
+
+    #[test]
+    fn a_web_server_behind_a_proxy_is_spared_and_whoever_it_names_is_not() {
+        let listed = |text: &str| vec![text.parse().unwrap()];
+        let trust = Trust { proxy: listed("10.0.0.1"), forwarded: listed("10.0.0.8/31"), ..Trust::default() };
+        let guard = Guard::new(Settings {
+            allow: vec![listed("0.0.0.0/0")],
+            queries_per_second: 1,
+            handshakes_per_second: 1,
+            errors_per_second: 1,
+            trust: vec![trust],
+            ..Settings::default()
+        });
+        let to = |ip: IpAddr| std::net::SocketAddr::new(ip, 4711);
+        let server = peer("10.0.0.1").speaking_for(to(ip("10.0.0.9")));
+        let limited = |peer: &Peer| {
+            let begin = || guard.may_begin(peer, Beginning::Handshake, Source::Proven, Moment(0)).is_err();
+            let fault = || guard.fault(peer, Fault::Error, Moment(0)).is_err();
+            let rate = || guard.rate(peer, Source::Proven, Moment(0)) != Rate::Exempt;
+            [(0..100).any(|_| begin()), (0..100).any(|_| fault()), rate()]
+        };
+        assert_eq!(limited(&server), [false; 3]);
+        for client in ["192.0.2.1", "10.0.0.8"] {
+            assert_eq!(limited(&server.clone().speaking_for(to(ip(client)))), [true; 3], "{client}");
+        }
+        assert_eq!(limited(&peer("10.0.0.1").speaking_for(to(ip("192.0.2.2")))), [true; 3]);
+    }
+
+    #[test]
+    fn who_seems_to_have_moved_has_the_rights_of_neither_place_alone_and_is_counted_where_it_was_shown_to_be() {
+        let guard = Guard::new(Settings {
+            allow: vec![vec!["192.0.2.0/24".parse().unwrap(), "127.0.0.0/8".parse().unwrap()]],
+            queries_per_second: 1,
+            errors_per_second: 1,
+            exempt: vec!["127.0.0.0/8".parse().unwrap()],
+            ..Settings::default()
+        });
+        let moved = |from: &str, to: &str| peer(from).seen_at(std::net::SocketAddr::new(ip(to), 99));
+        assert!(hears(&guard, &moved("192.0.2.1", "192.0.2.2")));
+        for (from, to) in [("198.51.100.1", "192.0.2.1"), ("192.0.2.1", "198.51.100.1")] {
+            assert!(!hears(&guard, &moved(from, to)), "{from} {to}");
+        }
+        let back = moved("198.51.100.1", "192.0.2.1").seen_at("198.51.100.1:7".parse().unwrap());
+        assert_eq!((back.shaken_at, back.ip()), (None, ip("198.51.100.1")));
+        // A victim's address on its datagrams costs the victim nothing, and that of an exempt host frees nobody.
+        for address in ["192.0.2.9", "127.0.0.1"] {
+            let attacker = moved("192.0.2.66", address);
+            assert_ne!(guard.rate(&attacker, Source::Proven, Moment(0)), Rate::Exempt);
+            assert!((0..100).any(|_| guard.fault(&attacker, Fault::Error, Moment(0)).is_err()));
+        }
+        let begin = |client| guard.may_begin(&peer(client), Beginning::Clear, Source::Proven, Moment(0));
+        assert_eq!((begin("192.0.2.9"), begin("192.0.2.66")), (Ok(()), Err(Limited::ShutOut)));
+        assert_eq!(guard.rate(&peer("192.0.2.9"), Source::Proven, Moment(0)), Rate::Within);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 
 use super::credential::leaf_facts;
 use super::profile::provider;
@@ -37,6 +37,9 @@ pub fn key_of(certificate: &CertificateDer<'_>) -> Option<[u8; 32]> {
     suite.common.hash_provider.hash(certificate.public_key().raw).as_ref().try_into().ok()
 }
 
+/// Octets of a client's certificates: a few of them, with keys of any kind. The library would take 64 KiB.
+const LARGEST_CHAIN: usize = 16 * 1024;
+
 /// Takes any certificate from who holds its key, and none as well.
 #[derive(Debug)]
 struct Holder(Arc<CryptoProvider>);
@@ -52,10 +55,15 @@ impl ClientCertVerifier for Holder {
 
     fn verify_client_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
+        own: &CertificateDer<'_>,
+        above: &[CertificateDer<'_>],
         _: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        // What is taken is kept as long as the connection, and sealed into each of its tickets.
+        let octets: usize = above.iter().chain([own]).map(|certificate| certificate.len()).sum();
+        if octets > LARGEST_CHAIN {
+            return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
+        }
         Ok(ClientCertVerified::assertion())
     }
 
@@ -110,5 +118,24 @@ impl Authorities {
             return Vec::new();
         }
         leaf_facts(leaf).map(|(names, _, _)| names).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_larger_than_any_client_needs_is_not_kept() {
+        let holder = Holder(provider());
+        let judged = |lengths: &[usize]| {
+            let chain: Vec<_> = lengths.iter().map(|&length| CertificateDer::from(vec![0x30; length])).collect();
+            let (own, above) = chain.split_first().unwrap();
+            holder.verify_client_cert(own, above, UnixTime::now()).is_ok()
+        };
+        assert!(judged(&[1000]) && judged(&[4000, 4000, 8384]));
+        for large in [&[16_385][..], &[1000, 60_000], &[1000; 17]] {
+            assert!(!judged(large), "{large:?}");
+        }
     }
 }

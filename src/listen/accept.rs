@@ -19,7 +19,7 @@ use super::proxy::introduced;
 use super::tcp::Tcp;
 use super::tls::{self, Pace, Secured};
 use super::{Context, Session, doh, known, stream, validator};
-use crate::guard::{Beginning, Refusal};
+use crate::guard::{Beginning, Refusal, Source};
 use crate::identity::Identity;
 use crate::peer::{DoorId, Peer, Transport};
 use crate::shutdown::Stop;
@@ -182,7 +182,10 @@ impl Doorway {
 
     /// Turns a connection away; but an authority's validators come from anywhere, and are known by their client hello.
     fn refuse(&mut self, stream: TcpStream, peer: &Peer, why: Refusal) {
-        let may_prove = why == Refusal::Access && self.service.has_tls();
+        let may_prove = why == Refusal::Access
+            && self.service.has_tls()
+            && self.context.challenges.is_pending()
+            && self.context.begin(peer, Beginning::Handshake, Source::Proven).is_ok();
         if let Some(guest) = may_prove.then(|| self.context.challenges.guest()).flatten() {
             self.connections.spawn(validator::receive(stream, guest, self.context.clone()));
             return;

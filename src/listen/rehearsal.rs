@@ -61,19 +61,26 @@ impl Rehearsal {
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut Limits)) -> Self {
+        Self::guarded(change, |_| {})
+    }
+
+    /// The same with a guard that `guarding` has changed.
+    pub(crate) fn guarded(change: impl FnOnce(&mut Limits), guarding: impl FnOnce(&mut guard::Settings)) -> Self {
         let (gate, gate_end) = watch::channel(false);
         let (changed, changes) = watch::channel(());
         let script =
             Arc::new(Script { gate: gate_end, pending: Arc::default(), changed, heard: AtomicUsize::default() });
         let (stop, drain) = Stop::new();
         let any: Vec<Network> = vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
-        let guard = Guard::new(guard::Settings {
+        let mut settings = guard::Settings {
             allow: vec![any, vec![], vec!["0.0.0.0/0".parse().unwrap()]],
             connections: 1000,
             connections_per_client: 1000,
             queries_per_second: 0,
             ..guard::Settings::default()
-        });
+        };
+        guarding(&mut settings);
+        let guard = Guard::new(settings);
         let mut limits = Limits { handshake_timeout: Duration::from_secs(20), ..Limits::default() };
         change(&mut limits);
         let terms = Terms {

@@ -7,12 +7,12 @@ use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use super::Context;
 use super::tcp::Tcp;
+use crate::identity::acme::Guest;
 
 /// Shakes hands by `proof`, and says goodbye. Few come, so nothing is paced.
 pub(super) async fn prove(hello: StartHandshake<Tcp>, proof: Arc<ServerConfig>) -> io::Result<()> {
@@ -21,7 +21,7 @@ pub(super) async fn prove(hello: StartHandshake<Tcp>, proof: Arc<ServerConfig>) 
 
 /// Takes a connection from outside the access list as far as its client hello, and further only if that is a validator's: everybody
 /// else is cut off there, as if no challenge were pending.
-pub(super) async fn receive(stream: TcpStream, _guest: OwnedSemaphorePermit, context: Context) {
+pub(super) async fn receive(stream: TcpStream, guest: Guest, context: Context) {
     let proving = async {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), Tcp(stream)).await?;
         if let Some(proof) = context.challenges.proof(&hello.client_hello()) {
@@ -30,8 +30,11 @@ pub(super) async fn receive(stream: TcpStream, _guest: OwnedSemaphorePermit, con
         let _ = hello.io.0.set_zero_linger();
         Ok(false)
     };
-    match timeout(context.limits().handshake_timeout, Box::pin(proving)).await {
-        Ok(Ok(true)) => {}
-        Ok(Ok(false) | Err(_)) | Err(_) => context.counters.connections_refused.add_one(),
+    let proven = tokio::select! {
+        proven = timeout(context.limits().handshake_timeout, Box::pin(proving)) => matches!(proven, Ok(Ok(true))),
+        () = guest.outstayed() => false,
+    };
+    if !proven {
+        context.counters.connections_refused.add_one();
     }
 }

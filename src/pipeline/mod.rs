@@ -179,7 +179,8 @@ impl Pipeline {
             return allowed;
         }
         if let Some(cookies) = cookies {
-            admission::cookie(cookies, peer.ip(), message, walk);
+            // A cookie proves an address over UDP, so none is given for one that is not shown.
+            admission::cookie(cookies, peer.shown_ip(), message, walk);
         }
         let rate = guard.rate(peer, admission::source(walk), arrival);
         if matches!(rate, Rate::Over | Rate::FarOver) {

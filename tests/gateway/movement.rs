@@ -1,5 +1,7 @@
 //! QUIC clients whose address changes in the middle of a connection, as behind a NAT that has forgotten them (RFC 9000 9).
 
+use std::net::IpAddr;
+
 use bytes::{Buf as _, Bytes};
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
@@ -17,8 +19,14 @@ struct Client {
 
 impl Client {
     async fn of(rig: &Rig, transport: Transport) -> Self {
+        Self::at("127.0.0.1", rig, transport).await
+    }
+
+    /// One that shakes hands from `ip`.
+    async fn at(ip: &str, rig: &Rig, transport: Transport) -> Self {
         let (door, alpn) = if transport == Transport::Doq { (rig.doq(), &b"doq"[..]) } else { (rig.doh(), &b"h3"[..]) };
-        let (endpoint, connection) = client::quic(door, client::trust(&rig.authority(), &[alpn])).await.unwrap();
+        let endpoint = quinn::Endpoint::client((ip.parse::<IpAddr>().unwrap(), 0).into()).unwrap();
+        let connection = client::quic_from(&endpoint, door, client::trust(&rig.authority(), &[alpn])).await.unwrap();
         let mut http = None;
         if transport == Transport::Doh3 {
             let (mut driver, sender) = h3::client::new(h3_quinn::Connection::new(connection.clone())).await.unwrap();
@@ -34,12 +42,15 @@ impl Client {
 
     /// The RCODE of the answer.
     async fn ask(&mut self, rig: &Rig, name: &str) -> u16 {
-        let question = Ask::a(name).id(0).bytes();
-        let answered = match &mut self.http {
+        message::rcode(&self.answer(rig, &Ask::a(name)).await)
+    }
+
+    async fn answer(&mut self, rig: &Rig, ask: &Ask) -> Vec<u8> {
+        let question = ask.clone().id(0).bytes();
+        match &mut self.http {
             None => client::doq_exchange(&self.connection, &question).await.unwrap().message,
             Some(http) => exchange(http, rig.post(&question)).await,
-        };
-        message::rcode(&answered)
+        }
     }
 }
 
@@ -87,6 +98,49 @@ async fn a_client_that_moves_to_where_nobody_may_ask_is_refused_there() {
             client.rebind(ip);
             let asked = client.ask(&rig, "moved.example.org");
             assert_eq!(timeout(client::PATIENCE, asked).await.expect("is lost"), rcode, "{transport:?} at {ip}");
+        }
+    }
+}
+
+/// Anybody can write the address of somebody else on the datagrams of a connection of their own, and fetch the answers from there
+/// once they are back at their own address (RFC 9000 9.3.1).
+#[tokio::test]
+async fn an_address_that_no_handshake_has_shown_gives_no_rights() {
+    let roaming = "[[client]]\nname = \"roaming\"\ntoken_file = \"token\"\nallow = [\"any\"]\n";
+    let by_list = format!("[access]\nallow = [\"127.0.0.1/32\"]\n{roaming}");
+    let by_name = format!(
+        "[access]\nallow = [\"192.0.2.0/24\"]\n{roaming}[[client]]\nname = \"printer\"\nnetworks = [\"127.0.0.1/32\"]"
+    );
+    for extra in [by_list, by_name] {
+        let rig = Rig::beside(&[("token", "0123456789-abcdef-0123")], &extra, &[]).await;
+        rig.upstream.always(Answer::new().a(300, [192, 0, 2, 1]));
+        for transport in [Transport::Doq, Transport::Doh3] {
+            let mut client = Client::at("127.0.0.2", &rig, transport).await;
+            for ip in ["127.0.0.2", "127.0.0.1"] {
+                client.rebind(ip);
+                let asked = client.ask(&rig, "moved.example.org");
+                assert_eq!(timeout(client::PATIENCE, asked).await.expect("is lost"), 5, "{transport:?} at {ip}");
+            }
+            let mut honest = Client::at("127.0.0.1", &rig, transport).await;
+            assert_eq!(honest.ask(&rig, "moved.example.org").await, 0);
+        }
+    }
+}
+
+/// With a cookie of the victim's, forged datagrams would be taken for the victim's own: answered in full, and counted against it.
+#[tokio::test]
+async fn an_address_that_no_handshake_has_shown_is_given_no_cookie() {
+    let rig = Rig::with("[cookies]\nrequire = \"always\"").await;
+    rig.upstream.always(Answer::new().a(300, [192, 0, 2, 1]));
+    let ask = |cookie: &[u8]| Ask::a("cookie.example.org").id(0).option(10, cookie);
+    for transport in [Transport::Doq, Transport::Doh3] {
+        for (from, answers) in [("127.0.0.2", 0), ("127.0.0.1", 1)] {
+            let mut client = Client::at(from, &rig, transport).await;
+            client.rebind("127.0.0.1");
+            let reply = timeout(client::PATIENCE, client.answer(&rig, &ask(b"8octets!"))).await.expect("is lost");
+            let cookie = message::option(&reply, 10).unwrap();
+            let reply = rig.ask(Transport::Udp, &ask(&cookie).bytes()).await.message;
+            assert_eq!(message::counts(&reply)[1], answers, "{transport:?} from {from}");
         }
     }
 }

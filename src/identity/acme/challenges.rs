@@ -2,14 +2,14 @@
 //!
 //! Nearly always there is none, and then a handshake reads one atomic. There are never more than the configuration has names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::ServerConfig;
 use rustls::server::ClientHello;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 
 /// What a validator offers by ALPN, and nothing else (RFC 8737 6.2).
 pub const ACME_TLS: &[u8] = b"acme-tls/1";
@@ -22,7 +22,20 @@ pub struct Challenges {
     /// TLS challenges pending.
     pending: AtomicUsize,
     raised: Mutex<Raised>,
-    guests: Arc<Semaphore>,
+    /// The oldest first; closed where one has gone by itself.
+    guests: Mutex<VecDeque<oneshot::Sender<()>>>,
+}
+
+/// A connection from outside the access list, until it has said what it is or has to make room.
+#[derive(Debug)]
+pub struct Guest(oneshot::Receiver<()>);
+
+impl Guest {
+    /// Waits until others need its place.
+    pub async fn outstayed(self) {
+        // The sender is dropped, and never says anything.
+        let _ = self.0.await;
+    }
 }
 
 /// What is pending, by name and by token.
@@ -47,7 +60,7 @@ enum Key {
 
 impl Default for Challenges {
     fn default() -> Self {
-        Self { pending: AtomicUsize::new(0), raised: Mutex::default(), guests: Arc::new(Semaphore::new(GUESTS)) }
+        Self { pending: AtomicUsize::new(0), raised: Mutex::default(), guests: Mutex::default() }
     }
 }
 
@@ -74,14 +87,22 @@ impl Challenges {
         self.raised().tls.get(&name).map(Arc::clone)
     }
 
-    /// Lets a connection from outside the access list in for as long as a client hello takes; `None` while nothing is pending or
-    /// too many are in already.
+    /// Lets a connection from outside the access list in for as long as a client hello takes; `None` while nothing is pending.
+    ///
+    /// Where too many are in, the oldest goes: a validator speaks at once, and who is silent must not keep it out.
     #[must_use]
-    pub fn guest(&self) -> Option<OwnedSemaphorePermit> {
+    pub fn guest(&self) -> Option<Guest> {
         if !self.is_pending() {
             return None;
         }
-        Arc::clone(&self.guests).try_acquire_owned().ok()
+        let (place, guest) = oneshot::channel();
+        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
+        guests.retain(|guest| !guest.is_closed());
+        if guests.len() >= GUESTS {
+            guests.pop_front();
+        }
+        guests.push_back(place);
+        Some(Guest(guest))
     }
 
     /// What stands at `token` of `/.well-known/acme-challenge/`.

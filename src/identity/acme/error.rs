@@ -23,6 +23,9 @@ pub enum AcmeError {
     /// An authorization or the order is past saving.
     #[error("the authority does not let us have {0}: its authorization is no longer valid")]
     Refused(String),
+    /// It wants a name proven that was never ordered.
+    #[error("the authority asks for proof of {0:?}, which was not ordered")]
+    Foreign(String),
     /// The order took too long.
     #[error("the order did not come to an end in time")]
     Timeout,

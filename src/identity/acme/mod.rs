@@ -15,7 +15,7 @@ mod settings;
 mod store;
 mod web;
 
-pub use challenges::Challenges;
+pub use challenges::{Challenges, Guest};
 pub use client::{Find, Found};
 pub use error::AcmeError;
 pub use keeper::Acme;

@@ -104,6 +104,9 @@ impl Desk<'_> {
         while let Some(authorization) = authorizations.next().await {
             let mut authorization = authorization?;
             let name = authorization.identifier().to_string();
+            if !is_among(&self.settings.domains, &name) {
+                return Err(AcmeError::Foreign(name));
+            }
             match authorization.status {
                 // Proven for an earlier order, and still believed.
                 AuthorizationStatus::Valid => continue,
@@ -173,6 +176,30 @@ impl Desk<'_> {
             if let Err(error) = hook::run(program, "cleanup", &name, &value).await {
                 tracing::warn!(%error, "acme: a record is left behind");
             }
+        }
+    }
+}
+
+/// Is `name` one of `domains`? What the authority writes here is given to the hook, and doors would prove it.
+fn is_among(domains: &[String], name: &str) -> bool {
+    let base = |name: &str| name.trim_start_matches("*.").to_ascii_lowercase();
+    domains.iter().any(|domain| base(domain) == base(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_ordered_is_proven_whatever_the_authority_asks_for() {
+        let domains = ["dns.example".to_owned(), "*.Home.example".to_owned()];
+        for ours in ["dns.example", "DNS.example", "*.home.example", "home.example"] {
+            assert!(is_among(&domains, ours), "{ours}");
+        }
+        for other in
+            ["", "example", "x.dns.example", "dns.example.", "dns.example;id", "dns.example\n", "../x", "$(id)"]
+        {
+            assert!(!is_among(&domains, other), "{other:?}");
         }
     }
 }

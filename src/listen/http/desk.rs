@@ -9,13 +9,14 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response};
 
 use super::pages;
-use super::{Asked, Refusal, Shape, forwarded, request, response};
+use super::{Asked, Ended, Refusal, Shape, forwarded, request, response};
 use crate::clock::Moment;
 use crate::guard::{Clients, Guard};
-use crate::listen::Context;
+use crate::listen::{Context, Terms};
 use crate::peer::Peer;
 use crate::query::Query;
 use crate::reply::{Now, Out, Pending, Verdict};
+use crate::telemetry::Limited;
 use crate::telemetry::proxies::Forwarding;
 
 /// What a connection needs to answer its requests.
@@ -100,6 +101,9 @@ impl Desk {
         let bearer = |clients: &Clients| request::bearer(request.uri().path(), &terms.paths, clients);
         let shape = Shape { client: terms.guard.clients().and_then(bearer), forwarded, ..shape };
         let judged = request::judge(request, &terms.paths, shape.client, question);
+        if self.is_shut_out(&terms, shape) {
+            return Read::Answered(Refusal::Limit.response(shape));
+        }
         if judged != Err(Refusal::Path) && self.is_strange(&terms.guard, shape) {
             self.context.counters.strangers.add_one();
             return Read::Answered(Refusal::Access.response(shape));
@@ -119,6 +123,30 @@ impl Desk {
         guard.refuses_strangers() && guard.know(&self.asker(shape)).is_none()
     }
 
+    /// Is this one whom a web server speaks for, and who has taken back too much? Its connection is not the asker's to lose.
+    fn is_shut_out(&self, terms: &Terms, shape: Shape) -> bool {
+        if shape.forwarded.is_none() {
+            return false;
+        }
+        let asker = self.asker(shape);
+        let is_out = terms.guard.is_shut_out(&asker, terms.answer.moment());
+        if is_out {
+            self.context.counters.limit(Limited::ShutOut, asker.transport);
+        }
+        is_out
+    }
+
+    /// A request of this shape has been taken back. Where a web server speaks for whoever did that, it is counted against them.
+    #[must_use]
+    pub fn taken_back(&self, shape: Shape) -> Ended {
+        if shape.forwarded.is_none() {
+            return Ended::Abandoned;
+        }
+        // From the limit on they are refused (`is_shut_out`), and nobody else is.
+        let _ = self.context.bears_reset_by(&self.asker(shape));
+        Ended::TakenBackByOther
+    }
+
     /// What is at a path that no DNS is answered at.
     fn elsewhere<B>(&self, request: &Request<B>, shape: Shape) -> Result<Response<Bytes>, Refusal> {
         let terms = self.context.terms();
@@ -133,7 +161,7 @@ impl Desk {
     fn forwarded(&self, headers: &HeaderMap) -> Result<Option<IpAddr>, Refusal> {
         let (terms, peer) = (self.context.terms(), self.peer.load());
         let door = peer.door;
-        let Some(header) = terms.guard.forwarder(door, peer.ip()) else { return Ok(None) };
+        let Some(header) = terms.guard.forwarder(door, peer.shown_ip()) else { return Ok(None) };
         let client = forwarded::client(headers, header, |hop| terms.guard.forwarder(door, hop).is_some());
         self.context.counters.forwarded(match client {
             Ok(Some(_)) => Forwarding::Accepted,

@@ -20,6 +20,8 @@ pub enum Ended {
     Answered,
     /// The client took it back, or never finished it.
     Abandoned,
+    /// The same, by one of those whom a web server speaks for; it has been counted against them.
+    TakenBackByOther,
 }
 
 pub use desk::{Desk, Outcome, Read};

@@ -38,6 +38,8 @@ impl Arrival {
     pub async fn serve(self, context: Context) {
         let Self { incoming, permit, handshake, local, doors } = self;
         let mut over = before(doors);
+        // What the handshake proves; once it is over, datagrams may come from anywhere.
+        let remote = incoming.remote_address();
         let connection = match shake(incoming, &mut over, &context).await {
             Ok(connection) => connection,
             Err(why) => {
@@ -53,7 +55,7 @@ impl Arrival {
             return;
         };
         let local = connection.local_ip().map_or(local, |ip| SocketAddr::new(ip, local.port()));
-        let peer = Peer { server_name, ..Peer::new(connection.remote_address(), local, door, transport) };
+        let peer = Peer { server_name, ..Peer::new(remote, local, door, transport) };
         // Admission was to any door of this address; this one may have rules of its own.
         let permit = permit.filter(|_| context.terms().guard.may_connect(door, peer.ip()));
         let Some(permit) = permit.or_else(|| context.permit(&peer)) else {

@@ -1,7 +1,8 @@
 //! Where the client of a connection is now: its address may change without a handshake, and with it what it may do.
 //!
-//! The questions of a connection are judged by the address that it has when they are asked: access, rate and the network that
-//! upstream servers are told of follow the client. Its permit stays what it was given for.
+//! An address that datagrams come from is proven by nothing: the owner of a connection can write that of a victim on some of them,
+//! and fetch the answers once it is back at its own. So a client that seems to have moved may ask if both addresses may, and is
+//! counted by the one that its handshake has shown, as its permit is; upstream servers are told of the network that it is in now.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ pub fn follow(connection: &Connection, peer: &ArcSwap<Peer>) {
     let known = peer.load();
     // The address of a client behind a proxy is what the proxy said.
     if known.remote != remote && known.via.is_none() {
-        let moved = Peer { remote, ..Peer::clone(&known) };
+        let moved = Peer::clone(&known).seen_at(remote);
         drop::<Guard<_>>(known);
         peer.store(Arc::new(moved));
     }

@@ -53,7 +53,7 @@ impl Guest {
     pub(super) async fn read_on(self, mut body: RecvStream, mut question: BytesMut) -> Ended {
         let gathered = timeout(deadline::REQUEST, gather(&mut body, &mut question)).await;
         match gathered.unwrap_or(Err(Halt::Refused(Refusal::Slow))) {
-            Err(Halt::Gone) => return Ended::Abandoned,
+            Err(Halt::Gone) => return self.visit.desk.taken_back(self.shape),
             Err(Halt::Refused(refusal)) => {
                 let shape = self.shape;
                 return self.send(refusal.response(shape)).await;
@@ -71,7 +71,7 @@ impl Guest {
     pub(super) async fn wait(mut self, pending: Pending) -> Ended {
         let verdict = tokio::select! {
             verdict = pending => verdict,
-            _ = poll_fn(|cx| self.respond.poll_reset(cx)) => return Ended::Abandoned,
+            _ = poll_fn(|cx| self.respond.poll_reset(cx)) => return self.visit.desk.taken_back(self.shape),
         };
         let response = self.visit.desk.conclude(verdict, self.shape);
         self.send(response).await

@@ -160,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
                 }
             }
             Err(error) if error.is_panic() => self.visit.context.counters.panics.add_one(),
-            Ok(Ended::Answered) | Err(_) => {}
+            Ok(Ended::Answered | Ended::TakenBackByOther) | Err(_) => {}
         }
     }
 

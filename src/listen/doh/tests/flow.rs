@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::two::{Client, get, post, whole};
 use super::*;
+use crate::guard::Trust;
 use crate::listen::rehearsal::{assert_answers, query};
 
 #[tokio::test]
@@ -46,6 +47,39 @@ async fn a_reset_drops_the_question_that_waits() {
     stream.send_reset(Reason::CANCEL);
     rehearsal.pending(0).await;
     assert_eq!(client.get("now").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn doh_19_who_takes_back_behind_a_web_server_is_refused_alone_and_its_neighbours_are_not() {
+    let mut rehearsal = Rehearsal::guarded(
+        |limits| limits.streams_per_connection = 8,
+        |settings| {
+            settings.trust = vec![Trust { forwarded: vec!["127.0.0.1".parse().unwrap()], ..Trust::default() }];
+            settings.resets_per_second = 2;
+        },
+    );
+    let mut client = Client::of(&rehearsal).await;
+    let by = |asker: &str, label| {
+        let mut request = get(label);
+        request.headers_mut().insert("x-forwarded-for", asker.parse().unwrap());
+        request
+    };
+    let (greedy, good) = ("198.51.100.7", "198.51.100.8");
+    for turn in 0..40 {
+        let mut requests = client.requests.clone().ready().await.unwrap();
+        let (response, mut stream) = requests.send_request(by(greedy, "never"), true).unwrap();
+        // The limit, its burst, and the one that goes over it.
+        if turn > 8 {
+            assert_eq!(response.await.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
+            continue;
+        }
+        rehearsal.pending(1).await;
+        stream.send_reset(Reason::CANCEL);
+        rehearsal.pending(0).await;
+    }
+    assert_eq!(client.send(by(good, "now"), None).await.unwrap().status(), StatusCode::OK);
+    assert_eq!(client.send(by(greedy, "now"), None).await.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(rehearsal.context.counters.protocol_errors.value(), 0);
 }
 
 #[tokio::test]
