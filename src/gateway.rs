@@ -82,6 +82,7 @@ pub struct Gateway {
     acme: Option<Arc<Acme>>,
     times: Arc<Timekeeper>,
     source: Option<Source>,
+    text: Option<Vec<u8>>,
     keys: Vec<Key>,
 }
 
@@ -92,6 +93,7 @@ pub struct Bound {
     acme: Option<Arc<Acme>>,
     times: Arc<Timekeeper>,
     source: Option<Source>,
+    text: Option<Vec<u8>>,
     keys: Vec<Key>,
     doors: Vec<BoundDoor>,
     admin: Admin,
@@ -128,13 +130,13 @@ impl Gateway {
         let identity = Identity::load_at(config.tls.clone(), times.now())?;
         let open = |settings| Acme::open(settings, Arc::clone(&identity), times.now());
         let acme = config.acme.clone().map(open).transpose()?;
-        Ok(Self { config, identity, acme, times, source: None, keys: Vec::new() })
+        Ok(Self { config, identity, acme, times, source: None, text: None, keys: Vec::new() })
     }
 
-    /// Says where the configuration came from, and what it says key by key: there it is read again by a reload.
+    /// Says where the configuration came from, what the file held and what it says key by key: there it is read again by a reload.
     #[must_use]
-    pub fn read_from(self, source: Source, effective: &[EffectiveRow]) -> Self {
-        Self { source: Some(source), keys: changes::keys(effective), ..self }
+    pub fn read_from(self, source: Source, text: Option<Vec<u8>>, effective: &[EffectiveRow]) -> Self {
+        Self { source: Some(source), text, keys: changes::keys(effective), ..self }
     }
 
     /// Binds every address. Privileges may drop afterwards.
@@ -142,11 +144,11 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError::Bind`] or [`GatewayError::Admin`], naming the address.
     pub fn bind(self) -> Result<Bound, GatewayError> {
-        let Self { config, identity, acme, times, source, keys } = self;
+        let Self { config, identity, acme, times, source, text, keys } = self;
         let doors = bind::bind(&config.listen.doors, config.workers, config.absent)?;
         let admin = Admin::bind(&config.admin)?;
         acme.as_ref().map_or(Ok(()), |acme| acme.bind())?;
-        Ok(Bound { config, identity, acme, times, source, keys, doors, admin })
+        Ok(Bound { config, identity, acme, times, source, text, keys, doors, admin })
     }
 }
 
@@ -186,7 +188,7 @@ impl Bound {
     /// # Errors
     /// [`GatewayError::Upstream`] for a server that cannot be set up, [`GatewayError::System`] where threads cannot be had.
     pub fn serve(self) -> Result<Running, GatewayError> {
-        let Self { config, identity, acme, times, doors, admin, source, keys } = self;
+        let Self { config, identity, acme, times, doors, admin, source, text, keys } = self;
         let runtimes = (0..config.workers.max(1)).map(|_| runtime()).collect::<Result<Vec<_>, _>>()?;
         let control_runtime = runtime()?;
         // The first worker is the home of upstream connections.
@@ -211,8 +213,8 @@ impl Bound {
         let force = Arc::new(ArcSwap::from_pointee(reload::in_force(&core, own, &config, list)));
         let snapshot =
             Snapshot::new(config.cache.clone(), config.state_dir.clone(), Arc::clone(&force), Arc::clone(&times));
-        let (delay, memory, rules) = (config.shutdown.delay, config.memory, rules::of(&config.guard));
-        let probing = if config.admin.self_probe { Probing::As(config.advertise.name.clone()) } else { Probing::Off };
+        let (delay, rules) = (config.shutdown.delay, rules::of(&config.guard));
+        let probing = if config.admin.self_probe { Probing::On } else { Probing::Off };
         let fixtures = Fixtures {
             source,
             identity: Arc::clone(&identity),
@@ -221,7 +223,7 @@ impl Bound {
             exchange,
             force: Arc::clone(&force),
         };
-        let reloader = Arc::new(Reloader::new(fixtures, Standing { config, keys, doors: open, rules, core }));
+        let reloader = Arc::new(Reloader::new(fixtures, Standing { config, keys, doors: open, rules, core }, text));
         let control = Control {
             snapshot: Arc::new(snapshot),
             force,
@@ -231,7 +233,6 @@ impl Bound {
             acme,
             counters: counters.clone(),
             state: Arc::clone(&state),
-            memory,
             findings: Findings::default(),
             probing,
             workers: workers.len(),

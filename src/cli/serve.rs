@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::ConfigArgs;
-use crate::config::{self, Config, EffectiveRow, Severity, Source};
+use crate::config::{self, Config, Loaded, Severity, Source};
 use crate::gateway::reload::Way;
 use crate::gateway::{Bound, Gateway, GatewayError, Running};
 use crate::listen::DoorKind;
@@ -18,14 +18,14 @@ use crate::telemetry::log;
 /// Runs the command; answers its exit status.
 #[must_use]
 pub fn run(args: &ConfigArgs) -> u8 {
-    let Some((config, effective)) = load_with_keys(args) else { return 2 };
+    let Some((config, loaded)) = load_whole(args) else { return 2 };
     if let Err(error) = log::start(config.log.events) {
         eprintln!("hushgate: {error}");
         return 1;
     }
     raise_open_files();
     let outcome = Signals::hear().map_err(|error| format!("signals cannot be heard: {error}")).and_then(|signals| {
-        start(config, args.source(), &effective).map(|running| (signals, running)).map_err(|error| error.to_string())
+        start(config, args.source(), loaded).map(|running| (signals, running)).map_err(|error| error.to_string())
     });
     match outcome {
         Ok((signals, running)) => {
@@ -51,11 +51,12 @@ fn raise_open_files() {
 
 /// The configuration, or all its problems on standard error.
 pub fn load(args: &ConfigArgs) -> Option<Config> {
-    load_with_keys(args).map(|(config, _)| config)
+    load_whole(args).map(|(config, _)| config)
 }
 
-fn load_with_keys(args: &ConfigArgs) -> Option<(Config, Vec<EffectiveRow>)> {
-    let loaded = config::load(&args.source());
+/// The same, and what else came of reading it.
+fn load_whole(args: &ConfigArgs) -> Option<(Config, Loaded)> {
+    let mut loaded = config::load(&args.source());
     // Advice is for who asks for it: `hushgate check` says it.
     for problem in loaded.problems.iter().filter(|problem| problem.severity != Severity::Notice) {
         eprintln!("{problem}");
@@ -65,11 +66,11 @@ fn load_with_keys(args: &ConfigArgs) -> Option<(Config, Vec<EffectiveRow>)> {
             "hushgate: nothing was started. Mend what is named above; `hushgate check` tries it without starting anything"
         );
     }
-    loaded.config.map(|config| (config, loaded.effective))
+    loaded.config.take().map(|config| (config, loaded))
 }
 
-fn start(config: Config, source: Source, effective: &[EffectiveRow]) -> Result<Running, GatewayError> {
-    let bound = Gateway::build(config)?.read_from(source, effective).bind()?;
+fn start(config: Config, source: Source, loaded: Loaded) -> Result<Running, GatewayError> {
+    let bound = Gateway::build(config)?.read_from(source, loaded.text, &loaded.effective).bind()?;
     announce(&bound);
     bound.confine()?;
     let running = bound.serve()?;

@@ -121,6 +121,8 @@ pub struct Loaded {
     pub problems: Vec<Problem>,
     /// What holds for every key, and who said so.
     pub effective: Vec<EffectiveRow>,
+    /// What the file held; None where there is none, or it cannot be read.
+    pub text: Option<Vec<u8>>,
 }
 
 impl Source {
@@ -144,9 +146,7 @@ pub fn load_in(source: &Source, around: &Surroundings) -> Loaded {
     let name = source.file.as_ref().map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
     let mut findings = Findings::new(name.clone());
     let mut values = Values::defaults();
-    if let Some(path) = &source.file {
-        lay_file(&mut values, path, &mut findings);
-    }
+    let text = source.file.as_ref().and_then(|path| lay_file(&mut values, path, &mut findings));
     for assignment in layers::split_assignments(source.environment.as_deref().unwrap_or_default()) {
         values.assign(assignment, Origin::Environment, &mut findings);
     }
@@ -161,16 +161,22 @@ pub fn load_in(source: &Source, around: &Surroundings) -> Loaded {
     let config = fill(&mut Reader { values: &values, findings: &mut findings, around, base, named });
     let config = if findings.is_fatal() { None } else { Some(config) };
     let effective = effective::rows(&values, config.as_ref(), &name);
-    Loaded { config, problems: findings.into_sorted(), effective }
+    Loaded { config, problems: findings.into_sorted(), effective, text }
 }
 
-fn lay_file(values: &mut Values, path: &Path, findings: &mut Findings) {
-    let read = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"));
-    let text = read.and_then(|octets| String::from_utf8(octets).map_err(|_| "is not UTF-8 text".to_owned()));
-    match text {
-        Err(what) => findings.error("", Origin::Default, what),
+/// What the file held is handed back.
+fn lay_file(values: &mut Values, path: &Path, findings: &mut Findings) -> Option<Vec<u8>> {
+    let octets = match std::fs::read(path) {
+        Ok(octets) => octets,
+        Err(error) => {
+            findings.error("", Origin::Default, format!("cannot be read: {error}"));
+            return None;
+        }
+    };
+    match std::str::from_utf8(&octets) {
+        Err(_) => findings.error("", Origin::Default, "is not UTF-8 text"),
         Ok(text) => {
-            let (entries, faults) = node::parse_file(&text);
+            let (entries, faults) = node::parse_file(text);
             for fault in faults {
                 // Either kind of quotes will do.
                 let message = fault.message.trim_end_matches(", expected literal string");
@@ -179,6 +185,7 @@ fn lay_file(values: &mut Values, path: &Path, findings: &mut Findings) {
             values.overlay(entries, findings);
         }
     }
+    Some(octets)
 }
 
 fn fill(reader: &mut Reader<'_>) -> Config {

@@ -90,7 +90,7 @@ impl Control {
             tickets: Doors::ALL.map(|doors| self.identity.keys().tally().at(doors).values()),
             memory: MemoryGauge {
                 resident: wide(memory::resident().unwrap_or_default()),
-                limit: wide(self.memory.unwrap_or_default()),
+                limit: wide(self.force.load().memory.unwrap_or_default()),
                 held: wide(now.guard.octets_held()),
             },
         }

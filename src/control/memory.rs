@@ -10,11 +10,12 @@ use crate::guard::Strain;
 
 /// Looks until the control thread ends.
 pub async fn watch(control: Arc<Control>) {
-    let Some(limit) = control.memory else { return };
     let mut strain = Strain::None;
     loop {
         tokio::time::sleep(INTERVAL).await;
         let Some(resident) = resident() else { return };
+        // A reload may have changed it, or taken it away.
+        let limit = control.force.load().memory.unwrap_or(usize::MAX);
         let now = judge(resident, limit, strain);
         if now != strain {
             let (resident, limit) = (resident >> 20, limit >> 20);

@@ -107,12 +107,13 @@ impl Findings {
     }
 }
 
-/// Knocks at every encrypted door at the start, every minute, and when new certificates are in force; `name` is what clients are told,
-/// or else the default certificate says.
-pub async fn keep(control: Arc<Control>, name: Option<String>) {
+/// Knocks at every encrypted door at the start, every minute, and when new certificates are in force; by the name that clients are
+/// told, or else the default certificate says.
+pub async fn keep(control: Arc<Control>) {
     let mut before = Vec::new();
     loop {
         let generation = control.identity.generation();
+        let name = control.force.load().name.clone();
         let now = round(&control, name.as_deref(), &before).await;
         control.findings.note(now.clone());
         before = now;

@@ -27,8 +27,8 @@ pub fn handle(reloader: &Arc<Reloader>) -> Arc<dyn Fn(Trial) -> Reloading + Send
 /// What tells one version of the file from another.
 type Stamp = Option<(SystemTime, u64)>;
 
-/// Looks at the file while `reload.watch` is on, and takes it over once it has changed and then stayed the same for one look: an
-/// editor may write it in pieces.
+/// Looks at the file while `reload.watch` is on, and takes it over once it holds something else than what was last taken over, or
+/// refused, and has stayed the same for one look: an editor may write it in pieces.
 pub async fn watch(reloader: Arc<Reloader>) {
     let mut seen: Option<Seen> = None;
     loop {
@@ -36,7 +36,7 @@ pub async fn watch(reloader: Arc<Reloader>) {
         let reloader = Arc::clone(&reloader);
         let looked = tokio::task::spawn_blocking(move || {
             let file = reloader.watched()?;
-            let next = Seen::look(file, seen);
+            let next = Seen::look(file, |text| reloader.is_news(text), seen);
             if next.is_due {
                 reloader.reload(Way::Apply);
             }
@@ -57,32 +57,25 @@ pub async fn watch(reloader: Arc<Reloader>) {
 struct Seen {
     file: PathBuf,
     stamp: Stamp,
-    /// Did it hold something else than what was last taken over, or refused?
-    has_changed: bool,
-    text: Option<Vec<u8>>,
+    /// Has it been read since it got this stamp?
+    is_read: bool,
     /// Is it to be taken over now?
     is_due: bool,
 }
 
 impl Seen {
-    /// Looks at `file`, which `before` tells of.
-    fn look(file: PathBuf, before: Option<Self>) -> Self {
+    /// Looks at `file`, which `before` tells of; `is_news` says whether what it holds is anything new.
+    fn look(file: PathBuf, is_news: impl FnOnce(&[u8]) -> bool, before: Option<Self>) -> Self {
         let stamp = stamp(&file);
-        let Some(before) = before.filter(|before| before.file == file) else {
-            let text = std::fs::read(&file).ok();
-            return Self { file, stamp, has_changed: false, text, is_due: false };
-        };
-        let is_settled = before.stamp == stamp;
-        if !is_settled {
-            return Self { file, stamp, has_changed: true, text: before.text, is_due: false };
+        match before.filter(|before| before.file == file && before.stamp == stamp) {
+            None => Self { file, stamp, is_read: false, is_due: false },
+            Some(before) if before.is_read => Self { is_due: false, ..before },
+            Some(_) => {
+                // Touched is not changed; a file that is gone for the moment is about to be written anew.
+                let text = std::fs::read(&file).ok();
+                Self { file, stamp, is_read: text.is_some(), is_due: text.as_deref().is_some_and(is_news) }
+            }
         }
-        if !before.has_changed {
-            return Self { is_due: false, ..before };
-        }
-        // Touched is not changed; a file that is gone for the moment is about to be written anew.
-        let text = std::fs::read(&file).ok();
-        let is_due = text.is_some() && text != before.text;
-        Self { file, stamp, has_changed: text.is_none(), text: text.or(before.text), is_due }
     }
 }
 
@@ -99,7 +92,7 @@ mod tests {
     fn a_file_is_due_once_it_has_changed_and_settled() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("hushgate.toml");
-        let mut due = Vec::new();
+        let (mut due, mut taken) = (Vec::new(), b"a".to_vec());
         let mut seen = None;
         for (text, at) in [
             ("a", 1),
@@ -116,15 +109,30 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             let time = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
             std::fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
-            let next = Seen::look(file.clone(), seen.take());
+            let next = Seen::look(file.clone(), |text| text != taken, seen.take());
+            if next.is_due {
+                taken = text.into();
+            }
             due.push(next.is_due);
             seen = Some(next);
         }
         let no = false;
         assert_eq!(due, [no, no, no, no, true, no, no, no, no, true]);
         std::fs::remove_file(&file).unwrap();
-        let gone = Seen::look(file.clone(), seen);
-        let gone = Seen::look(file, Some(gone));
+        let gone = Seen::look(file.clone(), |_| true, seen);
+        let gone = Seen::look(file, |_| true, Some(gone));
         assert!(!gone.is_due, "a file that is gone says nothing");
+    }
+
+    #[test]
+    fn what_was_written_before_the_first_look_is_news_unless_it_was_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("hushgate.toml");
+        std::fs::write(&file, "new").unwrap();
+        for (taken, due) in [(&b"old"[..], true), (b"new", false)] {
+            let first = Seen::look(file.clone(), |text| text != taken, None);
+            assert!(!first.is_due, "it may not be whole");
+            assert_eq!(Seen::look(file.clone(), |text| text != taken, Some(first)).is_due, due);
+        }
     }
 }

@@ -18,6 +18,7 @@ use super::ledger::Ledger;
 use super::rules::{self, DoorRules};
 use crate::admin::{Change, Key, Reloaded, Takes};
 use crate::config::{self, Config, Loaded, Severity, Source, changes};
+use crate::control::keys::lend;
 use crate::control::{Force, InForce};
 use crate::identity::{Identity, IdentityError, Prepared};
 use crate::listen::bind::{self, BindCause, BindError, BoundDoor};
@@ -84,6 +85,8 @@ pub struct Standing {
 pub struct Reloader {
     fixtures: Fixtures,
     standing: Mutex<Standing>,
+    /// What the file held when it was last taken over, or refused.
+    text: Mutex<Option<Vec<u8>>>,
     ledger: Ledger,
 }
 
@@ -133,10 +136,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub const ORDERS: usize = 1024;
 
 impl Reloader {
-    /// Of a gateway that has just been started.
+    /// Of a gateway that has just been started by a file that held `text`.
     #[must_use]
-    pub fn new(fixtures: Fixtures, standing: Standing) -> Self {
-        Self { fixtures, standing: Mutex::new(standing), ledger: Ledger::new() }
+    pub fn new(fixtures: Fixtures, standing: Standing, text: Option<Vec<u8>>) -> Self {
+        Self { fixtures, standing: Mutex::new(standing), text: Mutex::new(text), ledger: Ledger::new() }
     }
 
     /// Reads the file again, and puts in force what it says now. Blocks for as long as reading, binding and resolving take.
@@ -144,7 +147,10 @@ impl Reloader {
         match &self.fixtures.source {
             Some(source) if way == Way::Apply => {
                 service::tell(Notice::Reloading);
-                let reloaded = self.take_over(config::load(source), way);
+                let mut loaded = config::load(source);
+                let text = loaded.text.take();
+                let reloaded = self.take_over(loaded, way);
+                self.note(text);
                 service::tell(Notice::Ready);
                 reloaded
             }
@@ -208,6 +214,19 @@ impl Reloader {
     pub fn doors(&self) -> Vec<(DoorKind, SocketAddr)> {
         let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         standing.doors.iter().map(|open| (open.door.kind, open.address)).collect()
+    }
+
+    /// Does the file hold something else than when it was last taken over, or refused?
+    #[must_use]
+    pub fn is_news(&self, text: &[u8]) -> bool {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).as_deref() != Some(text)
+    }
+
+    /// A file that could not be read tells nothing.
+    fn note(&self, text: Option<Vec<u8>>) {
+        if text.is_some() {
+            *self.text.lock().unwrap_or_else(PoisonError::into_inner) = text;
+        }
     }
 
     /// The file that is to be watched; None where none is.
@@ -278,6 +297,8 @@ impl Reloader {
         let Fixtures { identity, hands, exchange, force, .. } = &self.fixtures;
         identity.adopt(prepared);
         core.take_effect(&standing.core);
+        // Cookies that are made anew begin with a secret that the fleet does not know.
+        lend(identity.keys(), &core.shared, config.secrets_file.is_some());
         for hand in hands {
             let pipeline = hand.pipeline.borrow().renewed(Arc::clone(&core.shared));
             hand.terms.store(Arc::new(core.terms(pipeline.clone(), &config)));
@@ -315,6 +336,8 @@ pub fn in_force(
         doors,
         secrets_file: config.secrets_file.clone(),
         fleet_file: config.tls.fleet.file.clone(),
+        memory: config.memory,
+        name: config.advertise.name.clone(),
     }
 }
 

@@ -118,17 +118,23 @@ pub struct Clients {
 pub struct Known {
     /// Its name.
     pub name: Arc<str>,
-    /// Its place in the registry.
-    pub(super) number: usize,
+    /// What its rate is counted by: the same from one registry to the next.
+    pub(super) account: u64,
     allow: Option<Box<[Network]>>,
     networks: Box<[Network]>,
-    asked: AtomicU64,
+    asked: Arc<AtomicU64>,
 }
 
 impl Clients {
     /// A registry by these settings.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
+        Self::following(settings, None)
+    }
+
+    /// The same, that goes on counting the questions of those whom `former` knew by the same names.
+    #[must_use]
+    pub fn following(settings: Settings, former: Option<&Self>) -> Self {
         let Settings { list, strangers, showing, vouch } = settings;
         let mut credentials = HashMap::default();
         let mut ids = HashMap::default();
@@ -153,7 +159,8 @@ impl Clients {
                 credentials.insert(credential, id);
             }
             let allow = allow.map(Vec::into_boxed_slice);
-            known.push(Known { name, number, allow, networks, asked: AtomicU64::new(0) });
+            let asked = former.and_then(|former| former.tally(&name)).unwrap_or_default();
+            known.push(Known { account: account(&name), name, allow, networks, asked });
         }
         let mut lengths: Vec<u8> = known.iter().flat_map(|one| one.networks.iter().map(Network::length)).collect();
         lengths.sort_unstable_by(|one, two| two.cmp(one));
@@ -221,6 +228,10 @@ impl Clients {
         self.known.iter().map(|one| (&*one.name, one.asked.load(Ordering::Relaxed)))
     }
 
+    fn tally(&self, name: &str) -> Option<Arc<AtomicU64>> {
+        self.known.iter().find(|one| *one.name == *name).map(|one| Arc::clone(&one.asked))
+    }
+
     fn by_address(&self, client: IpAddr) -> Option<ClientId> {
         let at = |&length: &u8| self.credentials.get(&Credential::Network(Network::of(client, length)));
         self.lengths.iter().find_map(at).copied()
@@ -246,6 +257,12 @@ fn id(name: &str, credential: &Credential) -> ClientId {
     let mut hasher = SipHasher24::new_with_keys(KEY.0, KEY.1);
     (name, credential).hash(&mut hasher);
     ClientId(hasher.finish())
+}
+
+fn account(name: &str) -> u64 {
+    let mut hasher = SipHasher24::new_with_keys(KEY.0, KEY.1);
+    name.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The shortest token: 16 characters of 64 are 96 bits.

@@ -103,7 +103,7 @@ impl Guard {
             exempt: Exempt::new(settings.exempt),
             refuse: settings.refuse,
             trusted: Trusted::new(settings.trust),
-            clients: settings.clients.map(Clients::new),
+            clients: settings.clients.map(|clients| Clients::following(clients, self.clients.as_ref())),
         })
     }
 
@@ -185,7 +185,7 @@ impl Guard {
         match &self.rates {
             Some(rates) if !self.is_spared(peer) => match self.know(peer) {
                 // Who has a name here is counted by that, wherever it comes from.
-                Some(known) => rates.count(known.number, source, now),
+                Some(known) => rates.count(known.account, source, now),
                 None => rates.count(Client::of(peer), source, now),
             },
             _ => Rate::Exempt,

@@ -2,6 +2,7 @@
 //! strangers are to be refused (TLS-09).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::SignatureScheme;
@@ -15,7 +16,8 @@ use super::credential::{Credential, Origin};
 #[derive(Debug)]
 pub struct Chooser {
     current: ArcSwap<Vec<Credential>>,
-    unknown: UnknownNames,
+    /// Is [`UnknownNames::Refused`] in force?
+    refuses: AtomicBool,
     /// The one that was ordered by ACME, beside them.
     ordered: ArcSwapOption<Credential>,
 }
@@ -24,12 +26,21 @@ impl Chooser {
     /// A chooser among `credentials`; the first is the default.
     #[must_use]
     pub fn new(credentials: Vec<Credential>, unknown: UnknownNames) -> Self {
-        Self { current: ArcSwap::from_pointee(credentials), ordered: ArcSwapOption::empty(), unknown }
+        Self {
+            current: ArcSwap::from_pointee(credentials),
+            ordered: ArcSwapOption::empty(),
+            refuses: AtomicBool::new(unknown == UnknownNames::Refused),
+        }
     }
 
     /// Puts others in their place, for handshakes that begin after this.
     pub fn replace(&self, credentials: Vec<Credential>) {
         self.current.store(Arc::new(credentials));
+    }
+
+    /// What becomes of clients that name nobody known, for handshakes that begin after this.
+    pub fn treat(&self, unknown: UnknownNames) {
+        self.refuses.store(unknown == UnknownNames::Refused, Ordering::Relaxed);
     }
 
     /// Puts the one that was ordered by ACME in force, or takes it away.
@@ -56,7 +67,7 @@ impl Chooser {
         let all = in_order(&current, ordered.as_deref());
         let rank = |credential: &Credential| server.map_or(Fit::None, |server| fit(&credential.domains, server));
         let best = all.clone().map(rank).max()?;
-        if best == Fit::None && server.is_some() && self.unknown == UnknownNames::Refused {
+        if best == Fit::None && server.is_some() && self.refuses.load(Ordering::Relaxed) {
             return None;
         }
         let fitting = || all.clone().filter(|credential| rank(credential) == best);

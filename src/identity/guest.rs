@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
@@ -20,13 +21,27 @@ use super::profile::provider;
 use super::state_dir::read;
 use super::{Guests, IdentityError};
 
+/// Whether doors ask their clients for certificates now: each handshake looks, so that it may change while they are open.
+#[derive(Debug, Default)]
+pub struct Asking(AtomicBool);
+
+impl Asking {
+    /// As `guests` has it.
+    #[must_use]
+    pub fn by(guests: Guests) -> Self {
+        Self(AtomicBool::new(guests == Guests::Asked))
+    }
+
+    /// The same, for handshakes that begin after this. A session from before is resumed as the client was known then.
+    pub fn follow(&self, guests: Guests) {
+        self.0.store(guests == Guests::Asked, Ordering::Relaxed);
+    }
+}
+
 /// What a door asks of its clients.
 #[must_use]
-pub fn verifier(guests: Guests, provider: &Arc<CryptoProvider>) -> Arc<dyn ClientCertVerifier> {
-    match guests {
-        Guests::Unasked => WebPkiClientVerifier::no_client_auth(),
-        Guests::Asked => Arc::new(Holder(Arc::clone(provider))),
-    }
+pub fn verifier(asking: &Arc<Asking>, provider: &Arc<CryptoProvider>) -> Arc<dyn ClientCertVerifier> {
+    Arc::new(Holder { provider: Arc::clone(provider), asking: Arc::clone(asking) })
 }
 
 /// SHA-256 of the public key (SPKI) in `certificate`; None where there is none to be read.
@@ -42,9 +57,16 @@ const LARGEST_CHAIN: usize = 16 * 1024;
 
 /// Takes any certificate from who holds its key, and none as well.
 #[derive(Debug)]
-struct Holder(Arc<CryptoProvider>);
+struct Holder {
+    provider: Arc<CryptoProvider>,
+    asking: Arc<Asking>,
+}
 
 impl ClientCertVerifier for Holder {
+    fn offer_client_auth(&self) -> bool {
+        self.asking.0.load(Ordering::Relaxed)
+    }
+
     fn client_auth_mandatory(&self) -> bool {
         false
     }
@@ -73,7 +95,7 @@ impl ClientCertVerifier for Holder {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -82,11 +104,11 @@ impl ClientCertVerifier for Holder {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -14,6 +14,7 @@ use super::acme::Challenges;
 use super::authority::Authority;
 use super::chooser::{self, Chooser};
 use super::credential::{CertificateFacts, Credential, unix};
+use super::guest::Asking;
 use super::keys::Keys;
 use super::pairs::{Looked, Pairs};
 use super::profile::{self, Profile};
@@ -25,6 +26,8 @@ pub struct Identity {
     pub(super) provider: Arc<CryptoProvider>,
     pub(super) chooser: Arc<Chooser>,
     profile: Profile,
+    /// Whether clients are asked for certificates.
+    pub(super) asking: Arc<Asking>,
     keys: Arc<Keys>,
     pub(super) source: ArcSwap<Source>,
     /// Held while certificates are put in place of others.
@@ -86,11 +89,24 @@ impl Identity {
         let chooser = Arc::new(Chooser::new(source.credentials(&provider, now)?, settings.unknown_names));
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&chooser) as _;
         let keys = Arc::new(Keys::new(&settings.fleet, now)?);
-        let profile = Profile::new(&provider, &resolver, settings.min_version, (settings.guests, &keys))?;
+        let asking = Arc::new(Asking::by(settings.guests));
+        let profile = Profile::new(&provider, &resolver, settings.min_version, (&asking, &keys))?;
         let [generation, taken, refused] = std::array::from_fn(|_| AtomicU64::new(0));
         let challenges = Arc::default();
         let (source, turn) = (ArcSwap::from_pointee(source), Mutex::default());
-        Ok(Arc::new(Self { provider, chooser, profile, keys, source, turn, generation, taken, refused, challenges }))
+        Ok(Arc::new(Self {
+            provider,
+            chooser,
+            profile,
+            asking,
+            keys,
+            source,
+            turn,
+            generation,
+            taken,
+            refused,
+            challenges,
+        }))
     }
 
     /// TLS for a TCP door that speaks one of `alpn`, in order of our preference.

@@ -6,9 +6,10 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConfig};
 use rustls::version::{TLS12, TLS13};
 
+use super::MinVersion;
+use super::guest::{self, Asking};
 use super::keys::Keys;
 use super::keys::tickets::{Doors, Tickets};
-use super::{Guests, MinVersion, guest};
 
 /// AEAD and ephemeral elliptic-curve suites alone (TLS-03). A client's own order decides, so that a device without AES
 /// instructions gets the suite it asks for first.
@@ -47,12 +48,12 @@ impl Profile {
         provider: &Arc<CryptoProvider>,
         certificates: &Arc<dyn ResolvesServerCert>,
         lowest: MinVersion,
-        (guests, keys): (Guests, &Arc<Keys>),
+        (asking, keys): (&Arc<Asking>, &Arc<Keys>),
     ) -> Result<Self, rustls::Error> {
         let config = |versions: &[&'static rustls::SupportedProtocolVersion], doors| {
             let config = ServerConfig::builder_with_provider(Arc::clone(provider))
                 .with_protocol_versions(versions)?
-                .with_client_cert_verifier(guest::verifier(guests, provider))
+                .with_client_cert_verifier(guest::verifier(asking, provider))
                 .with_cert_resolver(Arc::clone(certificates));
             Ok::<_, rustls::Error>(hardened(config, Arc::new(Tickets::new(Arc::clone(keys), doors))))
         };

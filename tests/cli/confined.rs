@@ -122,7 +122,7 @@ fn sandbox_off_takes_nothing() {
 }
 
 #[test]
-fn a_service_manager_hears_ready_alive_and_stopping() {
+fn a_service_manager_hears_ready_alive_reloading_and_stopping() {
     let home = Home::new();
     open_home(&home);
     let upstream = Upstream::start();
@@ -142,6 +142,9 @@ fn a_service_manager_hears_ready_alive_and_stopping() {
         until("WATCHDOG=1\n");
     }
     assert_eq!(told(&receive_udp(&send_udp(serving.dns, "localhost"))), (0, 1));
+    serving.running.signal("HUP");
+    assert!(until("RELOADING=1\n").contains("MONOTONIC_USEC="));
+    assert!(until("READY=1\n").contains("STATUS=serving"));
     serving.running.signal("TERM");
     until("STOPPING=1\n");
     assert_eq!(serving.running.end().code(), Some(0));

@@ -72,8 +72,14 @@ fn many_reloads_leave_no_file_descriptor_and_no_thread_behind() {
     let serving = serving(&home, &upstream, "");
     let process = format!("/proc/{}", serving.running.id());
     let count = |what: &str| std::fs::read_dir(format!("{process}/{what}")).unwrap().count();
-    let mut after_two = None;
-    for round in 0..20 {
+    let resident = || {
+        let status = std::fs::read_to_string(format!("{process}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
+    };
+    let look = || (count("fd"), count("task"), resident());
+    let mut before = None;
+    for round in 0..100 {
         let text = if round % 2 == 0 {
             "[limits]\nqueries_per_second = 100\n[[forward]]\ndomains = [\"corp.example\"]\nservers = [\"udp://192.0.2.1\"]\n"
         } else {
@@ -83,9 +89,14 @@ fn many_reloads_leave_no_file_descriptor_and_no_thread_behind() {
         serving.running.signal("HUP");
         serving.running.until("a configuration is in force");
         assert_eq!(told(&receive_udp(&send_udp(serving.dns, "localhost"))).0, 0);
-        if round == 1 {
-            after_two = Some(count("fd"));
+        // Pages of code and of the allocator are in by then.
+        if round == 19 {
+            before = Some(look());
         }
     }
-    assert!(count("fd") <= after_two.unwrap() + 3, "{:?} then {}", after_two, count("fd"));
+    let (before, now) = (before.unwrap(), look());
+    assert!(now.0 <= before.0 + 3, "file descriptors: {before:?} then {now:?}");
+    // Threads that wait for the disk come and go.
+    assert!(now.1 <= before.1 + 4, "threads: {before:?} then {now:?}");
+    assert!(now.2 <= before.2 + 8 * 1024, "KiB: {before:?} then {now:?}");
 }

@@ -15,35 +15,35 @@ use crate::harness::{Ask, ENCRYPTED, Rig, client, message};
 use crate::over_all;
 
 const DOHS: [Transport; 3] = [Transport::Doh1, Transport::Doh2, Transport::Doh3];
-const TOKEN: &str = "kitchen-0123456789_ABCDEF";
+pub const TOKEN: &str = "kitchen-0123456789_ABCDEF";
 const NEXT: &str = "the-token-after-that-one";
 /// A wildcard needs two labels below it.
-const NAMES: &str = "[tls]\nnames = [\"localhost\", \"127.0.0.1\", \"dns.home.example\"]\n";
+pub const NAMES: &str = "[tls]\nnames = [\"localhost\", \"127.0.0.1\", \"dns.home.example\"]\n";
 
 /// What tells a client apart: the name it asks for, and its certificate.
 #[derive(Clone, Copy)]
-struct Guise<'a> {
-    name: &'static str,
-    certificate: Option<&'a Certificate>,
+pub struct Guise<'a> {
+    pub name: &'static str,
+    pub certificate: Option<&'a Certificate>,
 }
 
-const STRANGER: Guise<'static> = Guise { name: "localhost", certificate: None };
+pub const STRANGER: Guise<'static> = Guise { name: "localhost", certificate: None };
 
 /// A client's certificate.
-struct Certificate {
+pub struct Certificate {
     chain: Vec<CertificateDer<'static>>,
     key: rcgen::KeyPair,
 }
 
 impl Certificate {
-    fn self_signed() -> Self {
+    pub fn self_signed() -> Self {
         let key = rcgen::KeyPair::generate().unwrap();
         let signed =
             rcgen::CertificateParams::new(vec!["tablet.corp.example".into()]).unwrap().self_signed(&key).unwrap();
         Self { chain: vec![signed.der().clone()], key }
     }
 
-    fn pin(&self) -> String {
+    pub fn pin(&self) -> String {
         use base64::Engine as _;
         let key = hushgate::identity::guest::key_of(&self.chain[0]).unwrap();
         format!("sha256/{}", base64::engine::general_purpose::STANDARD.encode(key))
@@ -64,7 +64,7 @@ fn issued(name: &str) -> (String, Certificate) {
     (pem, Certificate { chain: vec![signed.der().clone()], key })
 }
 
-fn tls(rig: &Rig, alpn: &[u8], guise: Guise<'_>) -> rustls::ClientConfig {
+pub fn tls(rig: &Rig, alpn: &[u8], guise: Guise<'_>) -> rustls::ClientConfig {
     let mut config = client::trust(&rig.authority(), &[alpn]);
     if let Some(Certificate { chain, key }) = guise.certificate {
         let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
@@ -113,7 +113,7 @@ async fn ask(
 }
 
 /// Whether a client in `guise` is answered: REFUSED (with EDE 18) or, on DoH, 403 to whoever is not.
-async fn is_answered(rig: &Rig, transport: Transport, guise: Guise<'_>) -> bool {
+pub async fn is_answered(rig: &Rig, transport: Transport, guise: Guise<'_>) -> bool {
     let message = Ask::a("known.example.org").id(0).edns().bytes();
     let (reply, http) = ask(rig, transport, guise, &message, rig.post(&message)).await;
     if let Some((status, _)) = http
@@ -131,7 +131,7 @@ async fn is_answered(rig: &Rig, transport: Transport, guise: Guise<'_>) -> bool 
     }
 }
 
-fn at(rig: &Rig, path: &str, message: &[u8]) -> [Request<Full<Bytes>>; 2] {
+pub fn at(rig: &Rig, path: &str, message: &[u8]) -> [Request<Full<Bytes>>; 2] {
     [rig.post(message), rig.get(message)].map(|mut request| {
         let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
         *request.uri_mut() = rig.doh_uri(&format!("{path}{query}")).parse().unwrap();

@@ -28,14 +28,14 @@ pub fn self_signed(folder: &Path, file: &str, names: &[&str], life: Duration) ->
     format!("{{ chain = \"{}\", key = \"{}\" }}", chain.display(), secret.display())
 }
 
-const DAY: Duration = Duration::from_hours(24);
+pub const DAY: Duration = Duration::from_hours(24);
 
-fn first_certificate(folder: &Path, file: &str) -> CertificateDer<'static> {
+pub fn first_certificate(folder: &Path, file: &str) -> CertificateDer<'static> {
     CertificateDer::from_pem_file(folder.join(format!("{file}.pem"))).unwrap()
 }
 
 /// The leaf that a TCP door at `address` shows to a client that asks for `name`.
-async fn shown(
+pub async fn shown(
     address: SocketAddr,
     config: &rustls::ClientConfig,
     name: &str,

@@ -63,6 +63,8 @@ mod quic;
 mod refreshes;
 mod refusals;
 mod reload;
+mod reload_kept;
+mod reload_known;
 mod routes;
 mod self_probe;
 mod servers;

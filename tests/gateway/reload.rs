@@ -16,18 +16,18 @@ use tokio::task::JoinSet;
 use crate::harness::client::{self, PATIENCE, framed};
 use crate::harness::{Act, Answer, Ask, Rig, Upstream};
 
-const REFUSED: u8 = 5;
+pub const REFUSED: u8 = 5;
 
-fn rcode(message: &[u8]) -> u8 {
+pub fn rcode(message: &[u8]) -> u8 {
     message[3] & 15
 }
 
 /// The configuration with one table more, or one line in a table that it has.
-fn with(extra: &'static str) -> impl FnOnce(String) -> String {
+pub fn with(extra: &'static str) -> impl FnOnce(String) -> String {
     move |text| text + "\n" + extra + "\n"
 }
 
-fn replaced(from: &str, to: &str) -> impl FnOnce(String) -> String {
+pub fn replaced(from: &str, to: &str) -> impl FnOnce(String) -> String {
     move |text| {
         assert!(text.contains(from), "{from} in {text}");
         text.replacen(from, to, 1)
@@ -42,7 +42,7 @@ fn new_door(rig: &Rig, before: &[(DoorKind, SocketAddr)]) -> SocketAddr {
 }
 
 /// Asks over every transport until `stop`, always something new; a question that is lost fails the test.
-fn steady(rig: &Arc<Rig>, stop: &Arc<AtomicBool>, answered: &Arc<AtomicUsize>) -> JoinSet<usize> {
+pub fn steady(rig: &Arc<Rig>, stop: &Arc<AtomicBool>, answered: &Arc<AtomicUsize>) -> JoinSet<usize> {
     let mut askers = JoinSet::new();
     for transport in Transport::ALL {
         let (rig, stop, answered) = (Arc::clone(rig), Arc::clone(stop), Arc::clone(answered));
@@ -168,9 +168,13 @@ async fn a_configuration_that_cannot_be_changes_nothing_and_says_why() {
     let good = std::fs::read_to_string(&file).unwrap();
     let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = format!("dot = [\"127.0.0.1:0\", \"{}\"]", held.local_addr().unwrap());
+    // A DoH door behind a proxy is another kind of door, and the one that is open still holds the address.
+    let behind = format!("doh = [{{ address = \"{}\", proxy = [\"192.0.2.1\"] }}", rig.doh());
     let broken: BTreeMap<&str, (String, String)> = BTreeMap::from([
         ("a mistake", (format!("{good}\n[cache]\nmax_ttl = \"soon\"\n"), "cache.max_ttl".to_owned())),
         ("no TOML", (format!("{good}\n]]\n"), "not TOML".to_owned())),
+        ("no server", (good.replacen("udp://", "bogus://", 1), "upstream.servers".to_owned())),
+        ("our own port", (good.replacen("doh = [\"127.0.0.1:0\"", &behind, 1), "take it away first".to_owned())),
         ("a port in use", (good.replacen("dot = [\"127.0.0.1:0\"]", &taken, 1), "in use".to_owned())),
         (
             "no certificate",
@@ -181,6 +185,10 @@ async fn a_configuration_that_cannot_be_changes_nothing_and_says_why() {
         ),
     ]);
     let before = rig.doors_now();
+    let mut kept = rig.dot_stream().await;
+    let query = Ask::a("kept.example").bytes();
+    framed(&mut kept, &query).await.unwrap();
+    let asked = rig.upstream.count();
     for (count, (what, (text, told))) in (1..).zip(broken) {
         std::fs::write(&file, text + "[access]\nallow = [\"192.0.2.0/24\"]\n").unwrap();
         let reloaded = rig.reload(Way::Apply).await;
@@ -188,8 +196,10 @@ async fn a_configuration_that_cannot_be_changes_nothing_and_says_why() {
         assert_eq!(rig.doors_now(), before, "{what}");
         let reply = rig.ask(Transport::Udp, &Ask::a("example.com").bytes()).await;
         assert_eq!(rcode(&reply.message), 0, "{what}: the old access list holds");
+        assert_eq!(rcode(&framed(&mut kept, &query).await.unwrap().message), 0, "{what}");
         assert_eq!(rig.metric("hushgate_reloads_total").await, count, "{what}");
     }
+    assert_eq!(rig.upstream.count(), asked + 1, "the cache is as it was");
     assert_eq!(rig.metric("hushgate_config_generation").await, 1);
     assert_eq!(rig.metric("hushgate_config_reload_good").await, 0);
 }

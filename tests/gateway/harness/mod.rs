@@ -107,7 +107,7 @@ impl Rig {
         // And connections.
         config.admin.self_probe = false;
         adjust(Adjusting { config: &mut config, folder: state.path(), upstream: upstream.address });
-        let gateway = Gateway::build_by(config, clock).unwrap().read_from(source, &loaded.effective);
+        let gateway = Gateway::build_by(config, clock).unwrap().read_from(source, loaded.text, &loaded.effective);
         let bound = gateway.bind().unwrap();
         let doors = bound.doors();
         let admin = bound.admin_addresses()[0];
