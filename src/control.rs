@@ -55,8 +55,6 @@ pub struct Control {
     pub counters: Vec<Arc<Counters>>,
     /// What the stopping thread says.
     pub state: Arc<State>,
-    /// Octets of memory this process may take, if that is known.
-    pub memory: Option<usize>,
     /// How many workers serve.
     pub workers: usize,
     /// The cache over a restart.
@@ -83,15 +81,19 @@ pub struct InForce {
     pub secrets_file: Option<PathBuf>,
     /// Where the secrets of the fleet are, if it has any.
     pub fleet_file: Option<PathBuf>,
+    /// Octets of memory this process may take, if that is known.
+    pub memory: Option<usize>,
+    /// What clients are told to know the gateway by; None: what the default certificate is for.
+    pub name: Option<String>,
 }
 
 /// Whether the control thread knocks at the gateway's own doors.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probing {
     /// It does not.
     Off,
-    /// As a client that knows the gateway by this name; None: by the first that the default certificate is for.
-    As(Option<String>),
+    /// As a client that knows the gateway by its name.
+    On,
 }
 
 impl std::fmt::Debug for InForce {
@@ -147,8 +149,8 @@ pub fn start(
             tokio::spawn(upkeep::watch_upstream(Arc::clone(&control)));
             tokio::spawn(certificates::keep(Arc::clone(&control)));
             tokio::spawn(certificates::order(Arc::clone(&control)));
-            if let Probing::As(name) = &control.probing {
-                tokio::spawn(probe::keep(Arc::clone(&control), name.clone()));
+            if control.probing == Probing::On {
+                tokio::spawn(probe::keep(Arc::clone(&control)));
             }
             tokio::spawn(memory::watch(Arc::clone(&control)));
             tokio::spawn(crate::service::watch(control.counters.clone(), control.workers));

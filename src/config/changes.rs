@@ -121,10 +121,10 @@ mod tests {
         ("tls.min_version", "", "[tls]\nmin_version = '1.3'"),
         ("tls.strict_sni", "", "[tls]\nstrict_sni = true"),
         ("tls.client_ca", "CLIENT", "CLIENT[tls]\nclient_ca = 'ca'"),
-        ("acme.domains", "ACME", "[acme]\naccept_terms = true\ndomains = ['other.example']"),
+        ("acme.domains", "ACME", "HTTPS[acme]\naccept_terms = true\ndomains = ['other.example']"),
         ("acme.directory", "ACME", "ACMEdirectory = 'https://acme.example/directory'"),
         ("acme.contact", "ACME", "ACMEcontact = ['mailto:ops@dns.example']"),
-        ("acme.accept_terms", "", "ACME"),
+        ("acme.accept_terms", "HTTPS", "ACME"),
         (
             "acme.challenge",
             "ACMEhttp_listen = ['127.0.0.1:80']",
@@ -240,8 +240,9 @@ mod tests {
         let forward = "[[forward]]\ndomains = ['corp.example']\npool = 'corp'\n";
         let text = text.replace("POOL", "[pool.corp]\nSERVER").replace("SERVER", &format!("{SERVER}\nFORWARD"));
         let client = "[[client]]\nname = 'a'\nnetworks = ['192.0.2.0/24']\n";
-        let acme = "[listen]\ndoh = ['127.0.0.1:443']\n[acme]\naccept_terms = true\ndomains = ['dns.example']\n";
-        text.replace("FORWARD", forward).replace("CLIENT", client).replace("ACME", acme)
+        let https = "[listen]\ndoh = ['127.0.0.1:443']\n";
+        let acme = "HTTPS[acme]\naccept_terms = true\ndomains = ['dns.example']\n";
+        text.replace("FORWARD", forward).replace("CLIENT", client).replace("ACME", acme).replace("HTTPS", https)
     }
 
     fn load(folder: &std::path::Path, text: &str) -> Config {
@@ -281,6 +282,7 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         }
+        let mut wrong = Vec::new();
         for key in KEYS.iter().map(|key| key.path).filter(|key| !PERMITS.contains(key)) {
             let Some((_, before, after)) = CHANGED.iter().find(|row| row.0 == key) else { panic!("no row for {key}") };
             let (running, wanted) = (load(folder.path(), before), load(folder.path(), after));
@@ -289,8 +291,11 @@ mod tests {
             let is_same = |one: &Config, other: &Config| shown(one) == shown(other) && vouched(one) == vouched(other);
             assert!(!is_same(&running, &wanted), "{key}: the row changes nothing");
             let held = is_same(&running, &hold_back(&running, wanted));
-            assert_eq!(takes(key), if held { Takes::Restart } else { Takes::Reload }, "{key}");
+            if takes(key) != if held { Takes::Restart } else { Takes::Reload } {
+                wrong.push(key);
+            }
         }
+        assert!(wrong.is_empty(), "said to take effect otherwise than they do: {wrong:?}");
         assert_eq!(CHANGED.len() + PERMITS.len(), KEYS.len(), "a row for a key that there is not");
     }
 }

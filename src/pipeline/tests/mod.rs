@@ -12,6 +12,7 @@ mod fickle;
 mod foreign;
 mod nonexistence;
 mod refreshed;
+mod renewed;
 pub(super) mod rig;
 mod rules;
 mod scoped;
