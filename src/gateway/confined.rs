@@ -1,4 +1,4 @@
-//! What a bound gateway goes on to need, told to [`confine`](crate::confine) before its threads start.
+//! What a bound gateway goes on to need, told to [`confine`] before its threads start.
 
 use super::Bound;
 use crate::admin::Place;
