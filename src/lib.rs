@@ -65,7 +65,8 @@
 //!   what is made is kept, joined and refreshed like any other answer, and a hit knows nothing of it. See [`pipeline::Dns64`].
 //! - **Options that pass from end to end pass uncached**: their answers are for who sent them, and the join table tells them apart.
 //! - **Secrets of cookies are read again every two seconds** while the gateway runs, by [`control`]: a rollover needs no reload.
-//! - **Keys beside the shared contract**: `[advertise]`, `[special]`, `[dns64]`, `[edns]`, and `doh.setup_page`. Each has its default in
+//! - **Keys beside the first plan's**: `[advertise]`, `[special]`, `[dns64]`, `[edns]`, and `doh.setup_page`; `[acme]`, `[fleet]`,
+//!   `[[client]]`, `[process]` and `[reload]`; `tls.strict_sni`, `admin.self_probe` and the rates of `[limits]`. Each has its default in
 //!   [`config::keys`] and its words in `deploy/hushgate.toml`.
 //! - **Each worker keeps copies of the few answers it is asked for most**, good until anything leaves their shard, so that workers do not
 //!   queue for one lock. They are part of the cache's size. See [`cache::Front`].
@@ -77,6 +78,21 @@
 //!   ask again with what they have read. `listen`, `admin` and `cli` share them. See [`presentation`] and [`listen::http::json`].
 //! - **The process gives up its rights after binding** ([`confine`]) and tells a service manager how it does ([`service`]); neither knows
 //!   what a gateway is.
+//! - **A datagram for another worker is handed over in memory**, and the kernel is asked to spare us that by a filter on the id's first
+//!   octets. Ids are masked, so that those of one connection cannot be linked. See [`listen::quic`].
+//! - **A reload puts new terms beside what runs, then changes one pointer a worker.** What needs a restart keeps its old value and is
+//!   said so; there is no half of a configuration. See [`gateway`] and [`config::changes`].
+//! - **One root makes all keys that clients are known again by** ([`identity::keys`]), by epochs; those of stateless resets and of connection
+//!   ids are an instance's own and outlive it in `state_dir`.
+//! - **Who a client is, the guard knows** ([`guard::clients`]): doors hand over what was shown, and it is looked up again at each question,
+//!   so that who is struck off is a stranger on open connections too. A client's certificate is taken from whoever holds its key and judged
+//!   afterwards: one for another purpose shuts nobody out.
+//! - **Behind a proxy the client takes the proxy's place in [`peer::Peer`]**, before anything counts or judges; nothing after the door
+//!   knows of proxies.
+//! - **ACME is driven by `control`** with `instant-acme`; its one certificate stands beside those from files, and the private authority
+//!   serves until it is there. See [`identity::acme`].
+//! - **A client's network is shut out at the door for what it did on any other** ([`guard`]): resets and protocol errors are counted beside
+//!   questions. What is held for clients is bounded in octets, by `limits.memory`, not in connections alone.
 //! - `telemetry` may import `answer`: the query log stands around the pipeline as an `Answer` of its own, so that a gateway without one
 //!   has nothing of it in its path. `upstream` may import `peer` for the name of a transport.
 

@@ -188,6 +188,10 @@ fn ordered(acme: &acme::Settings) -> String {
     format!("acme ({}): {}; by {}\n", acme.directory, acme.domains.join(", "), acme.method.name())
 }
 
+fn ordered_json(acme: &acme::Settings) -> Json {
+    json!({ "directory": acme.directory, "domains": acme.domains, "challenge": acme.method.name() })
+}
+
 fn verdict(args: &Args, problems: &[Problem], (faults, advice): (usize, usize)) -> String {
     let (name, is) = match &args.config {
         Some(path) => (path.display().to_string().replace(char::is_control, "?"), "is"),
@@ -249,6 +253,8 @@ fn to_json(
         "ok": code == FINE,
         "problems": loaded.problems.iter().map(problem).chain(faults).chain(unusable).chain(advice).collect::<Vec<_>>(),
         "certificates": credentials.iter().flatten().map(facts).collect::<Vec<_>>(),
+        "acme": loaded.config.as_ref().and_then(|config| config.acme.as_ref()).map(ordered_json),
+        "confined": loaded.config.as_ref().and_then(|config| config.process.plan()),
         "effective": loaded.effective.iter().map(row).collect::<Vec<_>>(),
     });
     if let (Some(asked), Some(object)) = (asked, told.as_object_mut()) {

@@ -50,7 +50,9 @@ fn ask(Options { dry_run, desk }: &Options) -> Result<u8, DeskError> {
 /// For people: the changes, then what became of them.
 fn told(reloaded: &Reloaded, paint: Paint) -> String {
     let Reloaded { applied, generation, changes, problems, .. } = reloaded;
-    let mut out = diff::table(changes, paint);
+    // Of a file that cannot be read nobody knows what is different.
+    let is_unread = changes.is_empty() && !problems.is_empty();
+    let mut out = if is_unread { String::new() } else { diff::table(changes, paint) };
     for problem in problems {
         let _ = writeln!(out, "{} {problem}", paint.bad("cannot be:"));
     }
@@ -82,5 +84,7 @@ mod tests {
         let refused = Reloaded { applied: false, problems: vec!["no such file".into()], ..reloaded };
         let text = told(&refused, Paint::Plain);
         assert!(text.contains("cannot be: no such file\nRefused"), "{text}");
+        let unread = Reloaded { changes: Vec::new(), ..refused };
+        assert!(!told(&unread, Paint::Plain).contains("Nothing is different"));
     }
 }

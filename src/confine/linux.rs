@@ -10,6 +10,12 @@ use crate::telemetry::confinement::Part;
 
 pub use files::has_landlock;
 
+/// Why the user that the settings name cannot be had on this machine, whoever asks; `None` where nothing is amiss.
+#[must_use]
+pub fn missing_account(settings: &Settings) -> Option<ConfineError> {
+    Account::find(settings).err()
+}
+
 /// Becomes the user, then gives up what serving has no use for. Files that the user will not be able to read again are named in the log.
 ///
 /// # Errors

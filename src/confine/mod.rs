@@ -23,7 +23,7 @@ mod linux;
 #[path = "portable.rs"]
 mod linux;
 
-pub use linux::{confine, has_landlock};
+pub use linux::{confine, has_landlock, missing_account};
 
 /// `[process]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

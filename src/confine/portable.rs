@@ -9,6 +9,12 @@ pub const fn has_landlock() -> bool {
     false
 }
 
+/// Nobody else can be become here, which is said at start.
+#[must_use]
+pub const fn missing_account(_: &Settings) -> Option<ConfineError> {
+    None
+}
+
 /// Refuses what cannot be had here.
 ///
 /// # Errors

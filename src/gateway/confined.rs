@@ -1,10 +1,11 @@
-//! What a bound gateway goes on to need, told to [`confine`](crate::confine) before its threads start.
+//! What a bound gateway goes on to need, told to [`confine`] before its threads start.
 
 use super::Bound;
 use crate::admin::Place;
 use crate::config::Config;
 use crate::confine::{self, ConfineError, Places, Programs};
 use crate::identity::acme::Method;
+use crate::identity::state_dir::StateDir;
 
 impl Bound {
     /// Gives up what serving does not need, for the whole process and for good: for a program whose only work this gateway is. Says in the
@@ -17,6 +18,8 @@ impl Bound {
             Place::Unix(path) => Some(path),
             Place::Address(_) => None,
         });
+        // What is missing once the fence is up cannot be made behind it. Who needs it says so, if it cannot be had.
+        let _ = StateDir::open(&self.config.state_dir);
         let places = Places { sockets: sockets.collect(), ..places(&self.config) };
         let standing = confine::confine(&self.config.process, &places)?;
         if !standing.told.is_empty() {

@@ -22,6 +22,12 @@ pub enum IdentityError {
         /// Which.
         file: PathBuf,
     },
+    /// A file of authorities to trust holds none.
+    #[error("{} holds no authority's certificate that can be used. It must hold those to trust as PEM blocks \"BEGIN CERTIFICATE\"", file.display())]
+    NoAuthority {
+        /// Which.
+        file: PathBuf,
+    },
     /// A key file holds no key.
     #[error("{} holds no private key that can be used: {why}", file.display())]
     NoKey {

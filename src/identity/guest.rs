@@ -122,7 +122,7 @@ impl Authorities {
     /// # Errors
     /// The file cannot be read, or holds none.
     pub fn open(file: &Path) -> Result<Self, IdentityError> {
-        let none = || IdentityError::NoCertificate { file: file.into() };
+        let none = || IdentityError::NoAuthority { file: file.into() };
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(&read(file)?) {
             roots.add(certificate.map_err(|_| none())?).map_err(|_| none())?;

@@ -76,7 +76,9 @@ fn order(chain: &[CertificateDer<'_>], file: &Path) -> Option<Concern> {
     wrong.map(|index| Concern::OutOfOrder { file: file.into(), number: index + 1 })
 }
 
-fn is_open_to_all(file: &Path) -> bool {
+/// May every user of this machine read or change it?
+#[must_use]
+pub fn is_open_to_all(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0)
 }
 

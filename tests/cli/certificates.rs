@@ -5,7 +5,7 @@ use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use crate::program::Home;
 
 /// A chain and its key as PEM, valid from 2020 to `year`.
-fn made(year: i32) -> (String, String) {
+pub fn made(year: i32) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(["dns.example".to_owned()]).unwrap();
     params.not_before = date_time_ymd(2020, 1, 1);
@@ -54,6 +54,34 @@ fn files_that_cannot_be_used_are_named_with_what_to_do_and_nothing_is_served() {
             assert!(text.contains(culprit) && text.contains(advice), "{culprit}: {text}");
         }
     }
+}
+
+#[test]
+fn a_secret_that_everybody_may_read_is_advised_of_and_authorities_that_are_none_are_named() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = Home::new();
+    let secret = home.write("fleet.secret", &"5a".repeat(32));
+    let set = format!("fleet.secret_file={}", secret.display());
+    for (mode, told) in [(0o644, true), (0o640, false), (0o600, false)] {
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(mode)).unwrap();
+        let ended = home.run(&["check", "--set", &set]);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        assert_eq!(ended.errors.contains("warning: fleet.secret_file: "), told, "{mode:o} {}", ended.errors);
+    }
+    let ended = home.run(&["check", "--set", &format!("tls.client_ca={}", secret.display())]);
+    assert!(ended.code == 2 && ended.errors.contains("no authority's certificate"), "{ended:?}");
+}
+
+#[test]
+fn acme_and_confinement_are_in_json_too() {
+    let home = Home::new();
+    let sets = ["acme.domains=[\"dns.example\"]", "acme.accept_terms=true", "listen.doh=[\"127.0.0.1:443\"]"];
+    let arguments = sets.iter().flat_map(|set| ["--set", set]);
+    let arguments: Vec<&str> = ["check", "--json"].into_iter().chain(arguments).collect();
+    let ended = home.run(&arguments);
+    let told: serde_json::Value = serde_json::from_str(&ended.output).unwrap();
+    assert_eq!((&told["acme"]["challenge"], &told["acme"]["domains"][0]), (&"tls-alpn".into(), &"dns.example".into()));
+    assert!(told["confined"].as_str().unwrap().contains("no new privileges"), "{told}");
 }
 
 #[test]

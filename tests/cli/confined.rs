@@ -87,6 +87,20 @@ fn serve_as_another_user_answers_and_keeps_its_state_with_no_right_left() {
 }
 
 #[test]
+fn a_state_directory_that_is_not_there_is_made_before_the_files_are_out_of_reach() {
+    let (home, upstream) = (Home::new(), Upstream::start());
+    let (chain, key) = crate::certificates::made(2120);
+    let [chain, key] = [("chain.pem", chain), ("key.pem", key)].map(|(name, text)| home.write(name, &text));
+    // With a certificate of its own nothing is kept for the identity: the directory is for QUIC's keys alone.
+    let certificates = format!("tls.certificates=[{{ chain = {chain:?}, key = {key:?} }}]");
+    let mut serving = home.serve(upstream.address, &["--set", &certificates]);
+    assert_eq!(told(&receive_udp(&send_udp(serving.dns, "localhost"))), (0, 1));
+    assert!(home.path("hushgate/quic-key").is_file());
+    serving.running.signal("TERM");
+    assert_eq!(serving.running.end().code(), Some(0));
+}
+
+#[test]
 fn a_user_who_cannot_be_had_ends_the_start_with_the_reason() {
     let home = Home::new();
     let ports = crate::program::ANY_PORTS;
@@ -101,6 +115,8 @@ fn a_user_who_cannot_be_had_ends_the_start_with_the_reason() {
     let ended = run(&["process.user=nobody-by-this-name"]);
     assert_eq!(ended.code, 1, "{ended:?}");
     assert!(ended.errors.contains("there is no such user"), "{}", ended.errors);
+    let checked = home.run(&["check", "--set", "process.user=nobody-by-this-name"]);
+    assert!(checked.code == 0 && checked.errors.contains("warning: process: "), "{checked:?}");
     if is_root() {
         // The user cannot enter what is root's alone.
         fs::set_permissions(home.path(""), fs::Permissions::from_mode(0o700)).unwrap();

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde_json::{Value as Json, json};
 
 use crate::config::{Config, Loaded, Origin};
+use crate::confine;
 use crate::discovery::{self, Covered};
 use crate::gateway::outside;
 use crate::guard::clients;
@@ -13,7 +14,7 @@ use crate::identity::acme::{self, Method};
 use crate::identity::chooser::covers;
 use crate::identity::credential::Credential;
 use crate::identity::profile::provider;
-use crate::identity::review::review;
+use crate::identity::review::{is_open_to_all, review};
 use crate::identity::{CertificateFacts, Chain, IdentityError};
 use crate::listen::{Door, DoorKind};
 
@@ -53,7 +54,8 @@ pub fn of(loaded: &Loaded, credentials: &[Result<CertificateFacts, IdentityError
     let found = found.into_iter().map(|problem| Advice { key: problem.key(), what: problem.to_string() });
     let found = found.chain(uncovered(config, credentials));
     let found = found.chain(ordered.and_then(|acme| unreached(config, acme)));
-    found.chain(missing(loaded, config, credentials)).chain(reviewed(config)).collect()
+    let found = found.chain(missing(loaded, config, credentials)).chain(reviewed(config));
+    found.chain(exposed(config)).chain(nobody(config)).collect()
 }
 
 /// The names that somebody asked for in `tls.names` and no certificate is for: where there are certificates, nothing makes one.
@@ -84,6 +86,25 @@ fn reviewed(config: &Config) -> Vec<Advice> {
     };
     let concerns = config.tls.certificates.iter().flat_map(review);
     concerns.map(|concern| Advice { key: super::KEY, what: concern.to_string() }).collect()
+}
+
+/// Files of secrets that are no secret on this machine.
+fn exposed(config: &Config) -> impl Iterator<Item = Advice> + '_ {
+    let files = [("fleet.secret_file", &config.tls.fleet.file), ("cookies.secrets_file", &config.secrets_file)];
+    let files = files.into_iter().filter_map(|(key, file)| Some((key, file.as_deref()?)));
+    files.filter(|(_, file)| is_open_to_all(file)).map(|(key, file)| {
+        let name = file.display();
+        let what = format!(
+            "{name} may be read or written by every user of this machine: take that right away (chmod o-rwx), and change the secret"
+        );
+        Advice { key, what }
+    })
+}
+
+/// A user that this machine does not have. The configuration may be for another, so that this is no mistake.
+fn nobody(config: &Config) -> Option<Advice> {
+    let missing = confine::missing_account(&config.process)?;
+    Some(Advice { key: "process", what: missing.to_string() })
 }
 
 /// Clients with a label that no certificate is for, in a file or by ACME. The private authority's is for all of them.

@@ -140,7 +140,7 @@ async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 }
 
 fn roots(file: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, AcmeError> {
-    let unusable = || AcmeError::File(crate::identity::IdentityError::NoCertificate { file: file.into() });
+    let unusable = || AcmeError::File(crate::identity::IdentityError::NoAuthority { file: file.into() });
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&read(file)?) {
         roots.add(certificate.map_err(|_| unusable())?).map_err(|_| unusable())?;
