@@ -136,12 +136,12 @@ fn upstream() -> SocketAddr {
     address
 }
 
-/// A gateway with one worker, and where it is asked over UDP.
-fn gateway(state: &std::path::Path) -> (Running, SocketAddr) {
+/// A gateway with one worker and this door, with more configuration, and where it is asked over UDP.
+fn gateway(state: &std::path::Path, door: &str, extra: &str) -> (Running, SocketAddr) {
     let file = state.join("hushgate.toml");
     let text = format!(
-        "state_dir = {:?}\nworkers = 1\n[listen]\ndns = [\"127.0.0.1:0\"]\ndot = []\ndoh = []\ndoq = []\n\
-         [admin]\nlisten = []\n[limits]\nqueries_per_second = 1000000\n[upstream]\nservers = [\"udp://{}\"]\nfallback = []\n",
+        "state_dir = {:?}\nworkers = 1\n[listen]\ndns = [{door}]\ndot = []\ndoh = []\ndoq = []\n\
+         [admin]\nlisten = []\n[upstream]\nservers = [\"udp://{}\"]\nfallback = []\n{extra}",
         state.join("state").display().to_string(),
         upstream()
     );
@@ -153,18 +153,21 @@ fn gateway(state: &std::path::Path) -> (Running, SocketAddr) {
     (bound.serve().unwrap(), door)
 }
 
-#[test]
-fn a_worker_that_serves_hits_over_udp_allocates_nothing() {
-    let _turn = turn();
+/// Allocations of the whole process while a gateway answers hits over UDP, each question behind `header`.
+fn while_served(door: &str, extra: &str, header: &[u8]) -> usize {
     let state = tempfile::tempdir().unwrap();
-    let (running, door) = gateway(state.path());
+    let (running, door) = gateway(state.path(), door, extra);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(door).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut asking = rig::Asking::new(Some(&[(option::COOKIE, b"8octets!")]));
     let mut answer = [0; 1500];
+    let mut sent = header.to_vec();
+    sent.reserve(1500);
     let mut ask = |n| {
-        socket.send(asking.of(n)).unwrap();
+        sent.truncate(header.len());
+        sent.extend(asking.of(n));
+        socket.send(&sent).unwrap();
         let length = socket.recv(&mut answer).unwrap();
         assert_eq!((answer[3] & 15, answer[7]), (0, 1), "NOERROR and an address");
         assert!(length > 60);
@@ -172,6 +175,29 @@ fn a_worker_that_serves_hits_over_udp_allocates_nothing() {
     let warm = 20;
     (0..warm).for_each(&mut ask);
     let fewest = fewest(|| (0..HITS).for_each(|n| ask(n % warm)));
-    assert_eq!(fewest, 0, "in {HITS} hits");
     running.stop();
+    fewest
+}
+
+/// Limits that count who asks, and do not come into play.
+const LIMITS: &str = "[limits]\nexempt = []\nqueries_per_second = 1000000\n";
+
+/// A client that is known by its network.
+const CLIENT: &str = "[[client]]\nname = \"kitchen\"\nnetworks = [\"198.51.100.0/24\"]\n";
+
+#[test]
+fn a_worker_that_serves_hits_over_udp_allocates_nothing() {
+    let _turn = turn();
+    for extra in [String::new(), LIMITS.to_owned(), format!("{LIMITS}{CLIENT}")] {
+        assert_eq!(while_served("\"127.0.0.1:0\"", &extra, b""), 0, "in {HITS} hits with {extra:?}");
+    }
+}
+
+#[test]
+fn a_worker_behind_a_proxy_that_serves_hits_over_udp_to_known_clients_allocates_nothing() {
+    let _turn = turn();
+    let door = "{ address = \"127.0.0.1:0\", proxy = [\"127.0.0.1/32\"] }";
+    let extra = format!("{LIMITS}{CLIENT}[access]\nidentified_only = true\n");
+    let header = b"\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x0c\xc6\x33\x64\x07\xc0\0\x02\x01\x12\x67\0\x35";
+    assert_eq!(while_served(door, &extra, header), 0, "in {HITS} hits");
 }

@@ -2,6 +2,7 @@
 
 use hushgate::peer::Transport;
 
+use crate::harness::raw::refusing;
 use crate::harness::{Act, Answer, Ask, Rig, STREAMS, Upstream, message};
 use crate::over_all;
 
@@ -168,8 +169,8 @@ async fn ede_07_silence_is_22_and_nonsense_is_23() {
 #[tokio::test]
 async fn ede_07_an_upstream_that_is_not_there_is_22_and_one_with_a_wrong_certificate_is_23() {
     let other = Rig::start().await;
-    // A port that was free a moment ago, and an authority that nobody trusts.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // A port where nobody listens, and an authority that nobody trusts.
+    let (_held, nobody) = refusing();
     for (url, code) in [(format!("tcp://{nobody}"), 22), (format!("tls://{}", other.dot()), 23)] {
         let rig = Rig::set("", &[&format!("upstream.servers=[\"{url}\"]")]).await;
         over_all!(Transport::ALL, |transport| {
@@ -184,7 +185,7 @@ async fn ede_07_an_upstream_that_is_not_there_is_22_and_one_with_a_wrong_certifi
 #[tokio::test]
 async fn ede_07_of_servers_that_fail_each_in_its_own_way_the_most_telling_failure_is_told() {
     let other = Rig::start().await;
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_held, nobody) = refusing();
     let (stranger, nobody) = (format!("\"tls://{}\"", other.dot()), format!("\"tcp://{nobody}\""));
     for servers in [[&stranger, &nobody], [&nobody, &stranger]] {
         let servers = format!("upstream.servers=[{}, {}]", servers[0], servers[1]);

@@ -76,23 +76,23 @@ async fn clients_that_turn_away_from_the_certificate_are_counted_by_their_reason
         counted(&rig, door.0, "certificate_expired", 1.0).await;
         fail((door.0, door.1, b"wrong", door.3), client::trust(&pem, &[])).await;
     }
-    let scraped = counted(&rig, "dot", "alpn", 1.0).await;
+    // Before a protocol is agreed on, a QUIC door that has but one is known by that. A client may know of its failure before it counts.
+    for (transport, ..) in doors(&rig) {
+        counted(&rig, transport, "alpn", 1.0).await;
+    }
+    let scraped = scrape_until(rig.admin(), |_| true).await;
     assert!((scraped.sum("handshakes_failed_total") - 20.0).abs() < 1e-9);
-    // Before a protocol is agreed on, a QUIC door that has but one is known by that.
-    counted(&rig, "doq", "alpn", 1.0).await;
-    counted(&rig, "doh3", "alpn", 1.0).await;
 }
 
 #[tokio::test]
 async fn what_is_no_tls_old_weak_late_or_gone_is_told_apart() {
-    let rig = Rig::with("[limits]\nhandshake_timeout = \"100ms\"").await;
+    let rig = Rig::start().await;
     for (name, address) in [("dot", rig.dot()), ("doh", rig.doh())] {
         let good = [0xc02b, 0xc02f];
         for (words, reason) in [
             (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "not_tls"),
             (hello(0x0302, &good), "version"),
             (hello(0x0303, &[0x002f]), "cipher"),
-            (Vec::new(), "timeout"),
         ] {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(&words).await.unwrap();
@@ -105,5 +105,11 @@ async fn what_is_no_tls_old_weak_late_or_gone_is_told_apart() {
         stream.set_zero_linger().unwrap();
         drop(stream);
         counted(&rig, name, "reset", 1.0).await;
+    }
+    // With time so short that a slow machine would fail the others by it.
+    let hasty = Rig::with("[limits]\nhandshake_timeout = \"100ms\"").await;
+    for (name, address) in [("dot", hasty.dot()), ("doh", hasty.doh())] {
+        rest(&mut TcpStream::connect(address).await.unwrap()).await;
+        counted(&hasty, name, "timeout", 1.0).await;
     }
 }

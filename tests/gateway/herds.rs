@@ -206,7 +206,8 @@ const FOLLOWERS: usize = 4096;
 
 #[tokio::test]
 async fn a_flight_that_is_full_answers_servfail_and_the_next_question_is_fine() {
-    let rig = Rig::set("", &["upstream.timeout=\"30s\"", "upstream.attempt_timeout=\"30s\""]).await;
+    // After a third of it the question goes out again: a slow machine must be done with all followers by then.
+    let rig = Rig::set("", &["upstream.timeout=\"60s\"", "upstream.attempt_timeout=\"60s\""]).await;
     rig.upstream.script(|_| held());
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.connect(rig.dns()).await.unwrap();

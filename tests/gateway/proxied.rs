@@ -261,7 +261,8 @@ async fn ppx_08_a_header_that_does_not_come_in_time_ends_the_connection() {
     let rig = rig(&["limits.handshake_timeout=150ms"]).await;
     for (door, octets) in DOORS.iter().zip([&b""[..], b"\r", SIGNATURE, b"PROXY TCP4 ", &of(CLIENT, 1)[..27]]) {
         let mut stream = connect(PROXY, address(&rig, door)).await;
-        stream.write_all(octets).await.unwrap();
+        // On a slow machine the time may be over by now.
+        _ = stream.write_all(octets).await;
         assert_eq!(rest(&mut stream).await, b"", "{door}");
     }
     assert_eq!(counted(&rig, "timeout").await, 5);

@@ -313,7 +313,7 @@ async fn the_grace_ends_what_an_upstream_never_answers() {
     let begun = Instant::now();
     ended(rig.stop()).await;
     let took = begun.elapsed();
-    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(3), "{took:?}");
+    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(9), "{took:?}");
     // Datagrams end with nothing; QUIC clients find out by their own timers.
     let on_tcp = [Transport::Tcp, Transport::Dot, Transport::Doh1, Transport::Doh2];
     for (transport, asking) in asking.into_iter().filter(|(transport, _)| on_tcp.contains(transport)) {

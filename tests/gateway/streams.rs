@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::harness::raw::{FRAMED, frame, resident, rest};
+use crate::harness::raw::{FRAMED, frame, has_run_alone, resident, rest};
 use crate::harness::{Act, Answer, Ask, Rig, STREAMS, client, message};
 use crate::over_all;
 
@@ -355,6 +355,9 @@ async fn tcp_09_and_dot_05_an_idle_connection_has_its_time_and_dot_06_hears_a_go
 
 #[tokio::test]
 async fn a_client_that_never_reads_holds_neither_memory_nor_others() {
+    if has_run_alone("streams::a_client_that_never_reads_holds_neither_memory_nor_others") {
+        return;
+    }
     let rig = Rig::start().await;
     rig.upstream.always(Answer::new().big(60_000, 300));
     let question = frame(&Ask::new("huge.example.org", 16).bytes());

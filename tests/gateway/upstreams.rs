@@ -272,7 +272,8 @@ async fn gen_10_and_prg_09_an_answer_that_cannot_be_read_is_a_prompt_servfail() 
             let answered = rig.ask(transport, &Ask::a(&name).id(0).edns().bytes()).await.message;
             assert_eq!(message::rcode(&answered), 2, "kind {kind} over {}", transport.name());
             assert!(message::ede(&answered).is_some());
-            assert!(started.elapsed() < Duration::from_millis(1500), "kind {kind} over {}", transport.name());
+            // Not the four seconds of an upstream that says nothing.
+            assert!(started.elapsed() < Duration::from_millis(3500), "kind {kind} over {}", transport.name());
         }
     }
     rig.upstream.always(good());

@@ -16,8 +16,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::Rig;
 
-/// How long a client waits before it calls a question lost.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client waits before it calls a question lost: on a busy machine a good one may take seconds. Less than connections
+/// may rest.
+pub const PATIENCE: Duration = Duration::from_secs(25);
 
 /// What came back.
 #[derive(Clone, Debug)]

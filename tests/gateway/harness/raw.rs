@@ -1,11 +1,36 @@
 //! What an attacker and a careful observer need: streams without a client library, the gateway's own counts, memory, noise.
 
+use std::net::SocketAddr;
+
 use hushgate::peer::Transport;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::{Rig, client};
+
+/// Says that the test runs in a process of its own.
+const ALONE: &str = "HUSHGATE_TEST_ALONE";
+
+/// Has `test` been run, with success, in a process where all that is open and in memory is its own? There it goes on; here it is done.
+pub fn has_run_alone(test: &str) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return false;
+    }
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    let ended = command.args(["--exact", test, "--nocapture"]).env(ALONE, "1").output().unwrap();
+    let (said, wrong) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert!(ended.status.success() && said.contains("1 passed"), "{said}{wrong}");
+    true
+}
+
+/// A port where connections are refused for as long as the socket is held: bound, so that nobody else comes to listen there.
+pub fn refusing() -> (socket2::Socket, SocketAddr) {
+    let held = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    held.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = held.local_addr().unwrap().as_socket().unwrap();
+    (held, address)
+}
 
 /// A stream of any kind.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -61,12 +86,12 @@ impl Rig {
         values.iter().sum::<f64>() as u64
     }
 
-    /// Every transport answers, each within a second (generous for a busy machine: ten times what it takes).
+    /// Every transport answers, each within five seconds: a good answer takes a tenth of one, and a busy machine as much as it likes.
     pub async fn assert_well(&self, label: &str) {
         for transport in Transport::ALL {
             let name = format!("{label}-{}.well.example.org", transport.name());
             let ask = super::Ask::a(&name).id(0).bytes();
-            let asking = tokio::time::timeout(std::time::Duration::from_secs(1), self.ask(transport, &ask));
+            let asking = tokio::time::timeout(std::time::Duration::from_secs(5), self.ask(transport, &ask));
             let answered = asking.await.unwrap_or_else(|_| panic!("{label}: {} is slow", transport.name()));
             assert_eq!(super::message::counts(&answered.message)[1], 1, "{label}: {}", transport.name());
         }
