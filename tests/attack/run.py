@@ -359,7 +359,7 @@ def measure(gateway, name, seconds, blast):
     # What clients hold open ends by the time-outs.
     time.sleep(12)
     grown = {key: after_metrics[key] - counted.get(key, 0) for key in after_metrics
-             if re.match(r"hushgate_(limited|protocol_errors|handshakes_failed|overflow|connections_refused|dropped|crowded)", key)}
+             if re.match(r"hushgate_(limited|protocol_errors|handshakes_failed|overflow|connections_refused|dropped|crowded|join_full|quic_lost|strangers)", key)}
     shown = sorted(((key, value) for key, value in grown.items() if value > 0), key=lambda pair: -pair[1])[:3]
     told = ", ".join(f"{key.removeprefix('hushgate_')} +{value:.0f}" for key, value in shown)
     print(f"| {name} | {sum(times)} | {asked} | {lost or 0} | {before:.1f} | {during:.1f} | {hello:.0f} | {resident:.1f} | {max(most):.1f} | "
