@@ -1,13 +1,19 @@
 #!/usr/bin/env python3
 """Attacks at a load against a gateway that serves steady good traffic, and what each came to.
 
-    cargo build --release && python3 tests/attack/run.py [path to hushgate] [--seconds 8] [--only NAME]
+    cargo build --release && python3 tests/attack/run.py [path to hushgate] [--seconds 8] [--only NAME] [--blast dnsblast]
 
-Standard library alone; Linux. The attacker asks from 127.0.0.9, which limits apply to; the good clients from 127.0.0.1. Each row:
-the attack and its load, good questions asked and lost, their 99th percentile before and during in milliseconds, the gateway's
-resident memory before, at most and after in MiB, and what the metrics say of it.
+Linux. The attacker asks from 127.0.0.9, which limits apply to; the good clients from 127.0.0.1. Attackers are processes of their
+own, and nicer than the gateway: on a machine shared with it they would otherwise take its cores, which those elsewhere do not.
+`dnsblast`, where it is given, adds good traffic over HTTP/2, DoQ and DoH3; with `aioquic` in reach there are attacks from inside
+QUIC connections too, and without it the standard library is enough. Each row: the attack and its load, good questions asked and
+lost, the 99th percentile of their times before and during in milliseconds (a new connection's hello apart), the gateway's resident
+memory before, at most and after in MiB, and what the metrics say of it.
 """
 import argparse
+import contextlib
+import json
+import multiprocessing
 import os
 import re
 import signal
@@ -66,7 +72,7 @@ def free_port():
 
 
 class Gateway:
-    def __init__(self, binary, upstream):
+    def __init__(self, binary, upstream, enter=None, limits=""):
         self.home = tempfile.TemporaryDirectory()
         self.ports = {door: free_port() for door in ("dns", "dot", "doh", "doq", "admin")}
         doors = "".join(f'{door} = ["127.0.0.1:{self.ports[door]}"]\n' for door in ("dns", "dot", "doh", "doq"))
@@ -74,8 +80,8 @@ class Gateway:
         with open(path, "w", encoding="utf-8") as file:
             file.write(f'state_dir = "{self.home.name}/state"\n[listen]\n{doors}[admin]\nlisten = ["127.0.0.1:{self.ports["admin"]}"]\n'
                        f'[upstream]\nservers = ["udp://127.0.0.1:{upstream.port}"]\nfallback = []\n'
-                       '[limits]\nexempt = ["127.0.0.1/32"]\n[log]\nlevel = "error"\n')
-        self.process = subprocess.Popen([binary, "serve", "--config", path])
+                       f'[limits]\nexempt = ["127.0.0.1/32"]\n{limits}[log]\nlevel = "error"\n')
+        self.process = subprocess.Popen([binary, "serve", "--config", path], preexec_fn=enter)
         for _ in range(200):
             try:
                 self.metrics()
@@ -89,9 +95,9 @@ class Gateway:
             lines = page.read().decode().splitlines()
         return {key: float(value) for key, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
 
-    def resident(self):
+    def resident(self, field="VmRSS"):
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
-            return int(re.search(r"VmRSS:\s+(\d+)", status.read()).group(1)) / 1024
+            return int(re.search(field + r":\s+(\d+)", status.read()).group(1)) / 1024
 
     def connect(self, door, source=ATTACKER, timeout=2):
         return socket.create_connection(("127.0.0.1", self.ports[door]), timeout, (source, 0))
@@ -108,7 +114,7 @@ class Good(threading.Thread):
     def __init__(self, gateway, over):
         super().__init__(daemon=True)
         self.gateway, self.over = gateway, over
-        self.times, self.lost, self.stopping = [], 0, False
+        self.times, self.hellos, self.lost, self.stopping = [], [], 0, False
 
     def open(self):
         if self.over == "udp":
@@ -153,6 +159,8 @@ class Good(threading.Thread):
             try:
                 if stream is None or number % 100 == 0:
                     stream = self.open()
+                    self.hellos.append(time.monotonic() - began)
+                    began = time.monotonic()
                 answered = self.ask(stream, number)
             except OSError:
                 answered, stream = False, None
@@ -244,6 +252,13 @@ def unread(gateway, number):
     stream.sendall(framed(question("n1.good.example", number % 65536)) * 20000)
 
 
+def renegotiate(gateway, _):
+    """A second handshake inside TLS 1.2, which only `openssl s_client` still knows how to ask for: one of its `R`s each."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(["openssl", "s_client", "-tls1_2", "-bind", ATTACKER, "-connect", f"127.0.0.1:{gateway.ports['dot']}"],
+                       input=b"R\n" * 50, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=0.3, check=False)
+
+
 ATTACKS = {
     "handshakes dot": shake("dot", "dot"),
     "handshakes doh": shake("doh", "h2"),
@@ -260,8 +275,15 @@ ATTACKS = {
     "made you reset": flood_h2(lambda: (frame(1, 5, n * 2 + 1, held(n)) + frame(8, 0, n * 2 + 1, bytes(4)) for n in range(2000))),
     "continuation": flood_h2(lambda: [frame(1, 0, 1, b"\x82")] + [frame(9, 0, 1, b"\0\3x-a\x64" + b"a" * 100)] * 5000),
     "pings": flood_h2(lambda: [frame(6, 0, 0, bytes(8)) * 1000] * 20),
+    "renegotiation": repeatedly(renegotiate),
     "settings": flood_h2(lambda: [frame(4, 0, 0, b"\0\3\0\0\0\x09") * 1000] * 20),
 }
+
+try:
+    import quic
+    ATTACKS |= quic.attacks(ATTACKER)
+except ImportError:
+    print("no aioquic: no attacks from inside QUIC connections", file=sys.stderr)
 
 
 def percentile(times):
@@ -269,37 +291,78 @@ def percentile(times):
     return ordered[int(len(ordered) * 0.99)] * 1000 if ordered else 0.0
 
 
-def measure(gateway, name, seconds):
+class Steady:
+    """Good traffic of `dnsblast`: a hundred questions a second on two connections over each transport that this file does not speak."""
+
+    def __init__(self, blast, gateway, seconds):
+        self.running = {over: subprocess.Popen(
+            [blast, "--proto", over, "--target", f"127.0.0.1:{gateway.ports[over[:3]]}", "--sni", "localhost",
+             "--ca", os.path.join(gateway.home.name, "state/authority.pem"), "--name-template", "n{}.good.example", "--names", "50",
+             "--rate", "100", "--conns", "2", "--inflight", "50", "--duration", str(seconds), "--json"],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for over in ("doh2", "doq", "doh3")} if blast else {}
+
+    def end(self):
+        """What was asked, what of it was lost over which, and the worst 99th percentile in milliseconds."""
+        asked, lost, worst = 0, {}, 0.0
+        for over, process in self.running.items():
+            told = json.loads(process.communicate()[0])
+            asked += told["sent"]
+            worst = max(worst, told["latency_us"]["p99"] / 1000)
+            if told["sent"] > told["answered"]:
+                lost[over] = told["sent"] - told["answered"]
+        return asked, lost, worst
+
+
+def assault(name, gateway, seconds):
+    """Two attackers, for so long; how often each of them did it is put in the queue that is returned with them."""
+    fork = multiprocessing.get_context("fork")
+    done, until = fork.Queue(), time.monotonic() + seconds
+
+    def attack():
+        os.nice(5)
+        done.put(ATTACKS[name](gateway, lambda: until))
+        # What is still held open is let go by the end of the process, as the rest of the world does it.
+        done.close()
+        done.join_thread()
+        os._exit(0)
+
+    attackers = [fork.Process(target=attack, daemon=True) for _ in range(2)]
+    for attacker in attackers:
+        attacker.start()
+    return attackers, done, until
+
+
+def measure(gateway, name, seconds, blast):
     clients = [Good(gateway, over) for over in ("udp", "tcp", "dot", "doh")]
     for client in clients:
         client.start()
-    time.sleep(2)
-    before = percentile([took for client in clients for took in client.times])
-    marks = [(len(client.times), client.lost) for client in clients]
+    _, _, before = Steady(blast, gateway, 2).end() if blast else (time.sleep(2), {}, 0.0)
+    before = max(before, percentile([took for client in clients for took in client.times]))
+    marks = [(len(client.times), client.lost, len(client.hellos)) for client in clients]
     counted, resident = gateway.metrics(), gateway.resident()
-    most, stop = [resident], time.monotonic() + seconds
-    done = []
-    attackers = [threading.Thread(target=lambda: done.append(ATTACKS[name](gateway, lambda: stop)), daemon=True) for _ in range(2)]
-    for attacker in attackers:
-        attacker.start()
-    while time.monotonic() < stop:
+    most = [resident]
+    steady = Steady(blast, gateway, seconds)
+    attackers, done, until = assault(name, gateway, seconds)
+    while time.monotonic() < until:
         most.append(gateway.resident())
         time.sleep(0.1)
-    for attacker in attackers:
-        attacker.join(30)
-    during = percentile([took for client, (asked, _) in zip(clients, marks) for took in client.times[asked:]])
-    asked = sum(len(client.times) - mark[0] for client, mark in zip(clients, marks))
-    lost = {client.over: client.lost - mark[1] for client, mark in zip(clients, marks) if client.lost > mark[1]}
+    times = [done.get(timeout=30) for _ in attackers]
+    asked, lost, during = steady.end()
     for client in clients:
         client.stopping = True
+        client.join(10)
+    during = max(during, percentile([took for client, (mark, _, _) in zip(clients, marks) for took in client.times[mark:]]))
+    hello = max([took for client, (_, _, mark) in zip(clients, marks) for took in client.hellos[mark:]], default=0.0) * 1000
+    asked += sum(len(client.times) - mark[0] for client, mark in zip(clients, marks))
+    lost |= {client.over: client.lost - mark[1] for client, mark in zip(clients, marks) if client.lost > mark[1]}
     after_metrics = gateway.metrics()
     # What clients hold open ends by the time-outs.
     time.sleep(12)
     grown = {key: after_metrics[key] - counted.get(key, 0) for key in after_metrics
-             if re.match(r"hushgate_(limited|protocol_errors|handshakes_failed|overflow|connections_refused|dropped|crowded)", key)}
+             if re.match(r"hushgate_(limited|protocol_errors|handshakes_failed|overflow|connections_refused|dropped|crowded|join_full|quic_lost|strangers)", key)}
     shown = sorted(((key, value) for key, value in grown.items() if value > 0), key=lambda pair: -pair[1])[:3]
     told = ", ".join(f"{key.removeprefix('hushgate_')} +{value:.0f}" for key, value in shown)
-    print(f"| {name} | {sum(done)} | {asked} | {lost or 0} | {before:.1f} | {during:.1f} | {resident:.1f} | {max(most):.1f} | "
+    print(f"| {name} | {sum(times)} | {asked} | {lost or 0} | {before:.1f} | {during:.1f} | {hello:.0f} | {resident:.1f} | {max(most):.1f} | "
           f"{gateway.resident():.1f} | {told} |", flush=True)
     return not any(count for over, count in lost.items() if over != "udp")
 
@@ -309,17 +372,18 @@ def main():
     arguments.add_argument("binary", nargs="?", default="target/release/hushgate")
     arguments.add_argument("--seconds", type=float, default=8)
     arguments.add_argument("--only", action="append", choices=list(ATTACKS))
+    arguments.add_argument("--blast", help="path to dnsblast")
     chosen = arguments.parse_args()
     upstream = Upstream()
     upstream.start()
-    print("| attack | times | good asked | good lost | p99 ms before | during | RSS MiB before | most | after | metrics |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("| attack | times | good asked | good lost | p99 ms before | during | slowest hello | RSS MiB before | most | after | metrics |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     well = True
     for name in chosen.only or ATTACKS:
         # A gateway of its own for each, so that none is measured by what another left.
         gateway = Gateway(chosen.binary, upstream)
         try:
-            well &= measure(gateway, name, chosen.seconds)
+            well &= measure(gateway, name, chosen.seconds, chosen.blast)
         finally:
             gateway.process.send_signal(signal.SIGTERM)
             gateway.process.wait(20)
