@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_chain_larger_than_any_client_needs_is_not_kept() {
-        let holder = Holder(provider());
+        let holder = Holder { provider: provider(), asking: Arc::default() };
         let judged = |lengths: &[usize]| {
             let chain: Vec<_> = lengths.iter().map(|&length| CertificateDer::from(vec![0x30; length])).collect();
             let (own, above) = chain.split_first().unwrap();
