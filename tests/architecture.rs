@@ -41,6 +41,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("identity", &["telemetry", "clock"]),
     ("confine", &["telemetry"]),
     ("service", &["telemetry"]),
+    ("handover", &["listen", "admin"]),
     ("discovery", &["wire"]),
     ("upstream", &["wire", "peer", "trail", "clock", "telemetry", "identity"]),
     (
@@ -150,6 +151,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "identity",
             "confine",
             "service.rs",
+            "handover",
         ],
     ),
     (
@@ -184,6 +186,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "worker.rs",
             "plan.rs",
             "service.rs",
+            "handover",
             "main.rs",
         ],
     ),
