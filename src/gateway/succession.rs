@@ -7,10 +7,10 @@ use tokio::sync::watch;
 
 use super::{Gateway, GatewayError, Running};
 use crate::admin;
-use crate::handover::HandoverError;
 use crate::handover::estate::{self, Estate, Voice};
 use crate::handover::ferry::{Ferry, Side};
 use crate::handover::porter::{Offer, Porter};
+use crate::handover::{self, HandoverError};
 use crate::listen::bind::Inherited;
 use crate::listen::quic::mailboxes::Mailboxes;
 
@@ -93,6 +93,7 @@ impl Running {
         };
         let done = move |process| _ = successor.send_replace(process);
         self.succession.porter = Some(Porter::start(&state_dir, Arc::clone(ferry), offer, done)?);
+        tracing::info!(socket = %handover::socket(&state_dir).display(), "these doors may be taken over");
         Ok(())
     }
 

@@ -99,10 +99,12 @@ fn hand_over(
         doors: doors.iter().map(row).collect(),
         admin: admin.iter().map(|admin| admin.configured).collect(),
     };
-    say(&mut stream, &manifest)?;
+    // Also to one of another version, which says then which it has met.
+    let said = say(&mut stream, &manifest);
     if version != VERSION {
         return Err(HandoverError::Version { theirs: version });
     }
+    said?;
     let (ours, theirs) = link()?;
     // Before the new process reads: its connections are no dead process's.
     ferry.open(Side::After, ours)?;
