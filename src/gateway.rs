@@ -114,7 +114,6 @@ pub struct Running {
     stop: Stop,
     stop_control: Stop,
     delay: Duration,
-    handover_grace: Duration,
     succession: Succession,
     clock: Clock,
     counters: Vec<Arc<Counters>>,
@@ -214,11 +213,7 @@ impl Bound {
         // The first worker is the home of upstream connections.
         let home = runtimes.first().unwrap_or(&control_runtime).handle().clone();
         let mut open = Doors::opened(&config.listen.doors, &doors);
-        let mut kept = Vec::new();
-        if config.handover {
-            open.keep(&doors).map_err(GatewayError::System)?;
-            kept = admin.duplicates(&config.admin).map_err(GatewayError::System)?;
-        }
+        let kept = succession::keep(&config, &mut open, &doors, &admin).map_err(GatewayError::System)?;
         let list: Vec<_> = open.iter().map(|open| (open.id, open.door.kind, open.address)).collect();
         let core = Core::new(&config, (&list, &identity.subjects(&Prepared::NONE)), home, &times)?;
         let counters: Vec<Arc<Counters>> = (0..=runtimes.len()).map(|_| Arc::default()).collect();
@@ -227,7 +222,8 @@ impl Bound {
             mailboxes: Arc::new(Mailboxes::new(ownership(&config, predecessor.as_ref()))),
             tokens: Tokens::new(Arc::clone(identity.keys())),
         };
-        let succession = Succession::new(&exchange.mailboxes, predecessor, kept).map_err(GatewayError::System)?;
+        let succession = Succession::new(&exchange.mailboxes, predecessor, kept, config.shutdown.handover_grace);
+        let succession = succession.map_err(GatewayError::System)?;
         let posts = plan::posts(doors, &identity, runtimes.len(), &exchange);
         let posts = posts.into_iter().map(|posts| reload::manned(posts, open.iter()));
         control::keys::lend(identity.keys(), &core.shared, config.secrets_file.is_some());
@@ -239,8 +235,7 @@ impl Bound {
         let force = Arc::new(ArcSwap::from_pointee(reload::in_force(&core, own, &config, list)));
         let snapshot =
             Snapshot::new(config.cache.clone(), config.state_dir.clone(), Arc::clone(&force), Arc::clone(&times));
-        let (delay, handover_grace) = (config.shutdown.delay, config.shutdown.handover_grace);
-        let (memory, rules) = (config.memory, rules::of(&config.guard));
+        let (delay, memory, rules) = (config.shutdown.delay, config.memory, rules::of(&config.guard));
         let probing = if config.admin.self_probe { Probing::As(config.advertise.name.clone()) } else { Probing::Off };
         let fixtures = Fixtures {
             source,
@@ -267,19 +262,7 @@ impl Bound {
         };
         let control = control::start(control_runtime, admin, control, drain_control).map_err(GatewayError::System)?;
         let control = Some(control);
-        Ok(Running {
-            workers,
-            control,
-            reloader,
-            state,
-            stop,
-            stop_control,
-            delay,
-            handover_grace,
-            succession,
-            clock,
-            counters,
-        })
+        Ok(Running { workers, control, reloader, state, stop, stop_control, delay, succession, clock, counters })
     }
 }
 

@@ -122,6 +122,7 @@ const CRATES: &[(&str, &[&str])] = &[
         "quinn",
         &[
             "listen/quic",
+            "handover/ferry.rs",
             "listen/doq",
             "listen/doh3",
             "upstream/doq",

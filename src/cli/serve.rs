@@ -21,7 +21,7 @@ use crate::telemetry::log;
 pub struct Args {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Take the doors over from the process that runs with the same state_dir; that one ends once its connections have.
+    /// Take the doors over from the process that runs with the same `state_dir`; that one ends once its connections have.
     #[arg(long)]
     replace: bool,
 }

@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::doors::Doors;
 use super::{Gateway, GatewayError, Running};
-use crate::admin;
+use crate::admin::{self, Admin};
+use crate::config::Config;
 use crate::handover::estate::{self, Estate, Voice};
 use crate::handover::ferry::{Ferry, Side};
 use crate::handover::porter::{Offer, Porter};
 use crate::handover::{self, HandoverError};
-use crate::listen::bind::Inherited;
+use crate::listen::bind::{BoundDoor, Inherited};
 use crate::listen::quic::mailboxes::Mailboxes;
 
 /// What a gateway that takes over has of the one before, beside its sockets.
@@ -30,6 +32,8 @@ pub struct Succession {
     voice: Option<Voice>,
     admin: Arc<[admin::Inherited]>,
     porter: Option<Porter>,
+    /// For connections, once there is a successor.
+    grace: Duration,
     /// The process that has taken over; 0: none.
     successor: watch::Sender<u32>,
 }
@@ -62,6 +66,7 @@ impl Succession {
         mailboxes: &Arc<Mailboxes>,
         predecessor: Option<Predecessor>,
         admin: Vec<admin::Inherited>,
+        grace: Duration,
     ) -> std::io::Result<Self> {
         let ferry = Ferry::new(Arc::clone(mailboxes));
         let voice = match predecessor {
@@ -71,8 +76,25 @@ impl Succession {
             }
             None => None,
         };
-        Ok(Self { ferry, voice, admin: admin.into(), porter: None, successor: watch::channel(0).0 })
+        Ok(Self { ferry, voice, admin: admin.into(), porter: None, grace, successor: watch::channel(0).0 })
     }
+}
+
+/// Keeps duplicates of all sockets where they may be handed over; answers those of the admin listener.
+///
+/// # Errors
+/// No more open files.
+pub fn keep(
+    config: &Config,
+    doors: &mut Doors,
+    bound: &[BoundDoor],
+    admin: &Admin,
+) -> std::io::Result<Vec<admin::Inherited>> {
+    if !config.handover {
+        return Ok(Vec::new());
+    }
+    doors.keep(bound)?;
+    admin.duplicates(&config.admin)
 }
 
 impl Running {
@@ -110,7 +132,7 @@ impl Running {
         self.reloader.exchange().mailboxes.hand_over();
         self.stop.hand_over();
         self.stop_control.hand_over();
-        let until = Instant::now() + self.handover_grace;
+        let until = Instant::now() + self.succession.grace;
         while !self.workers.iter().all(std::thread::JoinHandle::is_finished) && Instant::now() < until {
             std::thread::sleep(LOOK);
         }

@@ -66,15 +66,15 @@ pub fn claim(state_dir: &Path) -> Result<Estate, HandoverError> {
         return Err(HandoverError::Garbled);
     }
     let mut descriptors = take(&stream, count)?.into_iter();
-    let doors = doors.into_iter().map(|row| inherited(row, &mut descriptors)).collect();
+    let doors = doors.into_iter().map(|row| inherited(&row, &mut descriptors)).collect();
     let admin = admin.into_iter().zip(&mut descriptors);
     let admin = admin.map(|(configured, listener)| listener_at(configured, listener)).collect();
     let ferry = descriptors.next().ok_or(HandoverError::Garbled)?.into();
     Ok(Estate { generation, doors, admin, ferry, voice: Voice(stream) })
 }
 
-fn inherited(row: DoorRow, descriptors: &mut impl Iterator<Item = OwnedFd>) -> Inherited {
-    let DoorRow { door, address, tcp, udp } = row;
+fn inherited(row: &DoorRow, descriptors: &mut impl Iterator<Item = OwnedFd>) -> Inherited {
+    let DoorRow { door, address, tcp, udp } = *row;
     let tcp = descriptors.take(tcp).map(TcpListener::from).collect();
     Inherited { door, address, tcp, udp: descriptors.take(udp).map(UdpSocket::from).collect() }
 }

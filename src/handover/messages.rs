@@ -68,10 +68,12 @@ pub fn say(stream: &mut UnixStream, value: &impl Serialize) -> Result<(), Handov
 /// Reads one line. Octet by octet: descriptors belong to the octet after it.
 pub fn hear<T: DeserializeOwned>(stream: &mut UnixStream) -> Result<T, HandoverError> {
     let mut line = Vec::new();
-    for octet in stream.take(LONGEST_LINE).bytes() {
-        match octet? {
-            b'\n' => return serde_json::from_slice(&line).map_err(|_| HandoverError::Garbled),
-            octet => line.push(octet),
+    while line.len() < LONGEST_LINE {
+        let mut octet = [0];
+        match stream.read(&mut octet)? {
+            0 => break,
+            _ if octet == *b"\n" => return serde_json::from_slice(&line).map_err(|_| HandoverError::Garbled),
+            _ => line.extend(octet),
         }
     }
     if line.is_empty() {
@@ -118,4 +120,4 @@ pub fn take(stream: &UnixStream, count: usize) -> Result<Vec<OwnedFd>, HandoverE
 const PIECE: usize = 64;
 
 /// Doors and listeners there may be, as text.
-const LONGEST_LINE: u64 = 1 << 20;
+const LONGEST_LINE: usize = 1 << 20;

@@ -13,6 +13,10 @@ use socket2::{Domain, Socket, Type};
 use super::{Door, DoorKind};
 use crate::peer::DoorId;
 
+mod inherited;
+
+pub use inherited::Inherited;
+
 /// What to do about an IPv6 address on a machine without IPv6.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Absent {
@@ -38,36 +42,6 @@ pub struct BoundDoor {
     pub udp: Vec<UdpSocket>,
     /// Later QUIC doors at the same address: they are served on `udp` of this one, chosen by ALPN.
     pub shares: Vec<DoorId>,
-}
-
-/// The sockets of a door that another process has served until now.
-#[derive(Debug)]
-pub struct Inherited {
-    /// As configured there.
-    pub door: Door,
-    /// Where it is.
-    pub address: SocketAddr,
-    /// In the order of its workers.
-    pub tcp: Vec<TcpListener>,
-    /// The same.
-    pub udp: Vec<UdpSocket>,
-}
-
-impl Inherited {
-    /// What this door needs of it; what it does not need is left to whoever serves it still.
-    fn adopt(self, needs: Needs, workers: usize) -> Result<Opened, Failed> {
-        let Self { address, mut tcp, mut udp, .. } = self;
-        for (is_needed, there, protocol) in
-            [(needs.tcp, tcp.len(), Protocol::Tcp), (needs.udp, udp.len(), Protocol::Udp)]
-        {
-            if is_needed && there != workers {
-                return Err((protocol, BindCause::Workers { there, here: workers }));
-            }
-        }
-        tcp.truncate(if needs.tcp { workers } else { 0 });
-        udp.truncate(if needs.udp { workers } else { 0 });
-        Ok((tcp, udp, address))
-    }
 }
 
 /// The transport protocol under a door.
