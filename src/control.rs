@@ -34,7 +34,7 @@ use crate::identity::acme::Acme;
 use crate::listen::DoorKind;
 use crate::peer::DoorId;
 use crate::pipeline::{Pipeline, Shared};
-use crate::shutdown::Drain;
+use crate::shutdown::{Drain, Stop};
 use crate::telemetry::Counters;
 use crate::upstream::Routes;
 use crate::upstream::timekeeper::Timekeeper;
@@ -159,7 +159,14 @@ pub fn start(
             tokio::spawn(keys::keep(Arc::clone(&control)));
             tokio::spawn(reload::watch(Arc::clone(&control.reloader)));
             let keeping = tokio::spawn(snapshot::keep(Arc::clone(&control.snapshot), drain.clone()));
-            let serving = tokio::spawn(admin.serve(handles, drain.clone()));
+            let (close, closing) = Stop::new();
+            let mut leaving = drain.clone();
+            tokio::spawn(async move {
+                // Whoever has taken over answers from now on.
+                leaving.leaving().await;
+                close.begin();
+            });
+            let serving = tokio::spawn(admin.serve(handles, closing));
             drain.wanted().await;
             // The admin server finishes the requests it has; nobody waits for more than that.
             let _ = tokio::time::timeout(ADMIN_GRACE, serving).await;

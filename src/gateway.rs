@@ -12,13 +12,15 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
-use crate::admin::{Admin, AdminError, Key, Place};
+use crate::admin::{Admin, AdminError, Former, Key, Place};
 use crate::clock::Clock;
 use crate::config::{Config, EffectiveRow, Problem, Source, changes};
 use crate::confine::ConfineError;
 use crate::control::probe::Findings;
 use crate::control::snapshot::Snapshot;
 use crate::control::{self, Control, Probing, State};
+use crate::handover::HandoverError;
+use crate::handover::estate::Estate;
 use crate::identity::acme::{Acme, AcmeError};
 use crate::identity::{Identity, IdentityError, Prepared};
 use crate::listen::bind::{self, BindError, BoundDoor};
@@ -41,10 +43,12 @@ mod ledger;
 pub mod outside;
 pub mod reload;
 mod rules;
+mod succession;
 
 use core::Core;
 use doors::Doors;
 use reload::{Fixtures, Hand, ORDERS, Reloader, Standing};
+use succession::{Predecessor, Succession};
 
 /// Why a gateway does not start. Each names the file, address or server at fault.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +68,9 @@ pub enum GatewayError {
     /// The configuration itself: only where it was made in code.
     #[error("the configuration has {} problem(s), the first: {}", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]
     Config(Vec<Problem>),
+    /// The process that is to be replaced.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
     /// An upstream server.
     #[error(transparent)]
     Upstream(#[from] BuildError),
@@ -97,6 +104,7 @@ pub struct Bound {
     keys: Vec<Key>,
     doors: Vec<BoundDoor>,
     admin: Admin,
+    predecessor: Option<Predecessor>,
 }
 
 /// A gateway that serves.
@@ -108,6 +116,7 @@ pub struct Running {
     stop: Stop,
     stop_control: Stop,
     delay: Duration,
+    succession: Succession,
     clock: Clock,
     counters: Vec<Arc<Counters>>,
 }
@@ -144,11 +153,23 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError::Bind`] or [`GatewayError::Admin`], naming the address.
     pub fn bind(self) -> Result<Bound, GatewayError> {
+        self.bind_after(None)
+    }
+
+    /// The same with the sockets of the process before, where it hands them over; what it does not have is bound.
+    ///
+    /// # Errors
+    /// As [`Gateway::bind`].
+    pub fn bind_after(self, estate: Option<Estate>) -> Result<Bound, GatewayError> {
         let Self { config, identity, acme, times, source, text, keys } = self;
-        let doors = bind::bind(&config.listen.doors, config.workers, config.absent)?;
-        let admin = Admin::bind(&config.admin)?;
+        let (predecessor, inherited, former) = match estate.map(Predecessor::of) {
+            Some((predecessor, doors, admin)) => (Some(predecessor), doors, Former::Process(admin)),
+            None => (None, Vec::new(), Former::Nobody),
+        };
+        let doors = bind::bind_with(&config.listen.doors, config.workers, config.absent, inherited)?;
+        let admin = Admin::bind_after(&config.admin, former)?;
         acme.as_ref().map_or(Ok(()), |acme| acme.bind())?;
-        Ok(Bound { config, identity, acme, times, source, text, keys, doors, admin })
+        Ok(Bound { config, identity, acme, times, source, text, keys, doors, admin, predecessor })
     }
 }
 
@@ -188,20 +209,23 @@ impl Bound {
     /// # Errors
     /// [`GatewayError::Upstream`] for a server that cannot be set up, [`GatewayError::System`] where threads cannot be had.
     pub fn serve(self) -> Result<Running, GatewayError> {
-        let Self { config, identity, acme, times, doors, admin, source, text, keys } = self;
+        let Self { config, identity, acme, times, doors, admin, source, text, keys, predecessor } = self;
         let runtimes = (0..config.workers.max(1)).map(|_| runtime()).collect::<Result<Vec<_>, _>>()?;
         let control_runtime = runtime()?;
         // The first worker is the home of upstream connections.
         let home = runtimes.first().unwrap_or(&control_runtime).handle().clone();
-        let open = Doors::opened(&config.listen.doors, &doors);
+        let mut open = Doors::opened(&config.listen.doors, &doors);
+        let kept = succession::keep(&config, &mut open, &doors, &admin).map_err(GatewayError::System)?;
         let list: Vec<_> = open.iter().map(|open| (open.id, open.door.kind, open.address)).collect();
         let core = Core::new(&config, (&list, &identity.subjects(&Prepared::NONE)), home, &times)?;
         let counters: Vec<Arc<Counters>> = (0..=runtimes.len()).map(|_| Arc::default()).collect();
         let own = Pipeline::new(Arc::clone(&core.shared), counters.last().cloned().unwrap_or_default());
         let exchange = plan::Exchange {
-            mailboxes: Mailboxes::new(Ownership::kept(&config.state_dir)),
+            mailboxes: Arc::new(Mailboxes::new(ownership(&config, predecessor.as_ref()))),
             tokens: Tokens::new(Arc::clone(identity.keys())),
         };
+        let succession = Succession::new(&exchange.mailboxes, predecessor, kept, config.shutdown.handover_grace);
+        let succession = succession.map_err(GatewayError::System)?;
         let posts = plan::posts(doors, &identity, runtimes.len(), &exchange);
         let posts = posts.into_iter().map(|posts| reload::manned(posts, open.iter()));
         control::keys::lend(identity.keys(), &core.shared, config.secrets_file.is_some());
@@ -238,7 +262,8 @@ impl Bound {
             workers: workers.len(),
         };
         let control = control::start(control_runtime, admin, control, drain_control).map_err(GatewayError::System)?;
-        Ok(Running { workers, control: Some(control), reloader, state, stop, stop_control, delay, clock, counters })
+        let control = Some(control);
+        Ok(Running { workers, control, reloader, state, stop, stop_control, delay, succession, clock, counters })
     }
 }
 
@@ -290,6 +315,11 @@ impl Running {
     /// Stops: not ready for `shutdown.delay` while still serving, then drains, then ends. Blocks until all threads have ended.
     pub fn stop(mut self) {
         self.begin_stop();
+        self.end();
+    }
+
+    /// Waits for what has been told to stop.
+    fn end(&mut self) {
         for worker in self.workers.drain(..) {
             // A worker that panicked has nothing left to drain.
             let _ = worker.join();
@@ -300,9 +330,10 @@ impl Running {
         }
     }
 
-    fn begin_stop(&self) {
+    fn begin_stop(&mut self) {
         self.state.stopping.store(true, Ordering::Relaxed);
         std::thread::sleep(self.delay);
+        self.let_go();
         self.stop.begin();
     }
 }
@@ -313,6 +344,12 @@ impl Drop for Running {
         self.stop.begin();
         self.stop_control.begin();
     }
+}
+
+/// The keys of QUIC's connection ids, and the number of this process among those that have shared the doors.
+fn ownership(config: &Config, predecessor: Option<&Predecessor>) -> Ownership {
+    let kept = Ownership::kept(&config.state_dir);
+    predecessor.map_or(kept, |predecessor| kept.in_generation(predecessor.generation.wrapping_add(1)))
 }
 
 fn runtime() -> Result<Runtime, GatewayError> {

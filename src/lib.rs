@@ -126,6 +126,7 @@ pub mod confine;
 
 pub mod control;
 pub mod gateway;
+pub mod handover;
 pub mod plan;
 pub mod service;
 pub mod worker;

@@ -28,7 +28,7 @@ struct Tls {
 /// What the QUIC doors of all workers share, over all reloads.
 pub struct Exchange {
     /// Where datagrams find their worker.
-    pub mailboxes: Mailboxes,
+    pub mailboxes: Arc<Mailboxes>,
     /// Proofs of addresses: each is good once.
     pub tokens: Tokens,
 }

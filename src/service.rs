@@ -26,6 +26,8 @@ pub enum Notice {
     Stopping,
     /// Every worker goes round.
     Alive,
+    /// Another process serves the doors: this one.
+    Replaced(u32),
 }
 
 impl Notice {
@@ -35,6 +37,7 @@ impl Notice {
             Self::Reloading => format!("RELOADING=1\nMONOTONIC_USEC={}\nSTATUS=reloading\n", monotonic_micros()),
             Self::Stopping => "STOPPING=1\nSTATUS=stopping: questions in flight are answered\n".to_owned(),
             Self::Alive => "WATCHDOG=1\n".to_owned(),
+            Self::Replaced(process) => format!("MAINPID={process}\nREADY=1\nSTATUS=serving\n"),
         }
     }
 }

@@ -91,7 +91,7 @@ async fn serve(station: Station) {
         loop {
             tokio::select! {
                 biased;
-                () = word.wanted() => break,
+                () = word.leaving() => break,
                 Some(order) = orders.recv() => match order {
                     // Who asked may have given up.
                     Order::Answer(here) => _ = here.try_send(()),
@@ -128,7 +128,11 @@ async fn keep(post: Post, tenure: Tenure, index: u8, context: Context, grace: Du
     let serving = revive(move || run(&post, index, &context), drain, &counters);
     let word = async {
         tokio::select! {
-            () = all.wanted() => {
+            () = async {
+                all.leaving().await;
+                stop.hand_over();
+                all.wanted().await;
+            } => {
                 stop.begin();
                 // The worker itself counts the time then.
                 std::future::pending::<()>().await;
@@ -157,7 +161,7 @@ async fn revive(start: impl Fn() -> Option<Loop>, mut drain: Drain, counters: &C
             let ended = tokio::select! {
                 biased;
                 ended = running.join_next() => ended,
-                () = drain.wanted() => {
+                () = drain.leaving() => {
                     // As long as this duplicate is open, the system takes connections for a listener that accepts no more.
                     drop(start);
                     let _ = running.join_next().await;
@@ -172,7 +176,7 @@ async fn revive(start: impl Fn() -> Option<Loop>, mut drain: Drain, counters: &C
         }
         tokio::select! {
             biased;
-            () = drain.wanted() => return,
+            () = drain.leaving() => return,
             () = tokio::time::sleep(PAUSE) => tracing::error!("a front door's loop has ended and is started again"),
         }
     }

@@ -41,6 +41,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("identity", &["telemetry", "clock"]),
     ("confine", &["telemetry"]),
     ("service", &["telemetry"]),
+    ("handover", &["listen", "admin"]),
     ("discovery", &["wire"]),
     ("upstream", &["wire", "peer", "trail", "clock", "telemetry", "identity"]),
     (
@@ -121,6 +122,7 @@ const CRATES: &[(&str, &[&str])] = &[
         "quinn",
         &[
             "listen/quic",
+            "handover/ferry.rs",
             "listen/doq",
             "listen/doh3",
             "upstream/doq",
@@ -150,6 +152,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "identity",
             "confine",
             "service.rs",
+            "handover",
         ],
     ),
     (
@@ -184,6 +187,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "worker.rs",
             "plan.rs",
             "service.rs",
+            "handover",
             "main.rs",
         ],
     ),

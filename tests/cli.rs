@@ -18,6 +18,8 @@ mod confined;
 mod deploy;
 #[path = "cli/dns.rs"]
 mod dns;
+#[path = "cli/handover.rs"]
+mod handover;
 #[path = "cli/live.rs"]
 mod live;
 #[path = "cli/profile.rs"]

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read as _};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -77,6 +77,27 @@ pub enum AdminError {
     },
 }
 
+/// Who has served until now.
+#[derive(Debug)]
+pub enum Former {
+    /// Nobody who could be asked.
+    Nobody,
+    /// A process that hands over these; Unix sockets are made anew in the place of its own.
+    Process(Vec<Inherited>),
+}
+
+impl Former {
+    fn take(&mut self, configured: SocketAddr) -> Option<TcpListener> {
+        match self {
+            Self::Nobody => None,
+            Self::Process(inherited) => {
+                let place = inherited.iter().position(|one| one.configured == configured)?;
+                Some(inherited.remove(place).listener)
+            }
+        }
+    }
+}
+
 /// A socket that listens.
 #[derive(Debug)]
 pub(super) enum Bound {
@@ -86,23 +107,52 @@ pub(super) enum Bound {
 
 /// A Unix socket's file, removed when we are done.
 #[derive(Debug)]
-pub(super) struct SocketFile(pub(super) PathBuf);
+pub(super) struct SocketFile {
+    path: PathBuf,
+    inode: Option<u64>,
+}
 
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+impl SocketFile {
+    fn at(path: &Path) -> Self {
+        Self { path: path.into(), inode: inode(path) }
     }
 }
 
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Whoever has taken over may have put a socket of its own there.
+        if self.inode == inode(&self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    fs::symlink_metadata(path).ok().map(|file| file.ino())
+}
+
+/// A listener that another process has served until now, with the address that is configured there.
+#[derive(Debug)]
+pub struct Inherited {
+    /// As configured: the port may be 0.
+    pub configured: SocketAddr,
+    /// The socket.
+    pub listener: TcpListener,
+}
+
 impl Bound {
-    pub(super) fn open(place: &Place) -> Result<Self, AdminError> {
+    pub(super) fn open(place: &Place, former: &mut Former) -> Result<Self, AdminError> {
         match place {
-            Place::Address(address) => Self::tcp(*address),
-            Place::Unix(path) => Self::unix(path),
+            Place::Address(address) => Self::tcp(*address, former),
+            Place::Unix(path) => Self::unix(path, former),
         }
     }
 
-    pub(super) fn tcp(address: SocketAddr) -> Result<Self, AdminError> {
+    pub(super) fn tcp(address: SocketAddr, former: &mut Former) -> Result<Self, AdminError> {
+        if let Some(listener) = former.take(address) {
+            let address = listener.local_addr().map_err(|source| AdminError::Address { address, source })?;
+            return Ok(Self::Tcp(listener, address));
+        }
         let binding = || -> io::Result<Self> {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
             if address.is_ipv6() {
@@ -119,26 +169,31 @@ impl Bound {
         binding().map_err(|source| AdminError::Address { address, source })
     }
 
-    fn unix(path: &Path) -> Result<Self, AdminError> {
+    fn unix(path: &Path, former: &Former) -> Result<Self, AdminError> {
         match fs::symlink_metadata(path) {
             Ok(there) if !there.file_type().is_socket() => return Err(AdminError::NoSocket { path: path.into() }),
-            Ok(_) if UnixStream::connect(path).is_ok() => return Err(AdminError::InUse { path: path.into() }),
+            Ok(_) if matches!(former, Former::Nobody) && UnixStream::connect(path).is_ok() => {
+                return Err(AdminError::InUse { path: path.into() });
+            }
             Ok(_) | Err(_) => {}
         }
         let listener = private_socket(path).map_err(|source| AdminError::Unix { path: path.into(), source })?;
-        Ok(Self::Unix(listener, SocketFile(path.into())))
+        Ok(Self::Unix(listener, SocketFile::at(path)))
     }
 
     pub(super) fn place(&self) -> Place {
         match self {
             Self::Tcp(_, address) => Place::Address(*address),
-            Self::Unix(_, file) => Place::Unix(file.0.clone()),
+            Self::Unix(_, file) => Place::Unix(file.path.clone()),
         }
     }
 }
 
 /// Binds in a directory that only we may enter, closes the socket's mode, then moves it to its place.
-fn private_socket(path: &Path) -> io::Result<UnixListener> {
+///
+/// # Errors
+/// What the file system says.
+pub fn private_socket(path: &Path) -> io::Result<UnixListener> {
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(format!(".{}", std::process::id()));
     let directory = PathBuf::from(fresh);

@@ -13,7 +13,7 @@ mod routes;
 pub mod server;
 pub mod settings;
 
-pub use bind::AdminError;
+pub use bind::{AdminError, Former, Inherited, private_socket};
 pub use change::{Change, Key, Reloaded, Takes};
 pub use explained::{Asked, Explained, Outcome, Reached, explained};
 pub use handles::{CacheAnswering, DoorFacts, ExplainRefused, Explaining, Handles, Reloading, Trial};

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::bind::{AdminError, Bound, SocketFile, read_token};
+use super::bind::{AdminError, Bound, Former, Inherited, SocketFile, read_token};
 use super::entry::{HostRule, Token};
 use super::readiness::Patience;
 use super::routes::{Desk, Role};
@@ -52,6 +52,14 @@ impl Admin {
     /// # Errors
     /// The address or file at fault.
     pub fn bind(settings: &Settings) -> Result<Self, AdminError> {
+        Self::bind_after(settings, Former::Nobody)
+    }
+
+    /// The same where another process has listened until now.
+    ///
+    /// # Errors
+    /// The address or file at fault.
+    pub fn bind_after(settings: &Settings, mut former: Former) -> Result<Self, AdminError> {
         let token = settings.token_file.as_deref().map(read_token).transpose()?;
         let exposed = settings.listen.iter().find_map(|place| match place {
             Place::Address(address) if !address.ip().to_canonical().is_loopback() => Some(*address),
@@ -61,11 +69,32 @@ impl Admin {
             return Err(AdminError::Exposed { address });
         }
         Ok(Self {
-            full: settings.listen.iter().map(Bound::open).collect::<Result<_, _>>()?,
-            probes: settings.probes.iter().map(|&address| Bound::tcp(address)).collect::<Result<_, _>>()?,
+            full: settings.listen.iter().map(|place| Bound::open(place, &mut former)).collect::<Result<_, _>>()?,
+            probes: settings
+                .probes
+                .iter()
+                .map(|&address| Bound::tcp(address, &mut former))
+                .collect::<Result<_, _>>()?,
             token,
             ready_wait: settings.ready_wait,
         })
+    }
+
+    /// Duplicates of its TCP listeners, for whoever takes over.
+    ///
+    /// # Errors
+    /// No more open files.
+    pub fn duplicates(&self, settings: &Settings) -> std::io::Result<Vec<Inherited>> {
+        let full = settings.listen.iter().zip(&self.full).filter_map(|(place, bound)| match place {
+            Place::Address(address) => Some((*address, bound)),
+            Place::Unix(_) => None,
+        });
+        let all = full.chain(settings.probes.iter().copied().zip(&self.probes));
+        all.filter_map(|(configured, bound)| match bound {
+            Bound::Tcp(listener, _) => Some(listener.try_clone().map(|listener| Inherited { configured, listener })),
+            Bound::Unix(..) => None,
+        })
+        .collect()
     }
 
     /// Where everything is served, ports known.

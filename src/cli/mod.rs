@@ -44,7 +44,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway until SIGTERM or SIGINT.
-    Serve(ConfigArgs),
+    Serve(serve::Args),
     /// Name every problem of a configuration; start nothing.
     Check(check::Args),
     /// Run the gateway on an embedded sample zone and ask it over every transport.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use super::ConfigArgs;
 use crate::config::{self, Config, Loaded, Severity, Source};
@@ -15,9 +16,19 @@ use crate::listen::DoorKind;
 use crate::service::{self, Notice};
 use crate::telemetry::log;
 
+/// What it is told.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Take the doors over from the process that runs with the same `state_dir`; that one ends once its connections have.
+    #[arg(long)]
+    replace: bool,
+}
+
 /// Runs the command; answers its exit status.
 #[must_use]
-pub fn run(args: &ConfigArgs) -> u8 {
+pub fn run(Args { config: args, replace }: &Args) -> u8 {
     let Some((config, loaded)) = load_whole(args) else { return 2 };
     if let Err(error) = log::start(config.log.events) {
         eprintln!("hushgate: {error}");
@@ -25,7 +36,9 @@ pub fn run(args: &ConfigArgs) -> u8 {
     }
     raise_open_files();
     let outcome = Signals::hear().map_err(|error| format!("signals cannot be heard: {error}")).and_then(|signals| {
-        start(config, args.source(), loaded).map(|running| (signals, running)).map_err(|error| error.to_string())
+        start(config, args.source(), loaded, *replace)
+            .map(|running| (signals, running))
+            .map_err(|error| error.to_string())
     });
     match outcome {
         Ok((signals, running)) => {
@@ -69,11 +82,16 @@ fn load_whole(args: &ConfigArgs) -> Option<(Config, Loaded)> {
     loaded.config.take().map(|config| (config, loaded))
 }
 
-fn start(config: Config, source: Source, loaded: Loaded) -> Result<Running, GatewayError> {
-    let bound = Gateway::build(config)?.read_from(source, loaded.text, &loaded.effective).bind()?;
+fn start(config: Config, source: Source, loaded: Loaded, replace: bool) -> Result<Running, GatewayError> {
+    let gateway = Gateway::build(config)?.read_from(source, loaded.text, &loaded.effective);
+    let estate = replace.then(|| gateway.claim()).transpose()?;
+    let bound = gateway.bind_after(estate)?;
     announce(&bound);
     bound.confine()?;
-    let running = bound.serve()?;
+    let mut running = bound.serve()?;
+    if let Err(error) = running.succeed() {
+        tracing::error!(%error, "the hand-over is not complete");
+    }
     service::tell(Notice::Ready);
     Ok(running)
 }
@@ -134,10 +152,24 @@ impl Signals {
     /// Reloads at each SIGHUP; waits for one of the others, then stops; a second ends the process at once.
     pub fn attend(self, running: Running) {
         let Self { runtime, mut terminate, mut interrupt, mut hangup } = self;
+        let mut successor = running.successor();
         runtime.block_on(async {
             loop {
                 tokio::select! {
                     () = either(&mut terminate, &mut interrupt) => break,
+                    Ok(process) = wait_for_one(&mut successor) => {
+                        service::tell(Notice::Replaced(process));
+                        tracing::info!(process, "another process serves; this one ends with its connections");
+                        let leaving = tokio::task::spawn_blocking(move || running.hand_over());
+                        tokio::select! {
+                            _ = leaving => tracing::info!("replaced"),
+                            () = either(&mut terminate, &mut interrupt) => {
+                                tracing::warn!("a signal: ending at once");
+                                std::process::exit(1);
+                            }
+                        }
+                        return;
+                    }
                     Some(()) = hangup.recv() => {
                         let reloader = Arc::clone(running.reloader());
                         // Signals that come meanwhile are one reload more.
@@ -157,6 +189,11 @@ impl Signals {
             }
         });
     }
+}
+
+/// The process that has taken over.
+async fn wait_for_one(successor: &mut watch::Receiver<u32>) -> Result<u32, watch::error::RecvError> {
+    successor.wait_for(|&process| process != 0).await.map(|process| *process)
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) {

@@ -16,6 +16,8 @@ pub struct Shutdown {
     pub delay: Duration,
     /// For questions in flight. Default 10 s.
     pub grace: Duration,
+    /// For connections that are served on after another process has taken the doors over. Default 60 s.
+    pub handover_grace: Duration,
 }
 
 const LONGEST_WAIT: Duration = Duration::from_mins(10);
@@ -52,7 +54,11 @@ pub fn read(reader: &mut Reader<'_>, claims: &mut Claims) -> Settings {
 /// Reads `[shutdown]`.
 pub fn read_shutdown(reader: &mut Reader<'_>) -> Shutdown {
     let mut wait = |key: &str| reader.read(key, kinds::duration(Duration::ZERO..=LONGEST_WAIT));
-    Shutdown { delay: wait("shutdown.delay"), grace: wait("shutdown.grace") }
+    Shutdown {
+        delay: wait("shutdown.delay"),
+        grace: wait("shutdown.grace"),
+        handover_grace: wait("shutdown.handover_grace"),
+    }
 }
 
 fn token_file(reader: &mut Reader<'_>) -> Option<PathBuf> {

@@ -81,6 +81,7 @@ pub fn hold_back(running: &Config, mut new: Config) -> Config {
     new.cache.spread = running.cache.spread;
     new.log.events = running.log.events;
     new.process = running.process.clone();
+    new.handover = running.handover;
     new
 }
 

@@ -67,6 +67,7 @@ pub const KEYS: &[Key] = &[
     with("admin.self_probe", "true"),
     with("shutdown.delay", r#""0s""#),
     with("shutdown.grace", r#""10s""#),
+    with("shutdown.handover_grace", r#""60s""#),
     with("reload.watch", "false"),
     with(
         "upstream.servers",
@@ -140,6 +141,7 @@ pub const KEYS: &[Key] = &[
     bare("process.user"),
     bare("process.group"),
     with("process.sandbox", r#""auto""#),
+    with("process.handover", "false"),
     with("log.level", r#""info""#),
     with("log.format", r#""auto""#),
     with("log.queries", r#""off""#),

@@ -97,6 +97,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Who the process is once its doors are open, and what it gives up then.
     pub process: crate::confine::Settings,
+    /// May another process take its doors over?
+    pub handover: bool,
     /// Every path that it names, and its own.
     pub named: Vec<PathBuf>,
 }
@@ -227,6 +229,7 @@ fn fill(reader: &mut Reader<'_>) -> Config {
             limits,
         },
         process: process::read(reader),
+        handover: reader.read("process.handover", kinds::flag),
         named: reader.named.take(),
     };
     clients::read(reader, &mut config);

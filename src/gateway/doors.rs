@@ -3,10 +3,10 @@
 //! A door has its id for as long as anything of it is left: access lists go by ids, and connections of a door that is being closed
 //! still ask. Only then is the id given to another.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Weak};
 
-use crate::listen::bind::BoundDoor;
+use crate::listen::bind::{BoundDoor, Inherited};
 use crate::listen::{Door, DoorKind};
 use crate::peer::DoorId;
 use crate::shutdown::{Drain, Stop};
@@ -24,6 +24,8 @@ pub struct Open {
     stop: Stop,
     drain: Drain,
     alive: Arc<()>,
+    /// Duplicates, for whoever takes over.
+    kept: Option<Inherited>,
 }
 
 /// All doors.
@@ -66,7 +68,17 @@ impl Open {
     #[must_use]
     pub fn new(id: DoorId, door: Door, address: SocketAddr) -> Self {
         let (stop, drain) = Stop::new();
-        Self { id, door, address, stop, drain, alive: Arc::default() }
+        Self { id, door, address, stop, drain, alive: Arc::default(), kept: None }
+    }
+
+    /// Keeps duplicates of the sockets that are among `bound`.
+    ///
+    /// # Errors
+    /// No more open files.
+    pub fn keep(&mut self, bound: &[BoundDoor]) -> std::io::Result<()> {
+        let Some(bound) = bound.iter().find(|bound| bound.id == self.id) else { return Ok(()) };
+        self.kept = Some(duplicates(self.door, self.address, &bound.tcp, &bound.udp)?);
+        Ok(())
     }
 
     /// How long its loops are kept.
@@ -85,6 +97,28 @@ impl Doors {
             doors.open.extend(opened(id, door, bound));
         }
         doors
+    }
+
+    /// Keeps duplicates of all sockets, for whoever takes over.
+    ///
+    /// # Errors
+    /// No more open files.
+    pub fn keep(&mut self, bound: &[BoundDoor]) -> std::io::Result<()> {
+        self.open.iter_mut().try_for_each(|open| open.keep(bound))
+    }
+
+    /// What is kept, once more.
+    ///
+    /// # Errors
+    /// No more open files.
+    pub fn kept(&self) -> std::io::Result<Vec<Inherited>> {
+        let kept = self.open.iter().filter_map(|open| open.kept.as_ref());
+        kept.map(|kept| duplicates(kept.door, kept.address, &kept.tcp, &kept.udp)).collect()
+    }
+
+    /// Closes what is kept.
+    pub fn let_go(&mut self) {
+        self.open.iter_mut().for_each(|open| open.kept = None);
     }
 
     /// Those open now.
@@ -165,6 +199,12 @@ impl Doors {
 pub fn opened(id: DoorId, door: Door, bound: &[BoundDoor]) -> Option<Open> {
     let its = |bound: &&BoundDoor| bound.id == id;
     bound.iter().find(its).map(|bound| Open::new(id, door, bound.address))
+}
+
+fn duplicates(door: Door, address: SocketAddr, tcp: &[TcpListener], udp: &[UdpSocket]) -> std::io::Result<Inherited> {
+    let tcp = tcp.iter().map(TcpListener::try_clone).collect::<Result<_, _>>()?;
+    let udp = udp.iter().map(UdpSocket::try_clone).collect::<Result<_, _>>()?;
+    Ok(Inherited { door, address, tcp, udp })
 }
 
 fn shares_socket(one: &Door, other: &Door) -> bool {

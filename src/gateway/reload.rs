@@ -21,7 +21,7 @@ use crate::config::{self, Config, Loaded, Severity, Source, changes};
 use crate::control::keys::lend;
 use crate::control::{Force, InForce};
 use crate::identity::{Identity, IdentityError, Prepared};
-use crate::listen::bind::{self, BindCause, BindError, BoundDoor};
+use crate::listen::bind::{self, BindCause, BindError, BoundDoor, Inherited};
 use crate::listen::{DoorKind, Terms};
 use crate::peer::DoorId;
 use crate::pipeline::Pipeline;
@@ -105,6 +105,8 @@ enum ReloadFault {
     Identity(#[from] IdentityError),
     #[error(transparent)]
     Upstream(#[from] BuildError),
+    #[error("its sockets could not be duplicated: {0}; raise the limit on open files")]
+    Files(#[source] std::io::Error),
     #[error("a worker does not answer; nothing has been changed")]
     Worker,
 }
@@ -236,6 +238,33 @@ impl Reloader {
         self.fixtures.source.as_ref().and_then(|source| source.file.clone()).filter(|_| standing.config.watch)
     }
 
+    /// Where another process may ask for the doors; None: nowhere.
+    #[must_use]
+    pub fn hands_over_in(&self) -> Option<std::path::PathBuf> {
+        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(standing.config.state_dir.clone()).filter(|_| standing.config.handover)
+    }
+
+    /// The generation of this process, and duplicates of the sockets of its doors.
+    ///
+    /// # Errors
+    /// No more open files.
+    pub fn offer(&self) -> std::io::Result<(u8, Vec<Inherited>)> {
+        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok((self.exchange().mailboxes.ownership().generation, standing.doors.kept()?))
+    }
+
+    /// Closes the duplicates that are kept for that.
+    pub fn let_go(&self) {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner).doors.let_go();
+    }
+
+    /// What QUIC doors share.
+    #[must_use]
+    pub const fn exchange(&self) -> &plan::Exchange {
+        &self.fixtures.exchange
+    }
+
     /// What is measured.
     #[must_use]
     pub fn gauge(&self) -> ReloadGauge {
@@ -260,7 +289,10 @@ impl Reloader {
         let bound = bind::bind_numbered(moves.added.iter().copied(), hands.len(), config.absent)
             .map_err(|error| explain(error, &standing.doors, &moves))?;
         let opened = |&(id, door): &(DoorId, _)| doors::opened(id, door, &bound);
-        let added: Vec<Open> = moves.added.iter().filter_map(opened).collect();
+        let mut added: Vec<Open> = moves.added.iter().filter_map(opened).collect();
+        if config.handover {
+            added.iter_mut().try_for_each(|open| open.keep(&bound)).map_err(ReloadFault::Files)?;
+        }
         let list = standing.doors.after(&moves, &added);
         let prepared = match which {
             Certificates::Read => identity.prepare(config.tls.clone(), times.now())?,

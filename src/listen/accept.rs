@@ -101,7 +101,7 @@ pub async fn serve(listener: std::net::TcpListener, door: DoorId, service: Servi
     loop {
         tokio::select! {
             biased;
-            () = drain.wanted() => break,
+            () = drain.leaving() => break,
             Some(ended) = door.connections.join_next() => door.reap(ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, remote)) => {
@@ -115,6 +115,17 @@ pub async fn serve(listener: std::net::TcpListener, door: DoorId, service: Servi
         }
     }
     drop(listener);
+    // Where another process accepts from now on, connections end by themselves, or when the word to stop comes.
+    loop {
+        tokio::select! {
+            biased;
+            () = drain.wanted() => break,
+            ended = door.connections.join_next() => match ended {
+                Some(ended) => door.reap(ended),
+                None => break,
+            },
+        }
+    }
     stop.begin();
     while let Some(ended) = door.connections.join_next().await {
         door.reap(ended);

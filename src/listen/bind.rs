@@ -13,6 +13,10 @@ use socket2::{Domain, Socket, Type};
 use super::{Door, DoorKind};
 use crate::peer::DoorId;
 
+mod inherited;
+
+pub use inherited::Inherited;
+
 /// What to do about an IPv6 address on a machine without IPv6.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Absent {
@@ -93,6 +97,16 @@ pub enum BindCause {
     /// Port 0 was asked for, and no port was free for both TCP and UDP.
     #[error("no port is free for both TCP and UDP; choose one")]
     NoPort,
+    /// As many sockets as there are workers are handed over.
+    #[error(
+        "the running process serves it by {there} worker(s) and this one would by {here}: leave `workers` as it is, or restart"
+    )]
+    Workers {
+        /// Of the process that serves it.
+        there: usize,
+        /// Of this one.
+        here: usize,
+    },
     /// Anything else.
     #[error(transparent)]
     Io(io::Error),
@@ -115,8 +129,21 @@ impl BindCause {
 /// # Errors
 /// The first door that cannot be opened; nothing stays open then.
 pub fn bind(doors: &[Door], workers: usize, absent: Absent) -> Result<Vec<BoundDoor>, BindError> {
+    bind_with(doors, workers, absent, Vec::new())
+}
+
+/// The same with the sockets that another process hands over, for the doors that they fit.
+///
+/// # Errors
+/// As [`bind`], and a door that is served there by another number of workers.
+pub fn bind_with(
+    doors: &[Door],
+    workers: usize,
+    absent: Absent,
+    inherited: Vec<Inherited>,
+) -> Result<Vec<BoundDoor>, BindError> {
     let numbered = (0..u16::MAX).map(DoorId).zip(doors.iter().copied());
-    bind_numbered(numbered, workers, absent)
+    bind_all(numbered, workers, absent, inherited)
 }
 
 /// The same for doors whose ids are chosen: those that come while others are open.
@@ -127,6 +154,15 @@ pub fn bind_numbered(
     doors: impl IntoIterator<Item = (DoorId, Door)>,
     workers: usize,
     absent: Absent,
+) -> Result<Vec<BoundDoor>, BindError> {
+    bind_all(doors, workers, absent, Vec::new())
+}
+
+fn bind_all(
+    doors: impl IntoIterator<Item = (DoorId, Door)>,
+    workers: usize,
+    absent: Absent,
+    mut inherited: Vec<Inherited>,
 ) -> Result<Vec<BoundDoor>, BindError> {
     let mut bound: Vec<BoundDoor> = Vec::new();
     for (id, door) in doors {
@@ -140,7 +176,12 @@ pub fn bind_numbered(
         }
         clash(&bound, door, needs)?;
         let fail = |(protocol, cause)| BindError { kind: door.kind, address: door.address, protocol, cause };
-        let (tcp, udp, address) = open(door.address, needs, workers.max(1)).map_err(fail)?;
+        let place = inherited.iter().position(|inherited| inherited.door == door);
+        let opened = match place.map(|place| inherited.remove(place)) {
+            Some(inherited) => inherited.adopt(needs, workers.max(1)),
+            None => open(door.address, needs, workers.max(1)),
+        };
+        let (tcp, udp, address) = opened.map_err(fail)?;
         bound.push(BoundDoor { id, kind: door.kind, address, tcp, udp, shares: Vec::new() });
     }
     Ok(bound)

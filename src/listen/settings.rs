@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// What is spoken at an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum DoorKind {
     /// Plain DNS over UDP and TCP.
     Dns,
@@ -21,7 +21,7 @@ pub enum DoorKind {
 }
 
 /// One configured address. Its index in [`Settings::doors`] is its `DoorId`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Door {
     /// What is spoken there.
     pub kind: DoorKind,

@@ -148,6 +148,8 @@ pub struct Serving {
     pub running: Running,
     pub dns: SocketAddr,
     pub admin: SocketAddr,
+    /// What is spoken where, as the log says it.
+    pub doors: Vec<(String, SocketAddr)>,
     pub began: Instant,
 }
 
@@ -157,13 +159,18 @@ impl Serving {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stream = child.stderr.take().unwrap();
         let running = Running::new(child, stream);
-        let address = |line: &str| {
-            let line: Value = serde_json::from_str(line).unwrap();
-            line["address"].as_str().unwrap().parse().unwrap()
+        let mut doors = Vec::new();
+        let admin = loop {
+            let line = running.line();
+            let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
+            let Some(address) = line["address"].as_str().and_then(|address| address.parse().ok()) else { continue };
+            match line["door"].as_str() {
+                Some(door) => doors.push((door.to_owned(), address)),
+                None => break address,
+            }
         };
-        let dns = address(&running.until("\"dns (udp, tcp)\""));
-        let admin = address(&running.until("admin: "));
-        Self { running, dns, admin, began }
+        let dns = doors.iter().find(|(door, _)| door == "dns (udp, tcp)").unwrap().1;
+        Self { running, dns, admin, doors, began }
     }
 }
 

@@ -53,7 +53,7 @@ impl Turn {
         let mut waiting = JoinSet::new();
         let mut drain = context.drain.clone();
         waiting.spawn(async move {
-            drain.wanted().await;
+            drain.leaving().await;
             Waited::Drain
         });
         Self {

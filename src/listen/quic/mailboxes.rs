@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSliceMut;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 
@@ -63,13 +64,14 @@ pub struct Mailboxes {
     /// By the address of the door; a row lives as long as somebody serves it.
     rows: Mutex<BTreeMap<SocketAddr, Weak<Row>>>,
     elsewhere: Arc<Elsewhere>,
+    handed_over: Arc<AtomicBool>,
 }
 
 impl Mailboxes {
     /// Those of a process that owns this.
     #[must_use]
     pub fn new(ownership: Ownership) -> Self {
-        Self { ownership, rows: Mutex::default(), elsewhere: Arc::default() }
+        Self { ownership, rows: Mutex::default(), elsewhere: Arc::default(), handed_over: Arc::default() }
     }
 
     /// What the process owns.
@@ -86,6 +88,7 @@ impl Mailboxes {
             ownership: self.ownership,
             boxes: (0..workers).map(|_| Mailbox::default()).collect(),
             elsewhere: Arc::clone(&self.elsewhere),
+            handed_over: Arc::clone(&self.handed_over),
         });
         let mut rows = self.rows();
         rows.retain(|_, row| row.strong_count() > 0);
@@ -99,6 +102,14 @@ impl Mailboxes {
     /// processes that share a port, both call this before the second one reads.
     pub fn pass_on_to(&self, passer: Option<mpsc::Sender<Stray>>) {
         self.elsewhere.store(passer.map(Arc::new));
+    }
+
+    /// From now on another process reads all sockets: workers get what that one passes on to them, and nothing else.
+    pub fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::SeqCst);
+        for row in self.rows().values().filter_map(Weak::upgrade) {
+            row.boxes.iter().for_each(Mailbox::wake);
+        }
     }
 
     /// Takes in a datagram that another process received at `door`.
@@ -127,6 +138,7 @@ pub struct Row {
     ownership: Ownership,
     boxes: Box<[Mailbox]>,
     elsewhere: Arc<Elsewhere>,
+    handed_over: Arc<AtomicBool>,
 }
 
 /// Whose a datagram is that is not for the worker that has it.
@@ -162,6 +174,11 @@ impl Row {
     /// Is no other process known that shares this port?
     pub(super) fn stands_alone(&self) -> bool {
         self.elsewhere.load().is_none()
+    }
+
+    /// Does another process read the sockets?
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::SeqCst)
     }
 
     pub(super) fn mailbox(&self, index: u8) -> Option<&Mailbox> {
@@ -210,6 +227,13 @@ impl Mailbox {
             waker.wake();
         }
         Ok(())
+    }
+
+    fn wake(&self) {
+        let waker = self.held().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Copies what waits into `buffers`, at most [`TURN`] datagrams, and has `waker` woken when more comes. How many there were.

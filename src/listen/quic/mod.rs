@@ -154,7 +154,7 @@ impl Reception {
         loop {
             tokio::select! {
                 biased;
-                () = drain.wanted() => break,
+                () = drain.leaving() => break,
                 Some(ended) = self.connections.join_next() => self.reap(&ended),
                 incoming = self.endpoint.accept() => match incoming {
                     Some(incoming) => self.receive(incoming, load),
@@ -166,7 +166,23 @@ impl Reception {
                 tokio::task::yield_now().await;
             }
         }
+        self.serve_on(load).await;
         self.finish().await;
+    }
+
+    /// Where another process reads from now on: what was read before is served, and connections go on until they end by themselves
+    /// or the word to stop comes.
+    async fn serve_on(&mut self, load: Load) {
+        let mut drain = self.context.drain.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = drain.wanted() => return,
+                Some(incoming) = self.endpoint.accept() => self.receive(incoming, load),
+                Some(ended) = self.connections.join_next() => self.reap(&ended),
+                () = tokio::time::sleep(LULL), if self.connections.is_empty() => return,
+            }
+        }
     }
 
     /// What has been set otherwise since is told to connections that begin now.
@@ -259,6 +275,9 @@ const TURN: usize = 32;
 
 /// From one stateless reset to the next. Each is smaller than what it answers; after a restart, many clients wait for theirs.
 const RESETS: Duration = Duration::from_millis(1);
+
+/// How long an endpoint without connections waits for first datagrams that it has read and not looked at yet.
+const LULL: Duration = Duration::from_millis(100);
 
 /// How long the endpoint stays to repeat its closes.
 const FAREWELL: Duration = Duration::from_secs(1);

@@ -52,6 +52,12 @@ impl Ownership {
         }
     }
 
+    /// The same in the process with this number.
+    #[must_use]
+    pub const fn in_generation(self, generation: u8) -> Self {
+        Self { generation, ..self }
+    }
+
     /// The worker with this index.
     #[must_use]
     pub const fn worker(&self, index: u8) -> WorkerId {

@@ -88,6 +88,9 @@ impl AsyncUdpSocket for Sorting {
         let (Some(buffers @ [_, ..]), Some(metas)) = (buffers.get_mut(handed..), metas.get_mut(handed..)) else {
             return Poll::Ready(Ok(handed));
         };
+        if self.row.is_handed_over() {
+            return if handed > 0 { Poll::Ready(Ok(handed)) } else { Poll::Pending };
+        }
         match self.socket.poll_recv(cx, buffers, metas) {
             Poll::Ready(Ok(received)) => {
                 for (octets, meta) in buffers.iter_mut().zip(metas).take(received) {
