@@ -199,8 +199,8 @@ fn split_http(url: &str) -> (String, Option<(Version, Cover)>) {
 mod tests {
     use super::*;
     use crate::upstream::testing::{
-        Authority, Handler, Respond, dns_response, https_server, listener, quic_server, reply, serve_doq, serve_h3,
-        serve_http, serve_stream, tcp_server, tls_server, udp_server,
+        Authority, Handler, Respond, dns_response, https_server, listener, quic_server, refusing, reply, serve_doq,
+        serve_h3, serve_http, serve_stream, tcp_server, tls_server, udp_server,
     };
 
     #[test]
@@ -283,8 +283,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_says_whom_and_why() {
-        let (listener, address) = listener().await;
-        drop(listener);
+        let (_held, address) = refusing();
         let error = ask(&Question::new(&format!("tcp://{address}"), "a.example", "A")).await.unwrap_err();
         assert_eq!(
             error.to_string(),

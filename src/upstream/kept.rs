@@ -383,7 +383,7 @@ mod tests {
     use super::super::mux::{Mux, Streams};
     use super::super::tcp::Tcp;
     use super::super::testing::{
-        ask as question, home, label, listener, plain, read_frame, reply, serve_stream, window, write_frame,
+        ask as question, home, label, listener, plain, read_frame, refusing, reply, serve_stream, window, write_frame,
     };
     use super::*;
     use crate::peer::Transport;
@@ -481,8 +481,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_connection_fails_all_who_waited_for_it_at_once() {
-        let (listener, address) = listener().await;
-        drop(listener);
+        let (_held, address) = refusing();
         let kept = kept(address, home());
         let mut asking = JoinSet::new();
         for _ in 0..20 {

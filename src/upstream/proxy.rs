@@ -252,7 +252,7 @@ mod tests {
     use super::super::kept::Home;
     use super::super::server::{BuildFault, Upstream};
     use super::super::testing::{
-        Authority, ask, attempt, home, listener, plain, reply, serve_stream, tcp_server, tls_server, window,
+        Authority, ask, attempt, home, listener, plain, refusing, reply, serve_stream, tcp_server, tls_server, window,
     };
     use super::*;
     use crate::identity::scratch::Scratch;
@@ -426,8 +426,7 @@ mod tests {
                 assert_eq!(error.cause, Cause::Connect, "{answer:?}");
             }
         }
-        let (socket, closed) = listener().await;
-        drop(socket);
+        let (_held, closed) = refusing();
         let server = through(plain("tcp", address), ProxyKind::Connect, closed, None);
         assert_eq!(attempt(&server, &ask("a.example")).await.0.unwrap_err().cause, Cause::Connect);
         let passed = tokio::time::timeout(Duration::from_millis(20), direct.accept()).await;

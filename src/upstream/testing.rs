@@ -199,6 +199,21 @@ pub async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, resp
     }
 }
 
+/// A port where connections are refused for as long as the socket is held: bound, so that nobody else comes to listen there.
+pub fn refusing() -> (socket2::Socket, SocketAddr) {
+    let held = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    held.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = held.local_addr().unwrap().as_socket().unwrap();
+    (held, address)
+}
+
+/// A port where datagrams meet an ICMP error for as long as the socket is held: it hears none but its own.
+pub async fn unheard() -> (UdpSocket, SocketAddr) {
+    let (held, address) = datagrams().await;
+    held.connect(address).await.unwrap();
+    (held, address)
+}
+
 /// One port of 127.0.0.1 for datagrams and for TCP, where nobody listens and nobody else can.
 pub async fn deaf_pair() -> (UdpSocket, socket2::Socket, SocketAddr) {
     loop {

@@ -241,7 +241,7 @@ impl<'a> Siege<'a> {
 mod tests {
     use std::collections::HashSet;
 
-    use super::super::testing::{ask as question, cookie_of, cookied, datagrams, reply, reply_as, window};
+    use super::super::testing::{ask as question, cookie_of, cookied, datagrams, reply, reply_as, unheard, window};
     use super::*;
     use crate::wire::{Flags, u16_at};
 
@@ -455,18 +455,18 @@ mod tests {
 
     #[tokio::test]
     async fn one_icmp_error_may_be_forged_and_only_makes_the_question_go_out_again() {
-        let (closed, address) = datagrams().await;
-        drop(closed);
+        let (server, address) = unheard().await;
         let question = question("a.example");
         let socket = open(address, Origin::default()).await.unwrap();
         let place = (address, socket.local_addr().unwrap().ip());
         let mut siege = Siege::new(&question, place, window(LONG, 2), CAREFUL);
         siege.send(&socket).await.unwrap();
-        let server = UdpSocket::bind(address).await.unwrap();
+        // The error has come; from now on the server hears this client.
+        server.connect(socket.local_addr().unwrap()).await.unwrap();
         let serving = async {
             let mut buffer = [0; 512];
-            let (length, client) = server.recv_from(&mut buffer).await.unwrap();
-            server.send_to(&reply(&buffer[..length], 0), client).await.unwrap();
+            let length = server.recv(&mut buffer).await.unwrap();
+            server.send(&reply(&buffer[..length], 0)).await.unwrap();
         };
         let (heard, ()) = tokio::join!(siege.run(&socket), serving);
         assert!(matches!(heard, Ok(Heard::Answer(_))), "{heard:?}");

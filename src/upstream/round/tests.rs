@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::super::commons::Commons;
 use super::super::health::{Health, Outcome, State};
 use super::super::testing::{
-    Authority, ask, datagrams, plain, quic_server, reply, serve_doq, serve_stream, tls_server, udp_server,
+    Authority, ask, datagrams, plain, quic_server, reply, serve_doq, serve_stream, tls_server, udp_server, unheard,
 };
 use super::super::{Ended, Exchange as _, Pool, PoolSettings, Server};
 use super::*;
@@ -182,8 +182,7 @@ async fn a_few_slow_questions_make_nobody_suspect() {
 
 #[tokio::test(start_paused = true)]
 async fn the_breaker_opens_after_three_failures_and_a_probe_closes_it() {
-    let (closed, address) = datagrams().await;
-    drop(closed);
+    let (_held, address) = unheard().await;
     let second = Fake::new(0).await;
     let mut settings = settings(Strategy::Ordered, &[&second], &[]);
     settings.servers.insert(0, plain("udp", address));
@@ -472,8 +471,7 @@ async fn ede_07_of_servers_that_fail_each_in_its_own_way_the_most_telling_failur
     let config = other.identity(&["127.0.0.1"], &["dot"]).0;
     let stranger = tls_server(config, |stream| serve_stream(stream, |query| reply(query, 0))).await;
     let stranger = authority.server("tls", stranger);
-    let (socket, address) = datagrams().await;
-    drop(socket);
+    let (_held, address) = unheard().await;
     let nobody = plain("udp", address);
     for servers in [vec![stranger.clone(), nobody.clone()], vec![nobody, stranger]] {
         let pool = pool(&PoolSettings { strategy: Strategy::Ordered, ..PoolSettings::new(servers) });
