@@ -64,6 +64,13 @@ impl Steady {
     }
 }
 
+/// Waits until each has been answered some more.
+fn go_on(clients: &[&Steady]) {
+    for steady in clients {
+        steady.go_on(20);
+    }
+}
+
 /// A DoQ client that trusts the gateway's own authority.
 struct Doq {
     runtime: Handle,
@@ -123,16 +130,12 @@ fn one_process_after_another_takes_over_and_no_question_is_lost() {
     let asker = Arc::clone(&doq);
     let moving = Steady::asking(move || asker.ask(&asker.connect()));
     let clients = [&udp, &tcp, &moving];
-    for steady in &clients {
-        steady.go_on(20);
-    }
+    go_on(&clients);
 
     let mut second = serve(&home, &upstream, &["--replace", "--set", "shutdown.handover_grace=10m"]);
     first.running.until("another process serves");
     assert_eq!((second.dns, door(&second, "doq"), second.admin), (dns, doq.address, first.admin));
-    for steady in &clients {
-        steady.go_on(20);
-    }
+    go_on(&clients);
     // Nobody has shaken hands again.
     doq.ask(&old);
     kept.write_all(&framed("localhost")).unwrap();
@@ -142,9 +145,7 @@ fn one_process_after_another_takes_over_and_no_question_is_lost() {
 
     let third = serve(&home, &upstream, &["--replace"]);
     second.running.until("another process serves");
-    for steady in &clients {
-        steady.go_on(20);
-    }
+    go_on(&clients);
     for connection in [&old, &middle, &doq.connect()] {
         doq.ask(connection);
         doq.ask(connection);
@@ -157,9 +158,7 @@ fn one_process_after_another_takes_over_and_no_question_is_lost() {
     doq.ask(&middle);
     middle.close(0_u32.into(), b"");
     assert!(second.running.end().success());
-    for steady in &clients {
-        steady.go_on(20);
-    }
+    go_on(&clients);
     [udp, tcp, moving].into_iter().for_each(Steady::end);
     third.running.signal("TERM");
     third.running.until("stopped");
