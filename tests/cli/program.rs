@@ -147,6 +147,7 @@ impl Drop for Running {
 pub struct Serving {
     pub running: Running,
     pub dns: SocketAddr,
+    pub doq: SocketAddr,
     pub admin: SocketAddr,
     pub began: Instant,
 }
@@ -162,8 +163,9 @@ impl Serving {
             line["address"].as_str().unwrap().parse().unwrap()
         };
         let dns = address(&running.until("\"dns (udp, tcp)\""));
+        let doq = address(&running.until("\"doq\""));
         let admin = address(&running.until("admin: "));
-        Self { running, dns, admin, began }
+        Self { running, dns, doq, admin, began }
     }
 }
 
