@@ -30,6 +30,8 @@ mod program;
 mod readme;
 #[path = "cli/reload.rs"]
 mod reload;
+#[path = "cli/restarted.rs"]
+mod restarted;
 #[path = "cli/serving.rs"]
 mod serving;
 #[path = "cli/tools.rs"]

@@ -27,7 +27,7 @@ Examples:
   hushgate query tls://dns.quad9.net example.com AAAA
   hushgate explain example.com --door dot           the road a question takes in the running gateway
   hushgate cache show example.com                   what it holds for a name, and how old it is
-  hushgate diff --config hushgate.toml              what a file says otherwise than the running gateway
+  hushgate diff --config hushgate.toml              where a file and the running gateway differ
   hushgate reload                                   put in force what its file says now
   hushgate profile android --qr                     how a phone is set up to ask it
 

@@ -1,9 +1,10 @@
-//! What has become of reloads so far, for metrics.
+//! What has become of reloads so far, for metrics and the log.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::SystemTime;
 
+use crate::admin::{Change, Takes};
 use crate::telemetry::ReloadGauge;
 
 /// Counts of reloads.
@@ -47,4 +48,18 @@ impl Ledger {
 
 fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Says what has changed, key by key.
+pub fn announce(changes: &[Change], generation: u64) {
+    for Change { key, old, new, takes } in changes {
+        let (old, new) = (old.as_deref().unwrap_or("-"), new.as_deref().unwrap_or("-"));
+        match takes {
+            Takes::Reload => tracing::info!(%key, old, new, "the configuration has changed"),
+            Takes::Restart => {
+                tracing::warn!(%key, old, new, "a change that needs a restart: the old value holds until then");
+            }
+        }
+    }
+    tracing::info!(generation, changes = changes.len(), "a configuration is in force");
 }

@@ -14,9 +14,9 @@ use tokio::sync::{mpsc, watch};
 
 use super::core::Core;
 use super::doors::{self, DoorFault, Doors, Moves, Open};
-use super::ledger::Ledger;
+use super::ledger::{self, Ledger};
 use super::rules::{self, DoorRules};
-use crate::admin::{Change, Key, Reloaded, Takes};
+use crate::admin::{Change, Key, Reloaded};
 use crate::config::{self, Config, Loaded, Severity, Source, changes};
 use crate::control::keys::lend;
 use crate::control::{Force, InForce};
@@ -192,7 +192,7 @@ impl Reloader {
         standing.keys = changes::in_force(&standing.keys, new_keys);
         drop(standing);
         let generation = self.ledger.applied();
-        announce(&changed, generation);
+        ledger::announce(&changed, generation);
         Reloaded { applied: true, generation, changes: changed, ..Reloaded::default() }
     }
 
@@ -392,17 +392,4 @@ fn explain(error: BindError, doors: &Doors, moves: &Moves) -> ReloadFault {
         BindCause::InUse if doors.iter().any(is_ours) => ReloadFault::StillHeld(error),
         _ => ReloadFault::Bind(error),
     }
-}
-
-fn announce(changes: &[Change], generation: u64) {
-    for Change { key, old, new, takes } in changes {
-        let (old, new) = (old.as_deref().unwrap_or("-"), new.as_deref().unwrap_or("-"));
-        match takes {
-            Takes::Reload => tracing::info!(%key, old, new, "the configuration has changed"),
-            Takes::Restart => {
-                tracing::warn!(%key, old, new, "a change that needs a restart: the old value holds until then");
-            }
-        }
-    }
-    tracing::info!(generation, changes = changes.len(), "a configuration is in force");
 }

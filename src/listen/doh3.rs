@@ -4,6 +4,7 @@
 //! place; only one that has to wait for its body, its answer or room to write becomes a task.
 
 mod carrier;
+mod encoder;
 mod ledger;
 mod patience;
 mod request;

@@ -147,6 +147,7 @@ impl Drop for Running {
 pub struct Serving {
     pub running: Running,
     pub dns: SocketAddr,
+    pub doq: Option<SocketAddr>,
     pub admin: SocketAddr,
     /// What is spoken where, as the log says it.
     pub doors: Vec<(String, SocketAddr)>,
@@ -169,8 +170,9 @@ impl Serving {
                 None => break address,
             }
         };
-        let dns = doors.iter().find(|(door, _)| door == "dns (udp, tcp)").unwrap().1;
-        Self { running, dns, admin, doors, began }
+        let at = |speech: &str| doors.iter().find(|(door, _)| door == speech).map(|(_, address)| *address);
+        let dns = at("dns (udp, tcp)").unwrap();
+        Self { running, dns, doq: at("doq"), admin, doors, began }
     }
 }
 

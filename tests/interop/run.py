@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Real clients and real servers against the real binary: every client x transport pair must get the right answer with the
-certificate verified, and must refuse a wrong authority; clients that look closely find nothing amiss (clients.py), nor do the questions of RFC 8906 (conformance.py); other people's software reads what is said of the doors (discovery.py); who was at one gateway of a fleet is known at another (fleet.py); so must the gateway of every server x transport pair (servers.py), and what it remembers must outlive its server (memory.py); proxies must be able to say who asks (proxied.py), and a real authority must give it certificates (acme.py).
+certificate verified, and must refuse a wrong authority; clients that look closely find nothing amiss (clients.py), nor do the questions of RFC 8906 (conformance.py); other people's software reads what is said of the doors (discovery.py); who was at one gateway of a fleet is known at another (fleet.py), and who moves to another port keeps the connection (moving.py); so must the gateway of every server x transport pair (servers.py), and what it remembers must outlive its server (memory.py); proxies must be able to say who asks (proxied.py), and a real authority must give it certificates (acme.py).
 
     run.py HUSHGATE_BINARY HICKORY_BINARY
 
@@ -31,6 +31,7 @@ import deploy
 import discovery
 import fleet
 import memory
+import moving
 import proxied
 import servers
 
@@ -264,7 +265,7 @@ def main():
     binary, hickory = map(os.path.abspath, sys.argv[1:])
     demo, failed, passed = Demo(binary), 0, 0
     try:
-        for client, transport, wanted, got in itertools.chain(rows(binary, demo), clients.rows(demo), conformance.rows(binary), discovery.rows(binary, demo), fleet.rows(binary, demo), servers.rows(binary, hickory), memory.rows(binary), proxied.rows(binary), acme.rows(binary), deploy.rows(binary)):
+        for client, transport, wanted, got in itertools.chain(rows(binary, demo), clients.rows(demo), conformance.rows(binary), discovery.rows(binary, demo), fleet.rows(binary, demo), moving.rows(binary, demo), servers.rows(binary, hickory), memory.rows(binary), proxied.rows(binary), acme.rows(binary), deploy.rows(binary)):
             good = re.search(wanted, got) is not None
             failed, passed = failed + (not good), passed + good
             print(f"{'ok  ' if good else 'FAIL'} {client:38} {transport:5} {got}", flush=True)

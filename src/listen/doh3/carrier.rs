@@ -1,7 +1,8 @@
 //! What `h3` asks of a QUIC connection, on `quinn`.
 //!
 //! Beyond what `h3-quinn` does: a request hears when its client stops the response, which is how HTTP/3 cancels (RFC 9114 4.1.1);
-//! reading allocates nothing; and what `h3` keeps of unfinished frames is bounded, since it bounds neither (RFC 9114 10.5).
+//! reading allocates nothing; what `h3` keeps of unfinished frames is bounded, since it bounds neither (RFC 9114 10.5); and the
+//! stream that it leaves unread is read (`encoder`).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,8 +15,9 @@ use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming};
 use quinn::ConnectionError;
 
 use super::close;
+use super::encoder::Encoder;
 use super::ledger::{Kind, Ledger};
-use super::stream::{Bidi, Receiver, Sender, excess, lost, on_stream};
+use super::stream::{Bidi, Octets, Receiver, Sender, excess, lost, on_stream};
 
 /// A connection.
 pub(super) struct Carrier {
@@ -25,6 +27,7 @@ pub(super) struct Carrier {
     unis: usize,
     stops: Stops,
     ledger: Ledger,
+    encoder: Encoder,
 }
 
 /// Opens streams: the three that HTTP/3 needs.
@@ -61,11 +64,18 @@ impl Carrier {
     pub(super) fn of(connection: quinn::Connection, ledger: Ledger) -> (Self, Stops) {
         let stops = Stops::default();
         let opener = Opener { connection, uni: None };
-        (Self { opener, bidi: None, uni: None, unis: 0, stops: stops.clone(), ledger }, stops)
+        let carrier =
+            Self { opener, bidi: None, uni: None, unis: 0, stops: stops.clone(), ledger, encoder: Encoder::default() };
+        (carrier, stops)
     }
 
     fn receiver(&self, stream: quinn::RecvStream, kind: Kind) -> Result<Receiver, ConnectionErrorIncoming> {
-        Receiver::of(stream, self.opener.connection.clone(), self.ledger.open(kind))
+        let octets = Octets { stream, account: self.ledger.open(kind) };
+        let encoder = match kind {
+            Kind::Control => Some(self.encoder.clone()),
+            Kind::Request => None,
+        };
+        Receiver::of(octets, self.opener.connection.clone(), encoder)
     }
 }
 
@@ -75,6 +85,10 @@ impl quic::Connection<Bytes> for Carrier {
 
     fn poll_accept_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Receiver, ConnectionErrorIncoming>> {
         let connection = &self.opener.connection;
+        if let Poll::Ready(code) = self.encoder.poll(cx) {
+            close(connection, code);
+            return Poll::Ready(Err(excess()));
+        }
         let task = self.uni.get_or_insert_with(|| {
             let connection = connection.clone();
             Box::pin(async move { connection.accept_uni().await })

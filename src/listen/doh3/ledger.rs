@@ -42,12 +42,12 @@ impl Ledger {
         Account { ledger: self.clone(), kind, taken: 0 }
     }
 
-    /// Notes that the client went over a bound.
+    /// Notes that the client went over a bound, or broke a rule that `h3` does not know of.
     pub(super) fn exceed(&self) {
         self.0.exceeded.store(true, Ordering::Relaxed);
     }
 
-    /// Has the client gone over a bound?
+    /// Has it?
     pub(super) fn is_exceeded(&self) -> bool {
         self.0.exceeded.load(Ordering::Relaxed)
     }
@@ -74,6 +74,11 @@ impl Account {
             return Err(Excess);
         }
         Ok(())
+    }
+
+    /// As [`Ledger::exceed`].
+    pub(super) fn exceed(&self) {
+        self.ledger.exceed();
     }
 }
 

@@ -9,6 +9,7 @@ use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, Wri
 use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 
 use super::close;
+use super::encoder::{self, Encoder};
 use super::ledger::{Account, Excess};
 
 /// A request's stream.
@@ -34,10 +35,18 @@ enum State {
 
 /// The direction from the client.
 pub(super) struct Receiver {
-    stream: quinn::RecvStream,
+    /// `None` once it is the encoder's: `h3` asks for nothing more then.
+    octets: Option<Octets>,
     id: StreamId,
     connection: quinn::Connection,
-    account: Account,
+    /// Where the stream goes if it is the encoder's; `None` if it is not.
+    encoder: Option<Encoder>,
+}
+
+/// A stream, and where its octets are booked.
+pub(super) struct Octets {
+    pub(super) stream: quinn::RecvStream,
+    pub(super) account: Account,
 }
 
 impl Sender {
@@ -92,13 +101,27 @@ impl Drop for Sender {
 }
 
 impl Receiver {
+    /// Reads `octets`; a stream that may be the QPACK encoder's is left with `encoder` if it is.
     pub(super) fn of(
-        stream: quinn::RecvStream,
+        octets: Octets,
         connection: quinn::Connection,
-        account: Account,
+        encoder: Option<Encoder>,
     ) -> Result<Self, ConnectionErrorIncoming> {
-        let id = id(stream.id())?;
-        Ok(Self { stream, id, connection, account })
+        let id = id(octets.stream.id())?;
+        Ok(Self { octets: Some(octets), id, connection, encoder })
+    }
+
+    /// With the stream's first octets: leaves it with the encoder if it is the encoder's, and judges what has come of it.
+    fn sort(&mut self, first: &Bytes, cx: &mut Context<'_>) -> Result<(), Code> {
+        let Some(encoder) = self.encoder.take() else { return Ok(()) };
+        let Some(instructions) = first.strip_prefix(&[encoder::TYPE]) else { return Ok(()) };
+        let Some(octets) = self.octets.take() else { return Ok(()) };
+        encoder.keep(octets, instructions, cx)
+    }
+
+    fn broken(&self, code: Code) -> StreamErrorIncoming {
+        close(&self.connection, code);
+        on_stream(excess())
     }
 }
 
@@ -106,19 +129,22 @@ impl quic::RecvStream for Receiver {
     type Buf = Bytes;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+        let Some(Octets { stream, account }) = &mut self.octets else { return Poll::Pending };
         // Keeps no state of its own: the waker stays with the connection when the future goes.
-        let chunk = ready!(pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx)).map_err(unread)?;
+        let chunk = ready!(pin!(stream.read_chunk(usize::MAX, true)).poll(cx)).map_err(unread)?;
         let Some(chunk) = chunk else { return Poll::Ready(Ok(None)) };
-        if let Err(Excess) = self.account.take(chunk.bytes.len()) {
-            close(&self.connection, Code::H3_EXCESSIVE_LOAD);
-            return Poll::Ready(Err(on_stream(excess())));
+        if let Err(Excess) = account.take(chunk.bytes.len()) {
+            return Poll::Ready(Err(self.broken(Code::H3_EXCESSIVE_LOAD)));
+        }
+        if let Err(code) = self.sort(&chunk.bytes, cx) {
+            return Poll::Ready(Err(self.broken(code)));
         }
         Poll::Ready(Ok(Some(chunk.bytes)))
     }
 
     fn stop_sending(&mut self, code: u64) {
         // Fails where the stream is over already.
-        _ = self.stream.stop(VarInt::from_u64(code).unwrap_or(VarInt::MAX));
+        _ = self.octets.as_mut().map(|octets| octets.stream.stop(VarInt::from_u64(code).unwrap_or(VarInt::MAX)));
     }
 
     fn recv_id(&self) -> StreamId {
@@ -176,9 +202,9 @@ fn id(id: quinn::StreamId) -> Result<StreamId, ConnectionErrorIncoming> {
     StreamId::try_from(id).map_err(|_| ConnectionErrorIncoming::InternalError("no stream id".into()))
 }
 
-/// What `h3` hears of a connection that holds too much; it has been closed with the right code before.
+/// What `h3` hears of a connection that has been closed with the right code before.
 pub(super) fn excess() -> ConnectionErrorIncoming {
-    ConnectionErrorIncoming::InternalError("excessive load".into())
+    ConnectionErrorIncoming::InternalError("closed".into())
 }
 
 /// What `h3` hears of a connection that is lost.

@@ -34,25 +34,36 @@ struct Agreed {
 }
 
 impl Arrival {
-    /// Shakes hands and serves the connection to its end.
+    /// Shakes hands and serves the connection to its end. Each step is a future of its own, so that a connection at rest keeps no room
+    /// for its handshake, nor for the larger of two protocols.
     pub async fn serve(self, context: Context) {
+        let Some((connection, session)) = Box::pin(self.begin(&context)).await else { return };
+        if session.peer.transport == Transport::Doh3 {
+            Box::pin(doh3::serve(connection, session, context)).await;
+        } else {
+            Box::pin(doq::serve(connection, session, context)).await;
+        }
+    }
+
+    /// Shakes hands and lets the client in; `None` if nothing comes of it.
+    async fn begin(self, context: &Context) -> Option<(Connection, Session)> {
         let Self { incoming, permit, handshake, local, doors } = self;
         let mut over = before(doors);
         // What the handshake proves; once it is over, datagrams may come from anywhere.
         let remote = incoming.remote_address();
-        let connection = match shake(incoming, &mut over, &context).await {
+        let connection = match shake(incoming, &mut over, context).await {
             Ok(connection) => connection,
             Err(why) => {
                 context.counters.handshake_failed(over, why);
                 tracing::debug!(over = over.name(), why = why.name(), "a handshake failed");
-                return;
+                return None;
             }
         };
         drop(handshake);
         context.counters.handshakes.add_one();
         let Some(Agreed { door, transport, alpn, server_name }) = agreed(&connection, doors) else {
             connection.close(DONE.into(), b"");
-            return;
+            return None;
         };
         let local = connection.local_ip().map_or(local, |ip| SocketAddr::new(ip, local.port()));
         let peer = Peer { server_name, ..Peer::new(remote, local, door, transport) };
@@ -60,16 +71,11 @@ impl Arrival {
         let permit = permit.filter(|_| context.terms().guard.may_connect(door, peer.ip()));
         let Some(permit) = permit.or_else(|| context.permit(&peer)) else {
             connection.close(refusal(transport).into(), b"");
-            return;
+            return None;
         };
         let shown = connection.peer_identity().and_then(|shown| shown.downcast::<Vec<CertificateDer<'static>>>().ok());
         let peer = known::introduce(peer, shown.as_deref().map(Vec::as_slice), &context.terms().guard);
-        let session = Session { peer, permit, alpn: Some(alpn) };
-        if transport == Transport::Doh3 {
-            doh3::serve(connection, session, context).await;
-        } else {
-            doq::serve(connection, session, context).await;
-        }
+        Some((connection, Session { peer, permit, alpn: Some(alpn) }))
     }
 }
 

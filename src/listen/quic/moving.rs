@@ -3,11 +3,17 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
+use bytes::{Buf as _, Bytes};
+use h3::client::SendRequest;
+use h3_quinn::OpenStreams;
+use http::Request;
 use tokio::sync::{mpsc, watch};
 
+use super::QuicDoors;
 use super::mailboxes::{Datagram, Lost};
 use super::ownership::{Ownership, SECRET};
 use super::rig::{GENERATION, Plan, Rig, Steering, answer_to, ask, framed, ownership, query, until};
+use crate::peer::DoorId;
 use crate::telemetry::{Counter, Counters};
 
 const PLACES: [(u8, Steering); 6] = [
@@ -44,6 +50,42 @@ async fn qui_06_07_a_client_keeps_its_connection_whatever_port_it_comes_from() {
         assert_eq!(sum(&rig, |counters| &counters.handshakes), 1, "one connection all the time");
         let handed = sum(&rig, |counters| &counters.quic_handed_over);
         // Sixteen ports that all lead to one of eight workers are no accident.
+        let expected = steering == Steering::Workers && workers == 8;
+        assert!(if expected { handed > 0 } else { workers == 2 || handed == 0 }, "{workers} {steering:?}: {handed}");
+    }
+}
+
+/// As [`ask`] over HTTP/3: the message that comes back.
+async fn post(requests: &mut SendRequest<OpenStreams, Bytes>, name: &str) -> Vec<u8> {
+    let request = Request::post("https://dns.test/dns-query").header("content-type", "application/dns-message");
+    let mut stream = requests.send_request(request.body(()).unwrap()).await.unwrap();
+    stream.send_data(query(0, name, &[]).into()).await.unwrap();
+    stream.finish().await.unwrap();
+    assert_eq!(stream.recv_response().await.unwrap().status(), 200);
+    let mut whole = Vec::new();
+    while let Some(mut data) = stream.recv_data().await.unwrap() {
+        whole.extend_from_slice(&data.copy_to_bytes(data.remaining()));
+    }
+    whole
+}
+
+#[tokio::test]
+async fn qui_06_07_a_client_keeps_its_connection_over_http3_too() {
+    for (workers, steering) in PLACES {
+        let doors = QuicDoors { doq: None, doh3: Some(DoorId(0)) };
+        let rig = Rig::with(Plan { doors, workers, steering, ..Plan::default() });
+        let client = rig.client("h3");
+        let connection = client.connect(rig.address, "dns.test").unwrap().await.unwrap();
+        let http = h3_quinn::Connection::new(connection.clone());
+        let (mut driver, mut requests) = h3::client::new(http).await.unwrap();
+        tokio::spawn(async move { driver.wait_idle().await });
+        for _ in 0..16 {
+            assert_eq!(post(&mut requests, "now").await, answer_to("now")[2..]);
+            rebind(&client, "127.0.0.1");
+        }
+        assert_eq!(post(&mut requests, "now").await, answer_to("now")[2..]);
+        assert_eq!(sum(&rig, |counters| &counters.handshakes), 1, "one connection all the time");
+        let handed = sum(&rig, |counters| &counters.quic_handed_over);
         let expected = steering == Steering::Workers && workers == 8;
         assert!(if expected { handed > 0 } else { workers == 2 || handed == 0 }, "{workers} {steering:?}: {handed}");
     }

@@ -193,7 +193,7 @@ impl Rig {
                 ..Settings::default()
             }),
             limits: plan.limits,
-            paths: Arc::new([]),
+            paths: vec![String::from("/dns-query")].into(),
             pages: Arc::default(),
         };
         let terms = Arc::new(ArcSwap::from_pointee(terms));

@@ -108,7 +108,7 @@ impl AsyncUdpSocket for Sorting {
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.socket.max_transmit_segments()
+        self.socket.max_transmit_segments().min(SEGMENTS)
     }
 
     fn max_receive_segments(&self) -> usize {
@@ -125,6 +125,10 @@ impl fmt::Debug for Sorting {
         f.debug_struct("Sorting").field("index", &self.index).field("socket", &self.socket).finish_non_exhaustive()
     }
 }
+
+/// Datagrams that one connection sends at once. Each connection keeps room for so many from its handshake on; the server's part of
+/// that, and the answers of one turn, are seldom more.
+const SEGMENTS: usize = 4;
 
 #[cfg(test)]
 mod tests {

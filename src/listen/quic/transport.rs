@@ -57,6 +57,8 @@ fn transport(doors: QuicDoors, limits: &Limits) -> TransportConfig {
         .send_window(WINDOW.into_inner())
         .max_idle_timeout(IdleTimeout::try_from(limits.idle_timeout).ok())
         .keep_alive_interval(None)
+        // Answers fit what every path carries; to look for more costs each connection datagrams, and few live long enough to gain.
+        .mtu_discovery_config(None)
         .datagram_receive_buffer_size(None)
         .allow_spin(false);
     transport

@@ -41,6 +41,10 @@ const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const GREASE: u8 = 0x21;
 
+/// The type of a QPACK encoder's stream, and the one instruction that it may hold (RFC 9204 4.2, 4.3.1).
+const ENCODER: u8 = 2;
+const CAPACITY_ZERO: u8 = 0x20;
+
 /// A line on which the control stream has been opened.
 async fn line(rehearsal: &Rehearsal) -> (Line, quinn::SendStream) {
     let line = Line::to(rehearsal).await;
@@ -115,6 +119,49 @@ async fn dh3_05_06_frames_out_of_place_and_what_qpack_cannot_read_close_the_conn
         line.server.await.unwrap();
         assert_eq!(rehearsal.context.counters.protocol_errors.value(), 1);
     }
+}
+
+#[tokio::test]
+async fn dh3_06_a_dynamic_table_that_was_not_allowed_closes_the_connection() {
+    const CAPACITY_1: &[u8] = &[0x21];
+    const CAPACITY_4096: &[u8] = &[0x3f, 0xe1, 0x1f];
+    const INSERT: &[u8] = &[0xc1, 1, b'a'];
+    // In one piece with the stream's type, and after it.
+    for instruction in [CAPACITY_1, CAPACITY_4096, INSERT] {
+        for apart in [false, true] {
+            let rehearsal = Rehearsal::new();
+            let (line, _control) = line(&rehearsal).await;
+            let mut encoder = line.connection.open_uni().await.unwrap();
+            encoder.write_all(&[ENCODER, CAPACITY_ZERO]).await.unwrap();
+            if apart {
+                let good = [frame(HEADERS, &post(None)), frame(DATA, &query(5, "now"))].concat();
+                assert!(ask(&line, &good).await.unwrap().len() > 40, "a capacity of zero is legal");
+            }
+            encoder.write_all(instruction).await.unwrap();
+            assert_eq!(line.closed().await, 0x201, "{instruction:?} {apart}");
+            line.server.await.unwrap();
+            assert_eq!(rehearsal.context.counters.protocol_errors.value(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn dh3_06_a_closed_encoder_stream_closes_the_connection_and_an_endless_one_too() {
+    let rehearsal = Rehearsal::new();
+    let (first, _control) = line(&rehearsal).await;
+    let mut encoder = first.connection.open_uni().await.unwrap();
+    encoder.write_all(&[ENCODER]).await.unwrap();
+    encoder.finish().unwrap();
+    assert_eq!(first.closed().await, 0x104);
+
+    let (second, _control) = line(&rehearsal).await;
+    let mut encoder = second.connection.open_uni().await.unwrap();
+    let flood = async {
+        _ = encoder.write_all(&[ENCODER]).await;
+        while encoder.write_all(&[CAPACITY_ZERO; 4096]).await.is_ok() {}
+    };
+    let (code, ()) = tokio::join!(second.closed(), flood);
+    assert_eq!(code, 0x107);
 }
 
 #[tokio::test]
